@@ -1,0 +1,28 @@
+# Everything runs in .venv, which is made on first use.
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export DVC_NO_ANALYTICS := 1
+
+.PHONY: help repro test check
+
+help:           ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+
+repro: .venv/ready   ## data to report: re-runs what a change touched
+	python -m stages.check
+	dvc repro
+
+test: .venv/tests    ## the tests
+	python -m pytest
+
+check: .venv/ready   ## is params.yaml right?
+	python -m stages.check
+
+.venv/ready: pyproject.toml constraints.txt
+	python3 -c 'import sys; sys.exit(sys.version_info < (3, 11) and "rectiflow needs Python 3.11 or later")'
+	test -x .venv/bin/python || python3 -m venv .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	touch $@
+
+.venv/tests: .venv/ready
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	touch $@

@@ -1,0 +1,156 @@
+"""Check all of `params.yaml` before anything runs: every section, every name, and that they fit together.
+
+Every generated data set depends on this stage's output, which never changes: `dvc repro` therefore comes here first
+whenever the file was edited, and a mistake stops it before any work.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from rectiflow.interpolants import INTERPOLANTS
+from rectiflow.solvers import SOLVERS
+from rectiflow.training import Training
+from stages.compute import Compute
+from stages.couple import build_pairing
+from stages.generate import build_dataset, build_seeds, parse_builtin, parse_table
+from stages.io import DATA, write_text
+from stages.reflow import Reflow
+from stages.rows import Couple, Flow, Method
+from stages.sample import Sample, build_solvers
+from stages.settings import PARAMS, Refused, Settings, build, finish, named, parse, read, run
+from stages.train import build_interpolant, build_network, specs
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+ROUND = re.compile(r"(?P<base>.+)-round(?P<k>0|[1-9][0-9]*)")
+
+
+class Params(Settings):
+    """The sections of `params.yaml`."""
+
+    seeds: list[int]
+    compute: Compute
+    datasets: dict[str, dict[str, Any]]
+    tables: dict[str, dict[str, Any]]
+    couplings: dict[str, dict[str, Any]]
+    network: dict[str, Any]
+    training: dict[str, Any]
+    methods: dict[str, Method]
+    reflow: Reflow
+    sample: Sample
+    couples: dict[str, Couple]
+    round0: dict[str, Flow]
+    reflows: dict[str, Flow]
+    flows: dict[str, Flow]
+
+
+def check(content: Mapping[str, Any]) -> None:
+    """Raise Refused for the first thing that is wrong."""
+    params = parse(Params, content, "")
+    build_seeds(content)
+    for part in ("datasets", "tables", "couplings", "methods", "couples", "flows", "reflows"):
+        check_names(part, content[part])
+    for name, row in params.datasets.items():
+        call, _, options = parse_builtin(row, f"datasets.{name}")
+        if name != "digits" and row["name"] != "digits":  # its options are none, and loading it costs seconds
+            finish(call, options, f"datasets.{name}")
+    for name, row in params.tables.items():
+        if name in params.datasets:
+            raise Refused(f"{PARAMS}: tables.{name}: {name!r} is already a name in datasets; choose another")
+        parse_table(row, f"tables.{name}")
+    for name, row in params.couplings.items():
+        build_pairing(row, f"couplings.{name}")
+    check_sampling(params)
+    check_couples(params)
+    for name, method in params.methods.items():
+        member(f"methods.{name}.coupling", method.coupling, params.couplings)
+        build_interpolant(method, f"methods.{name}")
+    if params.flows != params.round0 | params.reflows:
+        raise Refused(f"{PARAMS}: flows: should be the rows of round0 and reflows together: {{<<: [*round0, *reflows]}}")
+    for name, flow in params.flows.items():
+        check_flow(name, flow, params, content)
+
+
+def check_names(part: str, rows: Mapping[str, Any]) -> None:
+    """Names become file names and words of a command: letters, digits, '-' and '_' only."""
+    for name in rows:
+        if not isinstance(name, str) or not NAME.fullmatch(name):
+            raise Refused(f"{PARAMS}: {part}: {name!r} is not a usable name; use letters, digits, '-' and '_'")
+
+
+def member(key: str, value: str, choices: Mapping[str, Any] | list[str]) -> None:
+    if value not in choices:
+        raise Refused(f"{PARAMS}: {key}: {value!r} is not one of {', '.join(choices)}")
+
+
+def check_sampling(params: Params) -> None:
+    """The solvers exist, and the two that every comparison rests on are among them."""
+    build_solvers(params.sample.solvers)
+    named(SOLVERS, params.reflow.solver, "reflow.solver")
+    for steps in (1, params.sample.trajectory_steps):
+        if {"name": "euler", "steps": steps} not in params.sample.solvers:
+            raise Refused(f"{PARAMS}: sample.solvers: {{name: euler, steps: {steps}}} is missing; the report compares it")
+
+
+def check_couples(params: Params) -> None:
+    for name, row in params.couples.items():
+        member(f"couples.{name}.dataset", row.dataset, [*params.datasets, *params.tables])
+        member(f"couples.{name}.coupling", row.coupling, params.couplings)
+        if name != f"{row.dataset}-{row.coupling}":
+            raise Refused(f"{PARAMS}: couples: {name!r} should be called {row.dataset}-{row.coupling}")
+
+
+def check_flow(name: str, flow: Flow, params: Params, content: Mapping[str, Any]) -> None:
+    """One row of the grid: its name says what it is, its pairs exist, its overrides are valid, its path suits the data."""
+    key = f"flows.{name}"
+    member(f"{key}.dataset", flow.dataset, [*params.datasets, *params.tables])
+    member(f"{key}.method", flow.method, params.methods)
+    method, base = params.methods[flow.method], f"{flow.dataset}-{flow.method}"
+    parts = ROUND.fullmatch(name)
+    if not parts or parts["base"] != base:
+        raise Refused(f"{PARAMS}: {key}: {name!r} should be called {base}-roundK, K its round")
+    k = int(parts["k"])
+    if k:
+        expected = {"pairs": f"reflow/{name}", "flow": f"{base}-round{k - 1}"}
+        if expected["flow"] not in params.flows:
+            raise Refused(f"{PARAMS}: {key}: round {k} continues {expected['flow']!r}, which is not a row of flows")
+    else:
+        couple = f"{flow.dataset}-{method.coupling}"
+        expected = {"pairs": f"couple/{couple}", "flow": None}
+        if couple not in params.couples:
+            raise Refused(
+                f"{PARAMS}: {key}: its pairs are missing; add to couples: "
+                f"{couple}: {{dataset: {flow.dataset}, coupling: {method.coupling}}}"
+            )
+    for field, value in expected.items():
+        if getattr(flow, field) != value:
+            raise Refused(f"{PARAMS}: {key}.{field}: {getattr(flow, field)!r} should be {value or 'left out'}")
+    network, training = specs(content, method, flow)
+    build(Training, training, f"{key}.training")
+    build_network(network, f"{key}.network", 2)
+    check_source(key, flow, method, content)
+
+
+def check_source(key: str, flow: Flow, method: Method, content: Mapping[str, Any]) -> None:
+    """A path that only exists for a Gaussian source needs one."""
+    interpolant = build_interpolant(method, f"methods.{flow.method}")
+    if not interpolant.gaussian_source:
+        return
+    kind = "tables" if flow.dataset in content["tables"] else "datasets"
+    _, dataset = build_dataset(kind, content[kind][flow.dataset], f"{kind}.{flow.dataset}")
+    if not dataset.gaussian_source:
+        free = [name for name, path in INTERPOLANTS.items() if not path.gaussian_source]
+        raise Refused(
+            f"{PARAMS}: {key}.method: {flow.method!r} uses the path {method.interpolant['name']!r}, which needs the source "
+            f"N(0, I), but {flow.dataset!r} has another; paths for any source: {', '.join(free)}"
+        )
+
+
+def main(_: list[str]) -> None:
+    """`python -m stages.check`"""
+    check(read())
+    write_text(DATA / "checked", "ok\n")
+
+
+if __name__ == "__main__":
+    run(main)

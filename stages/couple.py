@@ -1,0 +1,80 @@
+"""Pair source and target points: `data/couple/DATASET-COUPLING/pairs.parquet`.
+
+Plans are solved once here and reused by every model that is trained on them.
+"""
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+import torch
+from pydantic import Field
+from torch import Generator, Tensor
+
+from rectiflow.couplings import COUPLINGS, Coupling, minibatch
+from rectiflow.pairs import Pairs
+from stages.compute import prepare
+from stages.io import DATA
+from stages.pairs import read_points, write_pairs
+from stages.progress import progress
+from stages.rows import Couple
+from stages.settings import Settings, composed, load, lookup, read, run, section
+from stages.streams import stream
+
+
+class Pairing(Settings):
+    """`pairings` passes over the target, `batch` points to a plan: a larger one comes closer to the optimal plan."""
+
+    pairings: int = Field(ge=1)
+    batch: int = Field(1024, ge=1)
+
+
+def build_pairing(row: Any, key: str) -> tuple[Coupling, Pairing]:
+    """A row of `couplings`: how to couple, and how much."""
+    call, rest = lookup(COUPLINGS, row, key)
+    pairing, options = composed(Pairing, call, rest, key)
+    return partial(call, **options), pairing
+
+
+def couple(
+    coupling: Coupling,
+    batch: int,
+    pairings: int,
+    sides: tuple[Tensor, Tensor],
+    generators: Sequence[Generator],
+    threads: int,
+) -> Pairs:
+    """The pairs of all seeds from points `(seeds, n, dim)` of both sides, seed beside seed on `threads` threads."""
+
+    def one(x0: Tensor, x1: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
+        i, j = minibatch(coupling, x0, x1, generator, batch, pairings)
+        return x0[i], x1[j]
+
+    with ThreadPoolExecutor(threads) as pool:  # the assignment releases the interpreter's lock
+        ends = list(pool.map(one, *sides, generators))
+    return Pairs(*(torch.stack(side) for side in zip(*ends, strict=True)))
+
+
+def main(args: list[str]) -> None:
+    """`python -m stages.couple NAME`, NAME a row of `couples`."""
+    (name,) = args
+    _, threads = prepare()
+    row = load(Couple, f"couples.{name}")
+    dataset, key = row.dataset, f"couplings.{row.coupling}"
+    coupling, pairing = build_pairing(section(read(), key), key)
+    path = DATA / "generate" / f"{dataset}.parquet"
+    splits: Mapping[str, tuple[str, int]] = {"train": ("couple", pairing.pairings), "validation": ("validation", 1)}
+    pairs = {}
+    say = progress(f"couple {name}", len(splits), len(splits))
+    for done, (split, (origin, pairings)) in enumerate(splits.items(), 1):
+        seeds, x0 = read_points(path, "source", origin)
+        _, x1 = read_points(path, "target", split)
+        streams = [stream(f"couple/{name}/{split}", seed) for seed in seeds]
+        pairs[split] = couple(coupling, pairing.batch, pairings, (x0, x1), streams, threads)
+        say(done, f"{pairs[split].x0.shape[1]} {split} pairs a seed")
+    write_pairs(DATA / "couple" / name / "pairs.parquet", seeds, pairs)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,179 @@
+"""The report's figures, as data URIs: line charts in SVG, point clouds in PNG. Same numbers, same bytes."""
+
+import base64
+import io
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+
+mpl.use("Agg")
+mpl.rcParams.update(
+    {
+        "svg.hashsalt": "rectiflow", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False,
+        "axes.titlesize": 9, "legend.frameon": False, "figure.constrained_layout.use": True,
+    }
+)  # fmt: skip
+from matplotlib import pyplot as plt  # noqa: E402
+from matplotlib.axes import Axes  # noqa: E402
+from matplotlib.figure import Figure  # noqa: E402
+
+COLOURS = ["#3b6fb6", "#d1662a", "#3f9a5a", "#8a56ac", "#b8860b", "#4aa3a8"]
+GREY = "#b9bec6"
+Key = tuple[str, str, int]
+
+
+class Drawn(NamedTuple):
+    """What is shown of a flow, of one seed: points `(n, dim)` and paths `(times, n, dim)`."""
+
+    target: np.ndarray
+    one_step: np.ndarray
+    many_steps: np.ndarray
+    paths: np.ndarray
+    seed: int
+
+
+def uri(figure: Figure, kind: str) -> str:
+    """The figure as a data URI without date or version."""
+    buffer = io.BytesIO()
+    nothing = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
+    figure.savefig(buffer, format=kind, dpi=110, metadata=nothing)
+    plt.close(figure)
+    mime = {"svg": "image/svg+xml", "png": "image/png"}[kind]
+    return f"data:{mime};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def _grid(shown: dict[Key, Drawn], size: float) -> tuple[Figure, Iterator[tuple[Axes, Key]]]:
+    """Panels of one data set: a row for each method, a column for each round; empty where there is no flow."""
+    methods = list(dict.fromkeys(key[1] for key in shown))
+    rounds = sorted({key[2] for key in shown})
+    figure, axes = plt.subplots(len(methods), len(rounds), figsize=(size * len(rounds), size * len(methods)), squeeze=False)
+
+    def panels() -> Iterator[tuple[Axes, Key]]:
+        by_place = {(methods.index(method), rounds.index(k)): (dataset, method, k) for dataset, method, k in shown}
+        for place, ax in np.ndenumerate(axes):
+            if place in by_place:
+                key = by_place[place]
+                ax.set_title(f"{key[1]}, round {key[2]}")
+                yield ax, key
+            else:
+                ax.axis("off")
+
+    return figure, panels()
+
+
+def _is_image(dim: int) -> bool:
+    return dim >= 16 and round(dim**0.5) ** 2 == dim
+
+
+def _mosaic(points: np.ndarray, rows: int = 4, columns: int = 8) -> np.ndarray:
+    """The first points as small pictures, side by side."""
+    side = round(points.shape[1] ** 0.5)
+    tiles = np.pad(
+        points[: rows * columns].reshape(rows, columns, side, side),
+        ((0, 0), (0, 0), (0, 1), (0, 1)),
+        constant_values=-1,
+    )
+    return tiles.transpose(0, 2, 1, 3).reshape(rows * (side + 1), columns * (side + 1))
+
+
+def _bounds(points: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    both = np.concatenate([p[..., :2].reshape(-1, 2) for p in points])
+    low, high = np.quantile(both, [0.001, 0.999], axis=0)
+    margin = 0.08 * (high - low)
+    return low - margin, high + margin
+
+
+def samples(shown: dict[Key, Drawn], which: str) -> str:
+    """Draws (`one_step` or `many_steps`) over the target; pictures where the points are square images."""
+    figure, panels = _grid(shown, 2.3)
+    low, high = _bounds([drawn.target for drawn in shown.values()])
+    for ax, key in panels:
+        drawn = shown[key]
+        points = getattr(drawn, which)
+        ax.set_xticks([])
+        ax.set_yticks([])
+        if _is_image(points.shape[1]):
+            ax.imshow(_mosaic(points), cmap="gray_r", vmin=-1, vmax=1)
+            continue
+        ax.plot(*drawn.target[:, :2].T, ".", ms=2, color=GREY, alpha=0.7, rasterized=True)
+        ax.plot(*points[:, :2].T, ".", ms=2, color=COLOURS[0], alpha=0.7, rasterized=True)
+        ax.set_xlim(low[0], high[0])
+        ax.set_ylim(low[1], high[1])
+    return uri(figure, "png")
+
+
+def trajectories(shown: dict[Key, Drawn], count: int = 80) -> str:
+    """Paths of the flow from source (open) to end (filled), in the first two coordinates."""
+    figure, panels = _grid(shown, 2.3)
+    low, high = _bounds([drawn.paths[:, :count] for drawn in shown.values()])
+    for ax, key in panels:
+        paths = shown[key].paths[:, :count, :2]
+        ax.plot(paths[..., 0], paths[..., 1], lw=0.6, color=COLOURS[0], alpha=0.55)
+        ax.plot(*paths[0].T, "o", ms=2.2, mfc="white", mec=GREY, mew=0.6)
+        ax.plot(*paths[-1].T, ".", ms=3, color=COLOURS[1])
+        ax.set_xlim(low[0], high[0])
+        ax.set_ylim(low[1], high[1])
+        ax.set_xticks([])
+        ax.set_yticks([])
+    return uri(figure, "png")
+
+
+def _panels(count: int) -> tuple[Figure, np.ndarray]:
+    columns = min(count, 2)
+    rows = -(-count // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(4.6 * columns, 3.1 * rows), squeeze=False)
+    for ax in axes.flat[count:]:
+        ax.axis("off")
+    return figure, axes.flat
+
+
+def _style(methods: list[str], method: str, k: int) -> dict[str, object]:
+    return {"color": COLOURS[methods.index(method) % len(COLOURS)], "ls": ["-", "--", ":", "-."][k % 4], "lw": 1.4}
+
+
+def against_nfe(nfe: pd.DataFrame, floors: dict[str, float]) -> str:
+    """W2 against the number of function evaluations, a panel for each data set, with the floor and 95 % intervals."""
+    datasets, methods = list(nfe.dataset.unique()), list(nfe.method.unique())
+    figure, axes = _panels(len(datasets))
+    for ax, dataset in zip(axes, datasets, strict=False):
+        for (method, k, solver), rows in nfe[nfe.dataset == dataset].groupby(["method", "round", "solver"], sort=False):
+            style = _style(methods, method, k) | ({} if len(rows) > 1 else {"ls": ""})
+            errors = np.stack([rows.w2 - rows.low, rows.high - rows.w2])
+            label = f"{method} {k}" if solver == "euler" else None
+            marker = "o" if solver == "euler" else "D"
+            ax.errorbar(rows.nfe, rows.w2, errors, marker=marker, ms=3, capsize=2, elinewidth=0.7, label=label, **style)
+        ax.axhline(floors[dataset], color="#666", lw=0.8)
+        ax.annotate("floor", (1, floors[dataset]), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=8)
+        ax.set(title=dataset, xscale="log", yscale="log", xlabel="function evaluations", ylabel="W2 to the test set")
+        ax.legend(fontsize=7, ncols=2)
+    return uri(figure, "svg")
+
+
+def per_round(rounds: pd.DataFrame) -> str:
+    """Straightness after each round, a line for each data set and method that was rectified."""
+    figure, axes = _panels(1)
+    methods = list(rounds.method.unique())
+    for (dataset, method), rows in rounds.groupby(["dataset", "method"], sort=False):
+        if len(rows) > 1:
+            style = _style(methods, method, list(rounds.dataset.unique()).index(dataset))
+            axes[0].plot(rows["round"], rows.straightness, marker="o", ms=4, label=f"{dataset} {method}", **style)
+    axes[0].set(yscale="log", xlabel="round", ylabel="straightness S")
+    axes[0].xaxis.get_major_locator().set_params(integer=True)
+    if axes[0].get_lines():
+        axes[0].legend(fontsize=8)
+    return uri(figure, "svg")
+
+
+def training(losses: pd.DataFrame) -> str:
+    """Held-out loss against steps, a panel for each data set; losses of different paths have different floors."""
+    datasets, methods = list(losses.dataset.unique()), list(losses.method.unique())
+    figure, axes = _panels(len(datasets))
+    for ax, dataset in zip(axes, datasets, strict=False):
+        for (method, k), rows in losses[losses.dataset == dataset].groupby(["method", "round"], sort=False):
+            ax.plot(rows.step, rows.validation, label=f"{method} {k}", **_style(methods, method, k))
+        ax.set(title=dataset, yscale="log", xlabel="step", ylabel="held-out loss")
+        ax.legend(fontsize=7, ncols=2)
+    return uri(figure, "svg")

@@ -1,0 +1,71 @@
+"""Gather everything into `reports/`: metrics.json, results.csv, plots/*.csv and the page index.html."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from stages.figures import Drawn
+from stages.io import DATA, read_table, write_json, write_text
+from stages.page import page
+from stages.progress import progress
+from stages.results import against_nfe, curves, headlines, per_round, rounded, tidy
+from stages.rows import Flow
+from stages.settings import PARAMS, parse, read, run
+
+REPORTS = Path("reports")
+Key = tuple[str, str, int]
+
+
+def flow_keys(content: dict[str, Any]) -> dict[Key, str]:
+    """`(dataset, method, round)` of every row of `flows`, data set by data set, and its name."""
+    flows = {name: parse(Flow, row, f"flows.{name}") for name, row in content["flows"].items()}
+    keys = {(flow.dataset, flow.method, int(name.rsplit("round", 1)[1])): name for name, flow in flows.items()}
+    datasets, methods = (list(dict.fromkeys(key[i] for key in keys)) for i in (0, 1))
+    return dict(sorted(keys.items(), key=lambda item: (datasets.index(item[0][0]), methods.index(item[0][1]), item[0][2])))
+
+
+def drawn(name: str, dataset: str, steps: int) -> Drawn:
+    """What the figures show of a flow: the first seed's target, draws after one and after `steps` steps, and paths."""
+    points = read_table(DATA / "generate" / f"{dataset}.parquet", side="target", split="test")
+    seed = int(points["seed"][0])
+    samples = read_table(DATA / "sample" / name / "samples.parquet", seed=seed, solver="euler")
+    paths = read_table(DATA / "sample" / name / "trajectories.parquet", seed=seed)
+    times = len(np.unique(paths["t"]))
+    return Drawn(
+        target=points["x"][points["seed"] == seed],
+        one_step=samples["x"][samples["nfe"] == 1],
+        many_steps=samples["x"][samples["nfe"] == steps],
+        paths=paths["x"].reshape(times, -1, paths["x"].shape[1]),
+        seed=seed,
+    )
+
+
+def csv(frame: pd.DataFrame) -> str:
+    """Comma-separated values with ten significant digits."""
+    return frame.map(lambda value: rounded(value) if isinstance(value, float) else value).to_csv(index=False)
+
+
+def main(_: list[str]) -> None:
+    """`python -m stages.report`"""
+    content = read()
+    steps, keys = content["sample"]["trajectory_steps"], flow_keys(content)
+    say = progress("report", 3, 3)
+    results = tidy({key: read_table(DATA / "evaluate" / f"{name}.parquet") for key, name in keys.items()})
+    losses = curves({key: read_table(DATA / "train" / name / "curves.parquet") for key, name in keys.items()})
+    nfe, rounds = against_nfe(results), per_round(results, steps, ["straightness", "chord_deviation", "w2", "w2_1step"])
+    say(1, f"{len(results)} measurements of {len(keys)} flows")
+    shown = {key: drawn(name, key[0], steps) for key, name in keys.items()}
+    html = page(results, nfe, rounds, losses, shown, steps, PARAMS.read_text())
+    say(2, "page drawn")
+    write_text(REPORTS / "results.csv", csv(results))
+    for name, frame in {"w2_nfe": nfe, "straightness": rounds, "training": losses}.items():
+        write_text(REPORTS / "plots" / f"{name}.csv", csv(frame))
+    write_json(REPORTS / "metrics.json", headlines(results, steps))
+    write_text(REPORTS / "index.html", html)
+    say(3, str(REPORTS / "index.html"))
+
+
+if __name__ == "__main__":
+    run(main)

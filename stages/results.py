@@ -1,0 +1,86 @@
+"""All measurements as one tidy frame, and what is derived from it: headline numbers, tables, plot data."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from rectiflow.statistics import Estimate, estimate
+
+COLUMNS = ["dataset", "method", "round", "seed", "solver", "nfe", "metric", "value"]
+HEADLINES = ("w2", "w2_1step", "w2_floor", "straightness", "chord_deviation", "npe")
+
+
+def tidy(parts: dict[tuple[str, str, int], dict[str, np.ndarray]]) -> pd.DataFrame:
+    """The measurements of all flows, `(dataset, method, round)` -> columns, as rows of COLUMNS."""
+    frames = [
+        pd.DataFrame(columns).assign(dataset=dataset, method=method, round=k)
+        for (dataset, method, k), columns in parts.items()
+    ]
+    return pd.concat(frames, ignore_index=True)[COLUMNS]
+
+
+def select(results: pd.DataFrame, steps: int, name: str, **where: Any) -> pd.DataFrame:
+    """The rows of a headline number: W2 after `steps` Euler steps or one, or a metric that has one value a seed."""
+    chosen = results[results.metric == {"w2_1step": "w2"}.get(name, name)]
+    if name in ("w2", "w2_1step"):
+        chosen = chosen[(chosen.solver == "euler") & (chosen.nfe == (1 if name == "w2_1step" else steps))]
+    for column, value in where.items():
+        chosen = chosen[chosen[column] == value]
+    return chosen.sort_values("seed")
+
+
+def by_flow(results: pd.DataFrame, steps: int, name: str) -> dict[tuple[str, str, int], Estimate]:
+    """Mean and interval of a headline number for every flow that has it, in the order of the results."""
+    rows = select(results, steps, name)
+    groups = rows.groupby(["dataset", "method", "round"], sort=False).value
+    return {(dataset, method, int(k)): estimate(values.tolist()) for (dataset, method, k), values in groups}
+
+
+def headlines(results: pd.DataFrame, steps: int) -> dict[str, Any]:
+    """`{dataset: {method: {"round0": {name: mean}}}}` with the names of HEADLINES."""
+    nested: dict[str, Any] = {}
+    for name in HEADLINES:
+        for (dataset, method, k), value in by_flow(results, steps, name).items():
+            nested.setdefault(dataset, {}).setdefault(method, {}).setdefault(f"round{k}", {})[name] = rounded(value.mean)
+    return nested
+
+
+def rounded(value: float) -> float:
+    """Ten significant digits: what the seeds can never resolve stays out of the diffs."""
+    return float(f"{value:.10g}")
+
+
+def against_nfe(results: pd.DataFrame) -> pd.DataFrame:
+    """W2 of every flow, solver and NFE: mean over seeds and interval, beside the floor."""
+    keys = ["dataset", "method", "round", "solver"]
+    rows = []
+    # An adaptive solver's NFE differs between seeds: its point stands at their mean.
+    drawn = results[results.metric == "w2"].copy()
+    drawn["place"] = drawn.groupby([*keys, "seed"]).cumcount()
+    for (*key, _), group in drawn.groupby([*keys, "place"], sort=False):
+        value = estimate(group.value.tolist())
+        rows.append([*key, group.nfe.mean(), value.mean, value.mean - value.half, value.mean + value.half])
+    return pd.DataFrame(rows, columns=[*keys, "nfe", "w2", "low", "high"]).assign(flow=_flow)
+
+
+def per_round(results: pd.DataFrame, steps: int, names: Sequence[str]) -> pd.DataFrame:
+    """Headline numbers of every flow, one column each."""
+    found = {name: by_flow(results, steps, name) for name in names}
+    rows = [[*key, *(found[name][key].mean for name in names)] for key in found[names[0]]]
+    return pd.DataFrame(rows, columns=["dataset", "method", "round", *names]).assign(flow=_flow)
+
+
+def curves(parts: dict[tuple[str, str, int], dict[str, np.ndarray]]) -> pd.DataFrame:
+    """Loss curves of all flows, means over seeds."""
+    frames = [
+        pd.DataFrame(columns).groupby("step")[["training", "validation"]].mean().reset_index()
+        .assign(dataset=dataset, method=method, round=k)
+        for (dataset, method, k), columns in parts.items()
+    ]  # fmt: skip
+    return pd.concat(frames, ignore_index=True).assign(flow=_flow)
+
+
+def _flow(frame: pd.DataFrame) -> pd.Series:
+    return frame.dataset + " " + frame.method + " " + frame["round"].astype(str)

@@ -1,0 +1,116 @@
+"""Draw from a trained flow, from the same source points for every method.
+
+Writes `data/sample/NAME/samples.parquet` (every solver of `sample.solvers`), `trajectories.parquet` (states of the
+reference Euler solve, from which the path metrics are computed) and `field.parquet` (the field at points of the training
+path, to compare with the closed form).
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from rectiflow.interpolants import INTERPOLANTS, Interpolant
+from rectiflow.solvers import SOLVERS, TABLEAUX, RungeKutta, Solution, Solver
+from rectiflow.training import draw
+from rectiflow.velocities import Velocity
+from stages.compute import prepare
+from stages.fields import read_velocity
+from stages.io import DATA, write_table
+from stages.pairs import read_points
+from stages.progress import progress
+from stages.rows import Flow, Method
+from stages.settings import Settings, load, named, run
+from stages.streams import stream
+
+
+class Sample(Settings):
+    """`solvers` to draw the test set with; `trajectory_steps` Euler steps for `trajectory_points` paths of each seed."""
+
+    solvers: list[dict[str, Any]] = Field(min_length=1)
+    trajectory_steps: int = Field(ge=2)
+    trajectory_points: int = Field(ge=2)
+
+
+def build_solvers(specs: list[dict[str, Any]], key: str = "sample.solvers") -> list[tuple[str, Solver]]:
+    """The solvers and their names, in the order given."""
+    return [(str(spec.get("name")), named(SOLVERS, spec, f"{key}.{k}")) for k, spec in enumerate(specs)]
+
+
+def solve(velocity: Velocity, solver: Solver, x0: Tensor, trajectory: bool = False) -> list[Solution]:
+    """One solution for each seed; x0 is `(seeds, n, dim)`. Seeds are solved apart, as adaptive steps would mix them."""
+    with torch.no_grad():
+        return [solver(velocity.seed(k), x0[k : k + 1], trajectory) for k in range(len(x0))]
+
+
+def samples_table(seeds: list[int], drawn: list[tuple[str, list[Solution]]]) -> dict[str, Any]:
+    """Rows `(seed, draw, solver, nfe, x)`, seed after seed; `draw` is the solver's place in the list."""
+    rows = [
+        (seed, place, name, solutions[k].nfe, solutions[k].end[0].cpu().numpy())
+        for k, seed in enumerate(seeds)
+        for place, (name, solutions) in enumerate(drawn)
+    ]
+    repeat = [len(x) for *_, x in rows]
+    return {
+        "seed": np.repeat(np.array([row[0] for row in rows], np.int32), repeat),
+        "draw": np.repeat(np.array([row[1] for row in rows], np.int32), repeat),
+        "solver": np.repeat([row[2] for row in rows], repeat),
+        "nfe": np.repeat(np.array([row[3] for row in rows], np.int32), repeat),
+        "x": np.concatenate([row[4] for row in rows]),
+    }
+
+
+def trajectories_table(seeds: list[int], solutions: list[Solution]) -> dict[str, Any]:
+    """Rows `(seed, t, x)`: for each seed all points at the first time, then all at the next."""
+    times, points = len(solutions[0].t), solutions[0].x.shape[2]
+    t = np.tile(np.repeat(solutions[0].t.double().cpu().numpy(), points), len(seeds))
+    x = np.concatenate([solution.x[:, 0].reshape(times * points, -1).cpu().numpy() for solution in solutions])
+    return {"seed": np.repeat(np.array(seeds, np.int32), times * points), "t": t, "x": x}
+
+
+def field_table(
+    seeds: list[int], velocity: Velocity, interpolant: Interpolant, ends: tuple[Tensor, Tensor], name: str
+) -> dict[str, Any]:
+    """Rows `(seed, t, x, v)`: the field at x ~ p_t of the path between independent ends, t uniform on its span."""
+    n = min(ends[0].shape[1], ends[1].shape[1])
+    drawn = [
+        draw(interpolant, x0[:n], x1[:n], torch.arange(n), stream(f"sample/{name}", seed))
+        for x0, x1, seed in zip(*ends, seeds, strict=True)
+    ]
+    t, x = (torch.stack([part[i] for part in drawn]) for i in (0, 1))
+    with torch.no_grad():
+        v = velocity(t, x)
+    columns = {"t": t.flatten(), "x": x.flatten(0, 1), "v": v.flatten(0, 1)}
+    return {"seed": np.repeat(np.array(seeds, np.int32), n)} | {k: c.cpu().numpy() for k, c in columns.items()}
+
+
+def main(args: list[str]) -> None:
+    """`python -m stages.sample NAME`, NAME a row of `flows`."""
+    (name,) = args
+    device, _ = prepare()
+    settings, flow = load(Sample, "sample"), load(Flow, f"flows.{name}")
+    method = load(Method, f"methods.{flow.method}")
+    solvers = build_solvers(settings.solvers)
+    velocity, seeds = read_velocity(DATA / "train" / name / "velocity.safetensors")
+    velocity = velocity.to(device)
+    points = DATA / "generate" / f"{flow.dataset}.parquet"
+    x0, x1 = (read_points(points, side, "test")[1].to(device) for side in ("source", "target"))
+
+    say, drawn = progress(f"sample {name}", len(solvers), 2), []
+    for done, (kind, solver) in enumerate(solvers, 1):
+        drawn.append((kind, solve(velocity, solver, x0)))
+        say(done, f"{kind}, {drawn[-1][1][0].nfe} evaluations")
+    reference = RungeKutta(TABLEAUX["euler"], settings.trajectory_steps)
+    paths = solve(velocity, reference, x0[:, : settings.trajectory_points], trajectory=True)
+
+    folder = DATA / "sample" / name
+    write_table(folder / "samples.parquet", samples_table(seeds, drawn))
+    write_table(folder / "trajectories.parquet", trajectories_table(seeds, paths))
+    interpolant = named(INTERPOLANTS, method.interpolant, f"methods.{flow.method}.interpolant")
+    write_table(folder / "field.parquet", field_table(seeds, velocity, interpolant, (x0, x1), flow.dataset))
+
+
+if __name__ == "__main__":
+    run(main)

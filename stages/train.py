@@ -1,0 +1,78 @@
+"""Train one flow on stored pairs: `data/train/NAME/velocity.safetensors` and the loss curves beside it."""
+
+from typing import Any
+
+import numpy as np
+
+from rectiflow.interpolants import INTERPOLANTS, Interpolant, Linear
+from rectiflow.training import Curves, Training, fit
+from rectiflow.velocities import VELOCITIES
+from stages.compute import prepare
+from stages.fields import read_velocity, write_velocity
+from stages.io import DATA, seed_major, write_table
+from stages.pairs import read_pairs
+from stages.progress import progress
+from stages.rows import Flow, Method
+from stages.settings import build, load, merged, named, read, run, section
+
+
+def build_interpolant(method: Method, key: str) -> Interpolant:
+    """The path of a method."""
+    return named(INTERPOLANTS, method.interpolant, f"{key}.interpolant")
+
+
+def build_network(spec: dict[str, Any], key: str, dim: int) -> Any:
+    """The network of a flow for points of dimension `dim`."""
+    return named(VELOCITIES, spec, key, dim=dim)
+
+
+def specs(content: dict[str, Any], method: Method, flow: Flow) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Network and training of a flow: the shared sections, then the method's, then the row's own keys."""
+    return (
+        merged(section(content, "network"), method.network, flow.network),
+        merged(section(content, "training"), method.training, flow.training),
+    )
+
+
+def curves_table(seeds: list[int], curves: Curves) -> dict[str, np.ndarray]:
+    """Rows `(seed, step, training, validation)`."""
+    steps = np.tile(np.array(curves.steps, np.int32), (len(seeds), 1))
+    losses = {"training": curves.training.numpy(), "validation": curves.validation.numpy()}
+    return seed_major(seeds, {"step": steps, **losses})
+
+
+def main(args: list[str]) -> None:
+    """`python -m stages.train NAME`, NAME a row of `flows`."""
+    (name,) = args
+    device, _ = prepare()
+    content, flow = read(), load(Flow, f"flows.{name}")
+    key = f"methods.{flow.method}"
+    method = load(Method, key)
+    network_spec, training_spec = specs(content, method, flow)
+    options = build(Training, training_spec, f"{key}.training")
+    interpolant = Linear() if flow.rectified else build_interpolant(method, key)
+
+    source = DATA / flow.pairs
+    seeds, pairs = read_pairs(source / "pairs.parquet", "train")
+    _, validation = read_pairs(source / "pairs.parquet", "validation")
+    network = build_network(network_spec, f"{key}.network", pairs.x0.shape[-1])
+    start = read_velocity(source / "velocity.safetensors")[0].to(device) if flow.rectified else None
+
+    say = progress(f"train {name}", options.steps)
+    velocity, curves = fit(
+        network,
+        interpolant,
+        pairs.to(device),
+        validation.to(device),
+        seeds,
+        options,
+        start,
+        lambda step, losses: say(step, "held-out loss " + " ".join(f"{loss:.4f}" for loss in losses)),
+    )
+    folder = DATA / "train" / name
+    write_velocity(folder / "velocity.safetensors", velocity, seeds, network_spec["name"])
+    write_table(folder / "curves.parquet", curves_table(seeds, curves))
+
+
+if __name__ == "__main__":
+    run(main)
