@@ -11,12 +11,11 @@ from typing import Any
 from rectiflow.interpolants import INTERPOLANTS
 from rectiflow.solvers import SOLVERS
 from rectiflow.training import Training
-from stages.compute import Compute
 from stages.couple import build_pairing
 from stages.generate import build_dataset, build_seeds, parse_builtin, parse_table
 from stages.io import DATA, write_text
 from stages.reflow import Reflow
-from stages.rows import Couple, Flow, Method
+from stages.rows import Compute, Couple, Flow, Method
 from stages.sample import Sample, build_solvers
 from stages.settings import PARAMS, Refused, Settings, build, finish, named, parse, read, run
 from stages.train import build_interpolant, build_network, specs

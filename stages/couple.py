@@ -14,11 +14,10 @@ from torch import Generator, Tensor
 
 from rectiflow.couplings import COUPLINGS, Coupling, minibatch
 from rectiflow.pairs import Pairs
-from stages.compute import prepare
 from stages.io import DATA
 from stages.pairs import read_points, write_pairs
 from stages.progress import progress
-from stages.rows import Couple
+from stages.rows import Compute, Couple
 from stages.settings import Settings, composed, load, lookup, read, run, section
 from stages.streams import stream
 
@@ -43,15 +42,15 @@ def couple(
     pairings: int,
     sides: tuple[Tensor, Tensor],
     generators: Sequence[Generator],
-    threads: int,
+    workers: int,
 ) -> Pairs:
-    """The pairs of all seeds from points `(seeds, n, dim)` of both sides, seed beside seed on `threads` threads."""
+    """The pairs of all seeds from points `(seeds, n, dim)` of both sides, seed beside seed on `workers` threads."""
 
     def one(x0: Tensor, x1: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
         i, j = minibatch(coupling, x0, x1, generator, batch, pairings)
         return x0[i], x1[j]
 
-    with ThreadPoolExecutor(threads) as pool:  # the assignment releases the interpreter's lock
+    with ThreadPoolExecutor(workers) as pool:  # the assignment releases the interpreter's lock
         ends = list(pool.map(one, *sides, generators))
     return Pairs(*(torch.stack(side) for side in zip(*ends, strict=True)))
 
@@ -59,7 +58,7 @@ def couple(
 def main(args: list[str]) -> None:
     """`python -m stages.couple NAME`, NAME a row of `couples`."""
     (name,) = args
-    _, threads = prepare()
+    workers = load(Compute, "compute").workers
     row = load(Couple, f"couples.{name}")
     dataset, key = row.dataset, f"couplings.{row.coupling}"
     coupling, pairing = build_pairing(section(read(), key), key)
@@ -71,7 +70,7 @@ def main(args: list[str]) -> None:
         seeds, x0 = read_points(path, "source", origin)
         _, x1 = read_points(path, "target", split)
         streams = [stream(f"couple/{name}/{split}", seed) for seed in seeds]
-        pairs[split] = couple(coupling, pairing.batch, pairings, (x0, x1), streams, threads)
+        pairs[split] = couple(coupling, pairing.batch, pairings, (x0, x1), streams, workers)
         say(done, f"{pairs[split].x0.shape[1]} {split} pairs a seed")
     write_pairs(DATA / "couple" / name / "pairs.parquet", seeds, pairs)
 

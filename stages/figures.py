@@ -36,13 +36,18 @@ class Drawn(NamedTuple):
 
 
 def uri(figure: Figure, kind: str) -> str:
-    """The figure as a data URI without date or version."""
+    """The figure as a data URI."""
+    mime = {"svg": "image/svg+xml", "png": "image/png"}[kind]
+    return f"data:{mime};base64,{base64.b64encode(content(figure, kind)).decode()}"
+
+
+def content(figure: Figure, kind: str) -> bytes:
+    """The figure's file, without date or version."""
     buffer = io.BytesIO()
     nothing = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
     figure.savefig(buffer, format=kind, dpi=110, metadata=nothing)
     plt.close(figure)
-    mime = {"svg": "image/svg+xml", "png": "image/png"}[kind]
-    return f"data:{mime};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return buffer.getvalue()
 
 
 def _grid(shown: dict[Key, Drawn], size: float) -> tuple[Figure, Iterator[tuple[Axes, Key]]]:
@@ -93,31 +98,31 @@ def samples(shown: dict[Key, Drawn], which: str) -> str:
     for ax, key in panels:
         drawn = shown[key]
         points = getattr(drawn, which)
-        ax.set_xticks([])
-        ax.set_yticks([])
+        ax.set(xticks=[], yticks=[])
         if _is_image(points.shape[1]):
             ax.imshow(_mosaic(points), cmap="gray_r", vmin=-1, vmax=1)
             continue
         ax.plot(*drawn.target[:, :2].T, ".", ms=2, color=GREY, alpha=0.7, rasterized=True)
         ax.plot(*points[:, :2].T, ".", ms=2, color=COLOURS[0], alpha=0.7, rasterized=True)
-        ax.set_xlim(low[0], high[0])
-        ax.set_ylim(low[1], high[1])
+        ax.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]))
     return uri(figure, "png")
 
 
+def _paths_panel(ax: Axes, paths: np.ndarray, limits: tuple[np.ndarray, np.ndarray]) -> None:
+    """Paths `(times, n, 2)` from source (open) to end (filled)."""
+    (left, bottom), (right, top) = limits
+    ax.plot(paths[..., 0], paths[..., 1], lw=0.6, color=COLOURS[0], alpha=0.55)
+    ax.plot(*paths[0].T, "o", ms=2.2, mfc="white", mec=GREY, mew=0.6)
+    ax.plot(*paths[-1].T, ".", ms=3, color=COLOURS[1])
+    ax.set(xlim=(left, right), ylim=(bottom, top), xticks=[], yticks=[])
+
+
 def trajectories(shown: dict[Key, Drawn], count: int = 80) -> str:
-    """Paths of the flow from source (open) to end (filled), in the first two coordinates."""
+    """Paths of every flow of a data set, in the first two coordinates."""
     figure, panels = _grid(shown, 2.3)
-    low, high = _bounds([drawn.paths[:, :count] for drawn in shown.values()])
+    limits = _bounds([drawn.paths[:, :count] for drawn in shown.values()])
     for ax, key in panels:
-        paths = shown[key].paths[:, :count, :2]
-        ax.plot(paths[..., 0], paths[..., 1], lw=0.6, color=COLOURS[0], alpha=0.55)
-        ax.plot(*paths[0].T, "o", ms=2.2, mfc="white", mec=GREY, mew=0.6)
-        ax.plot(*paths[-1].T, ".", ms=3, color=COLOURS[1])
-        ax.set_xlim(low[0], high[0])
-        ax.set_ylim(low[1], high[1])
-        ax.set_xticks([])
-        ax.set_yticks([])
+        _paths_panel(ax, shown[key].paths[:, :count, :2], limits)
     return uri(figure, "png")
 
 
@@ -134,22 +139,46 @@ def _style(methods: list[str], method: str, k: int) -> dict[str, object]:
     return {"color": COLOURS[methods.index(method) % len(COLOURS)], "ls": ["-", "--", ":", "-."][k % 4], "lw": 1.4}
 
 
+def _nfe_panel(ax: Axes, nfe: pd.DataFrame, dataset: str, floor: float) -> None:
+    """W2 of every flow of a data set against the solver's evaluations, with 95 % intervals and the floor."""
+    methods = list(nfe.method.unique())
+    for (method, k, solver), rows in nfe[nfe.dataset == dataset].groupby(["method", "round", "solver"], sort=False):
+        style = _style(methods, method, k) | ({} if len(rows) > 1 else {"ls": ""})
+        errors = np.stack([rows.w2 - rows.low, rows.high - rows.w2])
+        label = f"{method} {k}" if solver == "euler" else None
+        marker = "o" if solver == "euler" else "D"
+        ax.errorbar(rows.nfe, rows.w2, errors, marker=marker, ms=3, capsize=2, elinewidth=0.7, label=label, **style)
+    ax.axhline(floor, color="#666", lw=0.8)
+    ax.annotate("floor", (1, floor), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=8)
+    ax.set(title=dataset, xscale="log", yscale="log", xlabel="function evaluations", ylabel="W2 to the test set")
+    ax.legend(fontsize=7, ncols=2)
+
+
 def against_nfe(nfe: pd.DataFrame, floors: dict[str, float]) -> str:
-    """W2 against the number of function evaluations, a panel for each data set, with the floor and 95 % intervals."""
-    datasets, methods = list(nfe.dataset.unique()), list(nfe.method.unique())
+    """W2 against the number of function evaluations, a panel for each data set."""
+    datasets = list(nfe.dataset.unique())
     figure, axes = _panels(len(datasets))
     for ax, dataset in zip(axes, datasets, strict=False):
-        for (method, k, solver), rows in nfe[nfe.dataset == dataset].groupby(["method", "round", "solver"], sort=False):
-            style = _style(methods, method, k) | ({} if len(rows) > 1 else {"ls": ""})
-            errors = np.stack([rows.w2 - rows.low, rows.high - rows.w2])
-            label = f"{method} {k}" if solver == "euler" else None
-            marker = "o" if solver == "euler" else "D"
-            ax.errorbar(rows.nfe, rows.w2, errors, marker=marker, ms=3, capsize=2, elinewidth=0.7, label=label, **style)
-        ax.axhline(floors[dataset], color="#666", lw=0.8)
-        ax.annotate("floor", (1, floors[dataset]), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=8)
-        ax.set(title=dataset, xscale="log", yscale="log", xlabel="function evaluations", ylabel="W2 to the test set")
-        ax.legend(fontsize=7, ncols=2)
+        _nfe_panel(ax, nfe, dataset, floors[dataset])
     return uri(figure, "svg")
+
+
+def overview(nfe: pd.DataFrame, floors: dict[str, float], shown: dict[Key, Drawn]) -> bytes:
+    """One picture of the result, for the README: W2 against NFE and the paths of the flow with the most rounds."""
+    depth = {key[:2]: sum(other[:2] == key[:2] for other in shown) for key in shown}
+    dataset, method = max(
+        depth, key=lambda pair: (shown[*pair, 0].target.shape[1] == 2, depth[pair], -list(depth).index(pair))
+    )
+    rounds = [key for key in shown if key[:2] == (dataset, method)]
+    figure, axes = plt.subplots(
+        1, 1 + len(rounds), figsize=(4.2 + 2.6 * len(rounds), 3.2), width_ratios=[1.5] + [1] * len(rounds)
+    )
+    _nfe_panel(axes[0], nfe, dataset, floors[dataset])
+    limits = _bounds([shown[key].paths[:, :80] for key in rounds])
+    for ax, key in zip(axes[1:], rounds, strict=True):
+        ax.set_title(f"{method}, round {key[2]}")
+        _paths_panel(ax, shown[key].paths[:, :80, :2], limits)
+    return content(figure, "png")
 
 
 def per_round(rounds: pd.DataFrame) -> str:

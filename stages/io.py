@@ -91,8 +91,7 @@ def write_weights(path: Path, tensors: Mapping[str, np.ndarray], spec: Mapping[s
     """Arrays as safetensors; `spec` says in JSON how to rebuild what they belong to."""
     # One metadata entry: the format does not fix the order of several.
     content = save({k: np.ascontiguousarray(v) for k, v in tensors.items()}, {"spec": json.dumps(spec, sort_keys=True)})
-    with replacing(path) as temporary:
-        temporary.write_bytes(content)
+    write_bytes(path, content)
 
 
 def read_weights(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -101,9 +100,13 @@ def read_weights(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         return {name: file.get_tensor(name) for name in file.keys()}, json.loads(file.metadata()["spec"])
 
 
-def write_text(path: Path, text: str) -> None:
+def write_bytes(path: Path, content: bytes) -> None:
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", newline="\n")
+        temporary.write_bytes(content)
+
+
+def write_text(path: Path, text: str) -> None:
+    write_bytes(path, text.encode())
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -139,12 +139,12 @@ def page(
     rounds: pd.DataFrame,
     losses: pd.DataFrame,
     shown: dict[Key, Drawn],
+    floors: dict[str, float],
     steps: int,
     params: str,
 ) -> str:
     """The whole page."""
     seeds = results.seed.nunique()
-    floors = select(results, steps, "w2_floor").groupby("dataset").value.mean().to_dict()
     points, paths = picture_parts(shown, steps)
     versions = table(["package", "version"], [[name, escape(version(name))] for name in PACKAGES])
     interval = (

@@ -21,6 +21,8 @@ from stages.rows import Flow
 from stages.settings import PARAMS, Refused, Settings, load, named, run
 from stages.streams import stream
 
+CHUNK = 2000
+
 
 class Reflow(Settings):
     """`pairs` and `validation` are rows for each seed, `solver` what carries them."""
@@ -31,9 +33,13 @@ class Reflow(Settings):
 
 
 def transport(velocity: Velocity, solver: Solver, x0: Tensor) -> Tensor:
-    """`psi(x0)`, the flow's map of x0 `(seeds, n, dim)`, one seed at a time."""
+    """`psi(x0)`, the flow's map of x0 `(seeds, n, dim)`: seed by seed, CHUNK points at a time to stay in the cache."""
     with torch.no_grad():
-        return torch.stack([solver(velocity.seed(k), x0[k : k + 1]).end[0] for k in range(len(x0))])
+        ends = [
+            torch.cat([solver(velocity.seed(k), part).end for part in x0[k : k + 1].split(CHUNK, 1)], 1)
+            for k in range(len(x0))
+        ]
+    return torch.cat(ends)
 
 
 def subsets(x: Tensor, count: int, seeds: list[int], purpose: str, key: str) -> Tensor:
@@ -47,7 +53,7 @@ def subsets(x: Tensor, count: int, seeds: list[int], purpose: str, key: str) -> 
 def main(args: list[str]) -> None:
     """`python -m stages.reflow NAME`, NAME a row of `reflows`."""
     (name,) = args
-    device, _ = prepare()
+    device = prepare()
     settings, row = load(Reflow, "reflow"), load(Flow, f"reflows.{name}")
     solver = named(SOLVERS, settings.solver, "reflow.solver")
     velocity, seeds = read_velocity(DATA / "train" / str(row.flow) / "velocity.safetensors")

@@ -6,16 +6,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stages.figures import Drawn
-from stages.io import DATA, read_table, write_json, write_text
+from stages.figures import Drawn, Key, overview
+from stages.io import DATA, read_table, write_bytes, write_json, write_text
 from stages.page import page
 from stages.progress import progress
-from stages.results import against_nfe, curves, headlines, per_round, rounded, tidy
+from stages.results import against_nfe, curves, headlines, per_round, rounded, select, tidy
 from stages.rows import Flow
 from stages.settings import PARAMS, parse, read, run
 
 REPORTS = Path("reports")
-Key = tuple[str, str, int]
 
 
 def flow_keys(content: dict[str, Any]) -> dict[Key, str]:
@@ -57,12 +56,14 @@ def main(_: list[str]) -> None:
     nfe, rounds = against_nfe(results), per_round(results, steps, ["straightness", "chord_deviation", "w2", "w2_1step"])
     say(1, f"{len(results)} measurements of {len(keys)} flows")
     shown = {key: drawn(name, key[0], steps) for key, name in keys.items()}
-    html = page(results, nfe, rounds, losses, shown, steps, PARAMS.read_text())
+    floors = select(results, steps, "w2_floor").groupby("dataset").value.mean().to_dict()
+    html = page(results, nfe, rounds, losses, shown, floors, steps, PARAMS.read_text())
     say(2, "page drawn")
     write_text(REPORTS / "results.csv", csv(results))
     for name, frame in {"w2_nfe": nfe, "straightness": rounds, "training": losses}.items():
         write_text(REPORTS / "plots" / f"{name}.csv", csv(frame))
     write_json(REPORTS / "metrics.json", headlines(results, steps))
+    write_bytes(REPORTS / "result.png", overview(nfe, floors, shown))
     write_text(REPORTS / "index.html", html)
     say(3, str(REPORTS / "index.html"))
 

@@ -1,8 +1,20 @@
-"""Rows of the grid: what is trained on what."""
+"""Small sections that several stages read: where to compute, and the rows of the grid."""
 
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import Field
 
 from stages.settings import Settings
+
+
+class Compute(Settings):
+    """Where to compute: `device` auto takes the GPU if there is one, `threads` are torch's of one stage, `workers` how many
+    transport problems are solved side by side.
+    """
+
+    device: Literal["auto", "cpu", "cuda"]
+    threads: int = Field(ge=1)
+    workers: int = Field(ge=1)
 
 
 class Method(Settings):

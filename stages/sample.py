@@ -2,9 +2,10 @@
 
 Writes `data/sample/NAME/samples.parquet` (every solver of `sample.solvers`), `trajectories.parquet` (states of the
 reference Euler solve, from which the path metrics are computed) and `field.parquet` (the field at points of the training
-path, to compare with the closed form).
+path beside the closed form, where there is one).
 """
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,13 @@ from pydantic import Field
 from torch import Tensor
 
 from rectiflow.interpolants import INTERPOLANTS, Interpolant
+from rectiflow.mixtures import GaussianMixture, Marginal
 from rectiflow.solvers import SOLVERS, TABLEAUX, RungeKutta, Solution, Solver
 from rectiflow.training import draw
 from rectiflow.velocities import Velocity
 from stages.compute import prepare
 from stages.fields import read_velocity
-from stages.io import DATA, write_table
+from stages.io import DATA, read_table, write_table
 from stages.pairs import read_points
 from stages.progress import progress
 from stages.rows import Flow, Method
@@ -70,26 +72,43 @@ def trajectories_table(seeds: list[int], solutions: list[Solution]) -> dict[str,
     return {"seed": np.repeat(np.array(seeds, np.int32), times * points), "t": t, "x": x}
 
 
+def read_oracle(path: Path, interpolant: Interpolant) -> Marginal | None:
+    """The closed form of a data set for this path, if there is one."""
+    sides = []
+    for side in ("source", "target"):
+        rows = {name: torch.tensor(column) for name, column in read_table(path, side=side).items()}
+        if not len(rows["weight"]):
+            return None
+        sides.append(GaussianMixture(rows["weight"], rows["mean"].double(), rows["std"]))
+    return Marginal(interpolant, *sides)
+
+
 def field_table(
-    seeds: list[int], velocity: Velocity, interpolant: Interpolant, ends: tuple[Tensor, Tensor], name: str
+    seeds: list[int], velocity: Velocity, marginal: Marginal | None, ends: tuple[Tensor, Tensor], purpose: str
 ) -> dict[str, Any]:
-    """Rows `(seed, t, x, v)`: the field at x ~ p_t of the path between independent ends, t uniform on its span."""
+    """Rows `(seed, t, x, v, exact)`: the field beside the closed form at x ~ p_t, t uniform on the path's span.
+
+    Without a closed form there is nothing to compare, and no rows.
+    """
+    if marginal is None:
+        nothing = np.zeros((0, ends[0].shape[-1]))
+        return {"seed": np.zeros(0, np.int32), "t": np.zeros(0), "x": nothing, "v": nothing, "exact": nothing}
     n = min(ends[0].shape[1], ends[1].shape[1])
     drawn = [
-        draw(interpolant, x0[:n], x1[:n], torch.arange(n), stream(f"sample/{name}", seed))
+        draw(marginal.interpolant, x0[:n], x1[:n], torch.arange(n), stream(purpose, seed))
         for x0, x1, seed in zip(*ends, seeds, strict=True)
     ]
     t, x = (torch.stack([part[i] for part in drawn]) for i in (0, 1))
     with torch.no_grad():
-        v = velocity(t, x)
-    columns = {"t": t.flatten(), "x": x.flatten(0, 1), "v": v.flatten(0, 1)}
+        v, exact = velocity(t, x), marginal.velocity(t.double(), x.double())
+    columns = {"t": t.flatten(), **{name: part.flatten(0, 1) for name, part in (("x", x), ("v", v), ("exact", exact))}}
     return {"seed": np.repeat(np.array(seeds, np.int32), n)} | {k: c.cpu().numpy() for k, c in columns.items()}
 
 
 def main(args: list[str]) -> None:
     """`python -m stages.sample NAME`, NAME a row of `flows`."""
     (name,) = args
-    device, _ = prepare()
+    device = prepare()
     settings, flow = load(Sample, "sample"), load(Flow, f"flows.{name}")
     method = load(Method, f"methods.{flow.method}")
     solvers = build_solvers(settings.solvers)
@@ -109,7 +128,10 @@ def main(args: list[str]) -> None:
     write_table(folder / "samples.parquet", samples_table(seeds, drawn))
     write_table(folder / "trajectories.parquet", trajectories_table(seeds, paths))
     interpolant = named(INTERPOLANTS, method.interpolant, f"methods.{flow.method}.interpolant")
-    write_table(folder / "field.parquet", field_table(seeds, velocity, interpolant, (x0, x1), flow.dataset))
+    # The law of xt is known for independent pairs alone: not for optimal ones, not for those an earlier flow drew.
+    known = method.coupling == "independent" and not flow.rectified
+    marginal = read_oracle(DATA / "generate" / f"{flow.dataset}.oracle.parquet", interpolant) if known else None
+    write_table(folder / "field.parquet", field_table(seeds, velocity, marginal, (x0, x1), f"sample/{flow.dataset}"))
 
 
 if __name__ == "__main__":

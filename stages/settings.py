@@ -76,6 +76,8 @@ def _first(error: ValidationError, key: str, model: type[BaseModel]) -> str:
         return f"{where}: {found['input']!r}: unknown key; the choices are {', '.join(model.model_fields)}"
     if found["type"] == "missing":
         return f"{where} is missing"
+    if found["type"] in ("dict_type", "model_type"):
+        return f"{where}: {found['input']!r}: should be a section of keys and values"
     return f"{where}: {found['input']!r}: {found['msg'][0].lower()}{found['msg'][1:]}"
 
 
@@ -142,7 +144,8 @@ def run(main: Callable[[list[str]], None]) -> None:
     try:
         main(sys.argv[1:])
     except (Refused, ArithmeticError, OSError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        missing = " does not exist; an earlier stage makes it" if isinstance(error, FileNotFoundError) else ""
+        print(f"error: {' '.join(str(error).split())}{missing}", file=sys.stderr)
         sys.stdout.flush()
         sys.exit(1)
     except KeyboardInterrupt:

@@ -44,7 +44,7 @@ def curves_table(seeds: list[int], curves: Curves) -> dict[str, np.ndarray]:
 def main(args: list[str]) -> None:
     """`python -m stages.train NAME`, NAME a row of `flows`."""
     (name,) = args
-    device, _ = prepare()
+    device = prepare()
     content, flow = read(), load(Flow, f"flows.{name}")
     key = f"methods.{flow.method}"
     method = load(Method, key)

@@ -1,0 +1,73 @@
+"""Exact optimal transport between two samples of equal size: cost matrices and optimal permutations.
+
+Arrays in, arrays out: finished samples need no autograd and no GPU.
+"""
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.optimize import linear_sum_assignment
+from scipy.spatial.distance import cdist
+
+SIMPLEX_FROM = 1000
+
+
+def square_cost(x: ArrayLike, y: ArrayLike) -> np.ndarray:
+    """`|x_i - y_j|^2` in float64, shape `(len(x), len(y))`, for samples `(batch, dim)`.
+
+    Differences are taken before squaring: the faster `|x|^2 + |y|^2 - 2 x.y` loses half the digits of close pairs.
+    """
+    return cdist(np.asarray(x, np.float64), np.asarray(y, np.float64), "sqeuclidean")
+
+
+def assignment(cost: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The permutation `(i, j)` that minimises `sum cost[i, j]`, exactly, for a square `(n, n)` cost.
+
+    Up to 1000 points by scipy's Jonker-Volgenant algorithm, beyond by POT's network simplex, whose import alone takes 1.7 s.
+    The first is fast where the clouds lie close and slow where they do not (0.1 to 1 s at n = 1000 in the plane), so it is
+    given a head start: see `_reduced` (0.13 to 0.23 s on the same problems; the simplex 0.16 s).
+    Raises ValueError when the cost is not finite, ArithmeticError when the simplex does not reach the optimum.
+    """
+    if not np.isfinite(cost).all():
+        raise ValueError("the transport cost is not finite: the samples contain NaN or infinite values")
+    return _simplex(cost) if len(cost) > SIMPLEX_FROM else linear_sum_assignment(_reduced(cost))
+
+
+def _reduced(cost: np.ndarray, anchors: int = 256) -> np.ndarray:
+    """`cost[i, j] - f[i] - g[j]` for nearly optimal dual potentials f, g, which has the same optimal permutation.
+
+    The potentials come from an exact solve of `anchors` rows and columns, extended to all by the c-transform
+    `f[i] = min_j cost[i, j] - g[j]`: most pairs are then settled before the search for augmenting paths starts.
+    """
+    n = len(cost)
+    if n <= anchors:
+        return cost
+    rows = np.linspace(0, n - 1, anchors).astype(int)
+    f = (cost[:, rows] - _potential(cost[np.ix_(rows, rows)])).min(1)
+    partial = cost - f[:, None]
+    return partial - partial.min(0)
+
+
+def _potential(cost: np.ndarray) -> np.ndarray:
+    """The columns' dual potential of an optimal assignment: shortest paths in the exchange graph, by Bellman-Ford."""
+    i, j = linear_sum_assignment(cost)
+    exchange = cost[:, j] - cost[i, j][:, None]
+    g = np.zeros(len(cost))
+    for _ in range(len(cost)):
+        shorter = np.minimum(g, (exchange + g[:, None]).min(0))
+        if np.allclose(shorter, g, rtol=0, atol=1e-9 * np.abs(cost).max()):
+            break
+        g = shorter
+    potential = np.empty_like(g)
+    potential[j] = g
+    return potential
+
+
+def _simplex(cost: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """POT's plan between uniform weights; for equal sizes a vertex of the polytope is a permutation."""
+    import ot
+
+    uniform = np.full(len(cost), 1 / len(cost))
+    plan, log = ot.emd(uniform, uniform, cost, numItermax=10**9, log=True)
+    if log["warning"]:
+        raise ArithmeticError(f"exact transport of {len(cost)} points: {log['warning']}")
+    return np.arange(len(cost)), plan.argmax(1)

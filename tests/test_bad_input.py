@@ -1,0 +1,190 @@
+"""Whatever is wrong with the input ends in one clear line, before anything runs and without loss."""
+
+import copy
+import sys
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import tiny
+from imports import ROOT
+
+import stages.settings
+from stages.check import check
+from stages.generate import build_dataset, draw
+from stages.settings import Refused
+from stages.streams import stream
+
+
+def altered(path, value):
+    """The tiny parameters with one key set, or taken away if the value is None; flows follow round0 and reflows."""
+    content = copy.deepcopy(tiny.params())
+    *parents, last = path.split("/")
+    section = content
+    for key in parents:
+        section = section[key]
+    if value is None:
+        del section[last]
+    else:
+        section[last] = value
+    if parents[:1] in (["round0"], ["reflows"]) or path in ("round0", "reflows"):
+        content["flows"] = content["round0"] | content["reflows"]
+    return content
+
+
+MISTAKES = [
+    ("trainig", {}, ["trainig", "unknown key", "training"]),
+    ("training/stepz", 5, ["training.stepz", "5", "unknown key", "steps"]),
+    ("training/steps", -5, ["training.steps", "-5", "at least 1"]),
+    ("training/steps", "many", ["training.steps", "'many'", "integer"]),
+    ("training/lr", 0, ["training.lr", "0", "greater than 0"]),
+    ("training/schedule", "step", ["training.schedule", "'step'", "cosine"]),
+    ("training/ema", 1.5, ["training.ema", "1.5", "[0, 1)"]),
+    ("network/name", "unet", ["network.name", "'unet'", "mlp"]),
+    ("network/dim", 3, ["network.dim", "3", "unknown key", "width"]),
+    ("network/width", 0, ["network.width", "0", "at least 1"]),
+    ("seeds", [], ["seeds", "[]"]),
+    ("seeds", [1, 1], ["seeds", "1", "once"]),
+    ("seeds", [-1], ["seeds", "-1"]),
+    ("seeds", 3, ["seeds", "3", "list"]),
+    ("compute/device", "tpu", ["compute.device", "'tpu'", "'auto', 'cpu' or 'cuda'"]),
+    ("compute/threads", 0, ["compute.threads", "0"]),
+    ("datasets/bimodal/name", "trimodal", ["datasets.bimodal.name", "'trimodal'", "checkerboard"]),
+    ("datasets/bimodal/distanse", 1.0, ["datasets.bimodal.distanse", "unknown key", "distance"]),
+    ("datasets/bimodal/test", 1, ["datasets.bimodal.test", "1"]),
+    ("datasets/bimodal/name", "parquet", ["datasets.bimodal.name", "tables"]),
+    ("datasets/a b; rm", {"name": "bimodal"}, ["datasets", "'a b; rm'", "letters"]),
+    ("tables/mine/scaling", 3, ["tables.mine.scaling", "3", "string"]),
+    ("tables/mine/columns", [], ["tables.mine.columns", "[]"]),
+    ("tables/mine/path", None, ["tables.mine.path", "missing"]),
+    ("couplings/exact/name", "sinkhorm", ["couplings.exact.name", "'sinkhorm'", "independent, exact"]),
+    ("couplings/exact/reg", 0.1, ["couplings.exact.reg", "0.1", "unknown key", "pairings, batch"]),
+    ("couplings/exact/batch", 0, ["couplings.exact.batch", "0"]),
+    ("methods/icfm/coupling", "optimal", ["methods.icfm.coupling", "'optimal'", "independent, exact"]),
+    ("methods/icfm/interpolant", {"name": "cosine"}, ["methods.icfm.interpolant.name", "'cosine'", "linear, target, trig, vp"]),
+    ("methods/icfm/interpolant", "linear", ["methods.icfm.interpolant", "'linear'", "section"]),
+    ("methods/icfm/interpolant", {"name": "vp", "eps": 2.0}, ["methods.icfm.interpolant.eps", "2.0", "(0, 1)"]),
+    ("methods/icfm/training", {"lr": -1.0}, ["training.lr", "-1.0", "greater than 0"]),
+    ("reflow/pairs", 0, ["reflow.pairs", "0"]),
+    ("reflow/solver/name", "rk5", ["reflow.solver.name", "'rk5'", "euler, midpoint, heun, rk4, dopri5"]),
+    ("sample/solvers", [{"name": "euler", "steps": 4}], ["sample.solvers", "steps: 1", "missing"]),
+    ("sample/trajectory_steps", 5, ["sample.solvers", "steps: 5", "missing"]),
+    ("couples/bimodal-independent", None, ["flows.bimodal-icfm-round0", "add to couples", "bimodal-independent"]),
+    ("couples/mine-exact/dataset", "yours", ["couples.mine-exact.dataset", "'yours'", "bimodal, mine"]),
+    ("round0/bimodal-icfm-round0/pairs", "couple/x", ["pairs", "'couple/x'", "couple/bimodal-independent"]),
+    ("round0/mine-otcfm-round0/method", "sbcfm", ["method", "'sbcfm'", "icfm, otcfm"]),
+    ("reflows/bimodal-icfm-round1/flow", None, ["flow", "bimodal-icfm-round0"]),
+    ("round0/bimodal-icfm-round0", None, ["bimodal-icfm-round1", "continues", "bimodal-icfm-round0"]),
+    ("flows", {}, ["flows", "round0 and reflows together"]),
+]
+
+
+@pytest.mark.parametrize(("path", "value", "words"), MISTAKES, ids=[f"{path}={value}" for path, value, _ in MISTAKES])
+def test_a_mistake_in_the_parameters_is_named_in_one_line(path, value, words):
+    with pytest.raises(Refused) as refusal:
+        check(altered(path, value))
+    message = str(refusal.value)
+    assert "\n" not in message
+    assert message.startswith("params.yaml: ")
+    assert all(word in message for word in words), message
+
+
+@pytest.mark.parametrize("content", [tiny.params(), stages.settings.YAML(typ="safe").load(ROOT / "params.yaml")])
+def test_right_parameters_pass(content, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    check(content)
+
+
+def test_a_path_for_gaussian_sources_is_refused_for_another_source():
+    content = altered("methods/icfm/interpolant", {"name": "target"})
+    check(content)  # N(0, I) -> bimodal is fine
+    content["datasets"]["bimodal"]["name"] = "moons"
+    with pytest.raises(Refused, match=r"'icfm' uses the path 'target', which needs the source N\(0, I\).*linear, trig, vp"):
+        check(content)
+
+
+def test_a_reflow_round_may_only_continue_its_own_method_and_data():
+    content = altered("reflows/bimodal-icfm-round1/flow", "mine-otcfm-round0")
+    with pytest.raises(Refused, match="'mine-otcfm-round0' should be bimodal-icfm-round0"):
+        check(content)
+
+
+def table(path, **columns):
+    pq.write_table(pa.table(columns), path)
+
+
+def vectors(rows):
+    return pa.FixedSizeListArray.from_arrays(pa.array(rows.astype(np.float32).ravel()), rows.shape[1])
+
+
+ROWS = np.random.default_rng(0).normal(size=(50, 3))
+FILES = {
+    "missing column": (lambda p: table(p, a=ROWS[:, 0]), "'b' is not one of a"),
+    "NaN": (lambda p: table(p, a=ROWS[:, 0], b=np.r_[ROWS[:17, 1], np.nan, ROWS[18:, 1]]), "'b' has 1 missing.*row 17"),
+    "null": (lambda p: table(p, a=ROWS[:2, 0], b=pa.array([1.0, None])), "'b' has 1 missing.*row 1"),
+    "infinite": (lambda p: table(p, a=ROWS[:, 0], b=np.r_[np.inf, ROWS[1:, 1]]), "'b' has 1 missing or infinite.*row 0"),
+    "text": (lambda p: table(p, a=ROWS[:2, 0], b=["x", "y"]), "'b' holds string, not numbers"),
+    "no bytes": (lambda p: p.write_bytes(b""), "not a Parquet file"),
+    "not parquet": (lambda p: p.write_text("a,b\n1,2\n"), "not a Parquet file"),
+    "no rows": (lambda p: table(p, a=pa.array([], pa.float64()), b=pa.array([], pa.float64())), "has 0 rows"),
+    "one row": (lambda p: table(p, a=[1.0], b=[2.0]), "has 1 row;"),
+    "too few rows": (lambda p: table(p, a=ROWS[:30, 0], b=ROWS[:30, 1]), "leave 0 of 30 rows"),
+    "constant": (lambda p: table(p, a=ROWS[:, 0], b=np.ones(50)), "cannot scale column 1: it is constant"),
+    "no file": (lambda p: None, "does not exist"),
+}
+
+
+def row(path, **changes):
+    sizes = {"validation": 10, "test": 20, "pool": 40}
+    return {"path": str(path), "columns": ["a", "b"], "scaling": "standard", **sizes, **changes}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_useless_file_is_refused_in_one_line(name, tmp_path):
+    make, pattern = FILES[name]
+    make(tmp_path / "mine.parquet")
+    with pytest.raises(Refused, match=pattern) as refusal:
+        sizes, dataset = build_dataset("tables", row(tmp_path / "mine.parquet"), "tables.mine")
+        draw(dataset, sizes, stream("test", 0), "tables.mine")
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_file_with_vectors_and_a_second_file_as_source_are_read(tmp_path):
+    table(tmp_path / "target.parquet", a=ROWS[:, 0], v=vectors(ROWS))
+    table(tmp_path / "source.parquet", a=ROWS[:, 0], v=vectors(ROWS))
+    sizes, dataset = build_dataset("tables", row(tmp_path, columns=["v", "a"], scaling="none"), "tables.mine")
+    assert dataset.target.rows.shape == (50, 4)
+    np.testing.assert_allclose(dataset.target.rows.numpy(), np.c_[ROWS, ROWS[:, :1]], rtol=1e-6)
+    splits = draw(dataset, sizes, stream("test", 0), "tables.mine")
+    assert splits["source", "couple"].shape == (20, 4)
+    assert not dataset.gaussian_source
+
+
+def test_the_splits_of_a_table_are_disjoint_and_complete(tmp_path):
+    table(tmp_path / "mine.parquet", a=ROWS[:, 0], b=ROWS[:, 1])
+    sizes, dataset = build_dataset("tables", row(tmp_path / "mine.parquet", scaling="none"), "tables.mine")
+    splits = draw(dataset, sizes, stream("test", 0), "tables.mine")
+    parts = [splits["target", name] for name in ("train", "validation", "test")]
+    together = np.concatenate([part.numpy() for part in parts])
+    assert [len(part) for part in parts] == [20, 10, 20]
+    np.testing.assert_array_equal(np.sort(together[:, 0]), np.sort(ROWS[:, 0].astype(np.float32)))
+    floor = {tuple(point) for point in splits["target", "floor"].tolist()}
+    assert not floor & {tuple(point) for point in splits["target", "test"].tolist()}
+
+
+def test_a_stage_ends_in_one_line_on_stderr_with_an_exit_code(tmp_path):
+    where = tiny.clone(tmp_path / "clone", tiny.PARAMS.replace("width: 16", "width: wide"))
+    done = tiny.run(where, sys.executable, "-m", "stages.check")
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("error: params.yaml: ")
+    assert "network.width: 'wide'" in done.stderr
+
+
+def test_yaml_that_does_not_parse_names_its_line(tmp_path):
+    where = tiny.clone(tmp_path / "clone", "seeds: [0\ncompute: {\n")
+    done = tiny.run(where, sys.executable, "-m", "stages.check")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: params.yaml, line 2: ")

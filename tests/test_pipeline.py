@@ -1,0 +1,176 @@
+"""The whole pipeline in temporary clones: same bytes, only what a change touches, and no harm from a kill."""
+
+import csv
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import tiny
+
+ALL = {
+    "check", "generate@bimodal", "ingest@mine", "couple@bimodal-independent", "couple@mine-exact",
+    "reflow@bimodal-icfm-round1", "report",
+    *(f"{stage}@{flow}" for stage in ("train", "sample", "evaluate")
+      for flow in ("bimodal-icfm-round0", "bimodal-icfm-round1", "mine-otcfm-round0")),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A clone in which everything was computed once, with its lock committed."""
+    where = tiny.clone(tmp_path_factory.mktemp("finished"))
+    assert set(tiny.repro(where)) == ALL
+    tiny.git(where, "add", "-A")
+    tiny.git(where, "commit", "-qm", "computed")
+    return where
+
+
+@pytest.fixture
+def changed(finished, tmp_path):
+    """A copy of the finished clone to change things in, with the cache that goes with it."""
+    where = tmp_path / "copy"
+    shutil.copytree(finished, where, symlinks=True)
+    return where
+
+
+def replace(where: Path, name: str, old: str, new: str) -> None:
+    text = (where / name).read_text()
+    assert old in text
+    (where / name).write_text(text.replace(old, new))
+
+
+def test_a_second_computation_from_scratch_gives_the_same_lock(finished, tmp_path):
+    again = tiny.clone(tmp_path / "again")
+    tiny.repro(again)
+    assert (again / "dvc.lock").read_bytes() == (finished / "dvc.lock").read_bytes()
+    for name in ("metrics.json", "results.csv", "index.html"):
+        assert (again / "reports" / name).read_bytes() == (finished / "reports" / name).read_bytes()
+
+
+def test_nothing_runs_when_nothing_changed_and_the_tree_stays_clean(finished):
+    assert tiny.repro(finished) == []
+    assert tiny.git(finished, "status", "--porcelain") == ""
+
+
+def test_an_edit_of_the_metrics_reruns_evaluation_only(changed):
+    replace(changed, "src/rectiflow/metrics.py", "import torch\n", "import torch  # edited\n")
+    stages = set(tiny.repro(changed))
+    assert {stage.split("@")[0] for stage in stages} == {"evaluate"}
+    assert len(stages) == 3
+
+
+def test_a_metric_that_changes_its_value_reaches_the_report_and_nothing_above_evaluation(changed):
+    replace(changed, "src/rectiflow/metrics.py", "return (x1 - x0)", "return 2 * (x1 - x0)")
+    assert {stage.split("@")[0] for stage in tiny.repro(changed)} == {"evaluate", "report"}
+
+
+def test_one_methods_learning_rate_reruns_that_method_only(changed):
+    line = "otcfm: {coupling: exact, interpolant: {name: linear}"
+    replace(changed, "params.yaml", line, line + ", training: {lr: 0.002}")
+    name = "mine-otcfm-round0"
+    assert set(tiny.repro(changed)) == {"check", f"train@{name}", f"sample@{name}", f"evaluate@{name}", "report"}
+
+
+def test_one_more_round_runs_that_round_only(changed):
+    new = "bimodal-icfm-round2"
+    row = f"  {new}: {{dataset: bimodal, method: icfm, pairs: reflow/{new}, flow: bimodal-icfm-round1}}\n"
+    replace(changed, "params.yaml", "flows: {<<", row + "flows: {<<")
+    expected = {"check", "report", *(f"{stage}@{new}" for stage in ("reflow", "train", "sample", "evaluate"))}
+    assert set(tiny.repro(changed)) == expected
+
+
+def test_one_more_seed_leaves_the_other_seeds_results_as_they_are(finished, changed):
+    replace(changed, "params.yaml", "seeds: [0, 3]", "seeds: [0, 1, 3]")
+    tiny.repro(changed)
+
+    def rows(where: Path) -> list[dict[str, str]]:
+        with open(where / "reports" / "results.csv") as file:
+            return [row for row in csv.DictReader(file) if row["seed"] != "1"]
+
+    assert rows(changed) == rows(finished)
+    assert len({row["seed"] for row in rows(finished)}) == 2
+
+
+def test_mistaken_parameters_stop_everything_and_nothing_is_lost(changed):
+    replace(changed, "params.yaml", "steps: 60", "steps: -60")
+    before = {path: path.read_bytes() for path in (changed / "data").rglob("*.parquet")}
+    done = tiny.run(changed, sys.executable, "-m", "dvc", "repro")
+    assert done.returncode != 0
+    assert tiny.ran(done.stdout) == ["check"]
+    assert "steps: -60 must be at least 1" in done.stderr
+    assert "Traceback" not in done.stderr + done.stdout
+    assert {path: path.read_bytes() for path in (changed / "data").rglob("*.parquet")} == before
+
+
+def test_a_broken_file_of_the_user_stops_the_run_and_the_last_data_stay(changed):
+    before = (changed / "data/generate/mine.parquet").read_bytes()
+    (changed / "data/faithful.parquet").write_bytes(b"")
+    done = tiny.run(changed, sys.executable, "-m", "dvc", "repro")
+    assert done.returncode != 0
+    assert "data/faithful.parquet: not a Parquet file" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert (changed / "data/generate/mine.parquet").read_bytes() == before
+
+
+@pytest.mark.parametrize("moment", ["train", "evaluate"])
+def test_after_a_kill_a_second_run_completes_to_the_same_bytes(finished, tmp_path, moment):
+    where = tiny.clone(tmp_path / "killed")
+    command = [sys.executable, "-m", "dvc", "repro"]
+    with open(tmp_path / "log", "w") as log:
+        process = subprocess.Popen(
+            command, cwd=where, env=tiny.environment(), stdout=log, stderr=log, start_new_session=True
+        )
+        deadline = time.monotonic() + 120
+        while f"stages.{moment} " not in (tmp_path / "log").read_text() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        time.sleep(1.0)  # into the stage: past its imports, before or in its writes
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    stages = set(tiny.repro(where))
+    assert any(stage.startswith(moment) for stage in stages)
+    assert "generate@bimodal" not in stages
+    assert (where / "dvc.lock").read_bytes() == (finished / "dvc.lock").read_bytes()
+    assert not list(where.rglob(".*.tmp"))
+
+
+def test_metrics_are_the_seeds_means_of_the_results(finished):
+    metrics = json.loads((finished / "reports/metrics.json").read_text())
+    with open(finished / "reports/results.csv") as file:
+        results = list(csv.DictReader(file))
+    assert list(results[0]) == ["dataset", "method", "round", "seed", "solver", "nfe", "metric", "value"]
+    w2 = [
+        float(row["value"])
+        for row in results
+        if (row["dataset"], row["round"], row["metric"], row["solver"], row["nfe"]) == ("bimodal", "1", "w2", "euler", "4")
+    ]
+    assert len(w2) == 2
+    headline = metrics["bimodal"]["icfm"]["round1"]
+    assert headline["w2"] == pytest.approx(sum(w2) / 2, rel=1e-8)
+    assert set(headline) == {"w2", "w2_1step", "w2_floor", "straightness", "chord_deviation", "npe"}
+    assert set(metrics["mine"]["otcfm"]) == {"round0"}
+
+
+def test_the_page_opens_offline_and_names_what_made_it(finished):
+    page = (finished / "reports/index.html").read_text()
+    assert not re.search(r"(src|href)=\"(?!data:|#)", page)
+    assert page.count("data:image/") >= 6
+    for text in ("otcfm, round 0", "icfm, round 1", "2 seeds", "params.yaml", "torch"):
+        assert text in page
+
+
+def test_dvc_shows_metrics_and_plots_and_compares_them(finished, changed):
+    replace(changed, "params.yaml", "steps: 60", "steps: 40")
+    tiny.repro(changed)
+    done = tiny.run(changed, sys.executable, "-m", "dvc", "metrics", "diff", "--json")
+    difference = json.loads(done.stdout)["diff"]["reports/metrics.json"]
+    assert difference["bimodal.icfm.round0.w2"]["diff"] != 0
+    done = tiny.run(changed, sys.executable, "-m", "dvc", "plots", "diff", "--json")
+    assert done.returncode == 0, done.stderr
+    assert "reports/plots/w2_nfe.csv" in done.stdout

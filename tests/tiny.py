@@ -1,0 +1,92 @@
+"""The project in a temporary clone with a grid so small that the whole pipeline runs in less than a minute."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from imports import ROOT
+from ruamel.yaml import YAML
+
+PARAMS = """
+seeds: [0, 3]
+compute: {device: cpu, threads: 1, workers: 2}
+datasets:
+  bimodal: {name: bimodal, train: 300, validation: 50, test: 60, pool: 600}
+tables:
+  mine: {path: data/faithful.parquet, columns: [eruptions, waiting], scaling: standard, validation: 20, test: 60, pool: 200}
+couplings:
+  independent: {name: independent, pairings: 2}
+  exact: {name: exact, pairings: 2, batch: 64}
+network: {name: mlp, width: 16, depth: 2}
+training: {steps: 60, batch: 32, log_every: 20, warmup: 5}
+methods:
+  icfm: {coupling: independent, interpolant: {name: linear}}
+  otcfm: {coupling: exact, interpolant: {name: linear}}
+reflow: {pairs: 200, validation: 50, solver: {name: euler, steps: 5}}
+sample:
+  solvers: [{name: euler, steps: 1}, {name: euler, steps: 4}, {name: dopri5, rtol: 0.01, atol: 0.01}]
+  trajectory_steps: 4
+  trajectory_points: 20
+couples:
+  bimodal-independent: {dataset: bimodal, coupling: independent}
+  mine-exact: {dataset: mine, coupling: exact}
+round0: &round0
+  bimodal-icfm-round0: {dataset: bimodal, method: icfm, pairs: couple/bimodal-independent}
+  mine-otcfm-round0: {dataset: mine, method: otcfm, pairs: couple/mine-exact}
+reflows: &reflows
+  bimodal-icfm-round1: {dataset: bimodal, method: icfm, pairs: reflow/bimodal-icfm-round1, flow: bimodal-icfm-round0}
+flows: {<<: [*round0, *reflows]}
+"""
+
+
+def params() -> dict[str, Any]:
+    """The tiny parameters as a plain dictionary, fresh each time."""
+    return YAML(typ="safe").load(PARAMS)
+
+
+def environment() -> dict[str, str]:
+    """This interpreter first on the path, so that DVC's `python` is it."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    return {**os.environ, "PATH": path, "DVC_NO_ANALYTICS": "1", "PYTHONPATH": "src"}
+
+
+def run(where: Path, *command: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    """A command in a clone, its output captured."""
+    return subprocess.run(command, cwd=where, env=environment(), capture_output=True, text=True, **options)
+
+
+def git(where: Path, *args: str) -> str:
+    identity = ["-c", "user.name=test", "-c", "user.email=test@example.com"]
+    done = run(where, "git", *identity, *args)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def clone(where: Path, content: str = PARAMS) -> Path:
+    """The working tree's files as a repository of their own, with the given parameters and nothing computed."""
+    names = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    for name in names:
+        if (ROOT / name).is_file() and name != "dvc.lock" and not name.startswith("reports/"):
+            (where / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / name, where / name)
+    (where / "params.yaml").write_text(content)
+    git(where, "init", "-q")
+    git(where, "add", "-A")
+    git(where, "commit", "-qm", "tiny")
+    return where
+
+
+def repro(where: Path) -> list[str]:
+    """`dvc repro`, and the stages it ran."""
+    done = run(where, sys.executable, "-m", "dvc", "repro")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return ran(done.stdout)
+
+
+def ran(output: str) -> list[str]:
+    return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")]
