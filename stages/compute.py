@@ -1,5 +1,7 @@
 """Where and how wide a stage computes: the `compute` section."""
 
+import os
+
 import torch
 
 from stages.rows import Compute
@@ -9,6 +11,9 @@ from stages.settings import Refused, load
 def prepare() -> torch.device:
     """Set up torch for one stage, from `params.yaml`: its threads and the device to use."""
     settings = load(Compute, "compute")
+    # MKL's small products round by where in memory their operands lie, and where seed k lies depends on how many seeds there
+    # are. Read at its first call; ignored by processors and builds that do not know it.
+    os.environ.setdefault("MKL_CBWR", "AVX2,STRICT")
     if settings.device == "cuda" and not torch.cuda.is_available():
         raise Refused("params.yaml: compute.device: 'cuda': torch finds no GPU; use auto or cpu")
     torch.set_num_threads(settings.threads)

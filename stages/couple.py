@@ -3,7 +3,7 @@
 Plans are solved once here and reused by every model that is trained on them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -23,9 +23,11 @@ from stages.streams import stream
 
 
 class Pairing(Settings):
-    """`pairings` passes over the target, `batch` points to a plan: a larger one comes closer to the optimal plan."""
+    """At least `pairs` pairs for each seed, in as many passes over the target as that takes, each with fresh pairings;
+    `batch` points to a plan: a larger one comes closer to the optimal plan.
+    """
 
-    pairings: int = Field(ge=1)
+    pairs: int = Field(ge=1)
     batch: int = Field(1024, ge=1)
 
 
@@ -63,15 +65,16 @@ def main(args: list[str]) -> None:
     dataset, key = row.dataset, f"couplings.{row.coupling}"
     coupling, pairing = build_pairing(section(read(), key), key)
     path = DATA / "generate" / f"{dataset}.parquet"
-    splits: Mapping[str, tuple[str, int]] = {"train": ("couple", pairing.pairings), "validation": ("validation", 1)}
+    splits = {"train": "couple", "validation": "validation"}
     pairs = {}
     say = progress(f"couple {name}", len(splits), len(splits))
-    for done, (split, (origin, pairings)) in enumerate(splits.items(), 1):
+    for done, (split, origin) in enumerate(splits.items(), 1):
         seeds, x0 = read_points(path, "source", origin)
         _, x1 = read_points(path, "target", split)
+        passes = -(-pairing.pairs // x1.shape[1]) if split == "train" else 1
         streams = [stream(f"couple/{name}/{split}", seed) for seed in seeds]
-        pairs[split] = couple(coupling, pairing.batch, pairings, (x0, x1), streams, workers)
-        say(done, f"{pairs[split].x0.shape[1]} {split} pairs a seed")
+        pairs[split] = couple(coupling, pairing.batch, passes, (x0, x1), streams, workers)
+        say(done, f"{pairs[split].x0.shape[1]} {split} pairs a seed, {passes} for each target point")
     write_pairs(DATA / "couple" / name / "pairs.parquet", seeds, pairs)
 
 

@@ -13,7 +13,7 @@ mpl.use("Agg")
 mpl.rcParams.update(
     {
         "svg.hashsalt": "rectiflow", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False,
-        "axes.titlesize": 9, "legend.frameon": False, "figure.constrained_layout.use": True,
+        "axes.titlesize": 9, "legend.frameon": False,
     }
 )  # fmt: skip
 from matplotlib import pyplot as plt  # noqa: E402
@@ -50,11 +50,19 @@ def content(figure: Figure, kind: str) -> bytes:
     return buffer.getvalue()
 
 
-def _grid(shown: dict[Key, Drawn], size: float) -> tuple[Figure, Iterator[tuple[Axes, Key]]]:
+def _grid(shown: dict[Key, Drawn], width: float, height: float) -> tuple[Figure, Iterator[tuple[Axes, Key]]]:
     """Panels of one data set: a row for each method, a column for each round; empty where there is no flow."""
     methods = list(dict.fromkeys(key[1] for key in shown))
     rounds = sorted({key[2] for key in shown})
-    figure, axes = plt.subplots(len(methods), len(rounds), figsize=(size * len(rounds), size * len(methods)), squeeze=False)
+    figure, axes = plt.subplots(
+        len(methods),
+        len(rounds),
+        figsize=(width * len(rounds), (height + 0.25) * len(methods)),
+        squeeze=False,
+        # Fixed margins: there is a title and nothing else, and working them out costs seconds.
+        gridspec_kw={"left": 0.01, "right": 0.99, "bottom": 0.01, "top": 1 - 0.25 / len(methods) / (height + 0.25)}
+        | {"wspace": 0.04, "hspace": 0.25 / height},
+    )
 
     def panels() -> Iterator[tuple[Axes, Key]]:
         by_place = {(methods.index(method), rounds.index(k)): (dataset, method, k) for dataset, method, k in shown}
@@ -93,18 +101,28 @@ def _bounds(points: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
 
 def samples(shown: dict[Key, Drawn], which: str) -> str:
     """Draws (`one_step` or `many_steps`) over the target; pictures where the points are square images."""
-    figure, panels = _grid(shown, 2.3)
+    images = all(_is_image(drawn.target.shape[1]) for drawn in shown.values())
+    figure, panels = _grid(shown, *((3.2, 1.6) if images else (2.3, 2.3)))
     low, high = _bounds([drawn.target for drawn in shown.values()])
     for ax, key in panels:
-        drawn = shown[key]
-        points = getattr(drawn, which)
+        points, target = getattr(shown[key], which), shown[key].target
         ax.set(xticks=[], yticks=[])
-        if _is_image(points.shape[1]):
-            ax.imshow(_mosaic(points), cmap="gray_r", vmin=-1, vmax=1)
+        if images:
+            ax.imshow(_mosaic(points), cmap="gray_r", vmin=-1, vmax=1, aspect="auto")
             continue
-        ax.plot(*drawn.target[:, :2].T, ".", ms=2, color=GREY, alpha=0.7, rasterized=True)
-        ax.plot(*points[:, :2].T, ".", ms=2, color=COLOURS[0], alpha=0.7, rasterized=True)
+        ax.plot(*target[:, :2].T, ".", ms=2, color=GREY, alpha=0.7)
+        ax.plot(*points[:, :2].T, ".", ms=2, color=COLOURS[0], alpha=0.7)
         ax.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]))
+    return uri(figure, "png")
+
+
+def targets(drawn: Drawn) -> str | None:
+    """The test set's first pictures, where the points are pictures."""
+    if not _is_image(drawn.target.shape[1]):
+        return None
+    figure, ax = plt.subplots(figsize=(3.2, 1.6), gridspec_kw={"left": 0.01, "right": 0.99, "bottom": 0.01, "top": 0.99})
+    ax.imshow(_mosaic(drawn.target), cmap="gray_r", vmin=-1, vmax=1, aspect="auto")
+    ax.set(xticks=[], yticks=[])
     return uri(figure, "png")
 
 
@@ -119,7 +137,7 @@ def _paths_panel(ax: Axes, paths: np.ndarray, limits: tuple[np.ndarray, np.ndarr
 
 def trajectories(shown: dict[Key, Drawn], count: int = 80) -> str:
     """Paths of every flow of a data set, in the first two coordinates."""
-    figure, panels = _grid(shown, 2.3)
+    figure, panels = _grid(shown, 2.3, 2.3)
     limits = _bounds([drawn.paths[:, :count] for drawn in shown.values()])
     for ax, key in panels:
         _paths_panel(ax, shown[key].paths[:, :count, :2], limits)
@@ -129,7 +147,7 @@ def trajectories(shown: dict[Key, Drawn], count: int = 80) -> str:
 def _panels(count: int) -> tuple[Figure, np.ndarray]:
     columns = min(count, 2)
     rows = -(-count // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(4.6 * columns, 3.1 * rows), squeeze=False)
+    figure, axes = plt.subplots(rows, columns, figsize=(4.6 * columns, 3.1 * rows), squeeze=False, layout="constrained")
     for ax in axes.flat[count:]:
         ax.axis("off")
     return figure, axes.flat
@@ -171,7 +189,11 @@ def overview(nfe: pd.DataFrame, floors: dict[str, float], shown: dict[Key, Drawn
     )
     rounds = [key for key in shown if key[:2] == (dataset, method)]
     figure, axes = plt.subplots(
-        1, 1 + len(rounds), figsize=(4.2 + 2.6 * len(rounds), 3.2), width_ratios=[1.5] + [1] * len(rounds)
+        1,
+        1 + len(rounds),
+        figsize=(4.2 + 2.6 * len(rounds), 3.2),
+        width_ratios=[1.5] + [1] * len(rounds),
+        layout="constrained",
     )
     _nfe_panel(axes[0], nfe, dataset, floors[dataset])
     limits = _bounds([shown[key].paths[:, :80] for key in rounds])

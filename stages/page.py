@@ -124,9 +124,12 @@ def picture_parts(shown: dict[Key, Drawn], steps: int) -> tuple[list[str], list[
     """Figures of the samples and of the paths, data set by data set."""
     points, paths = [], []
     for dataset, part in by_dataset(shown).items():
-        seed = next(iter(part.values())).seed
+        first = next(iter(part.values()))
+        seed, real = first.seed, figures.targets(first)
+        if real:
+            points.append(figure(real, f"{dataset}: the test set itself, seed {seed}."))
         for which, label in (("many_steps", f"{steps} Euler steps"), ("one_step", "one Euler step")):
-            caption = f"{dataset}, {label}: draws (blue) over the test set (grey), seed {seed}."
+            caption = f"{dataset}, {label}: {'draws' if real else 'draws (blue) over the test set (grey)'}, seed {seed}."
             points.append(figure(figures.samples(part, which), caption))
         caption = f"{dataset}: paths of {steps} Euler steps from source (open) to end, seed {seed}, first two coordinates."
         paths.append(figure(figures.trajectories(part), caption))

@@ -28,7 +28,7 @@ def select(results: pd.DataFrame, steps: int, name: str, **where: Any) -> pd.Dat
         chosen = chosen[(chosen.solver == "euler") & (chosen.nfe == (1 if name == "w2_1step" else steps))]
     for column, value in where.items():
         chosen = chosen[chosen[column] == value]
-    return chosen.sort_values("seed")
+    return chosen.sort_values("seed", kind="stable")
 
 
 def by_flow(results: pd.DataFrame, steps: int, name: str) -> dict[tuple[str, str, int], Estimate]:

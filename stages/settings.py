@@ -72,8 +72,9 @@ def parse(model: type[M], value: Any, key: str) -> M:
 def _first(error: ValidationError, key: str, model: type[BaseModel]) -> str:
     found = error.errors(include_url=False)[0]
     where = ".".join(map(str, (key, *found["loc"]))).lstrip(".")
-    if found["type"] == "extra_forbidden" and len(found["loc"]) == 1:
-        return f"{where}: {found['input']!r}: unknown key; the choices are {', '.join(model.model_fields)}"
+    if found["type"] == "extra_forbidden":
+        choices = f"; the choices are {', '.join(model.model_fields)}" if len(found["loc"]) == 1 else ""
+        return f"{where}: {found['input']!r}: unknown key{choices}"
     if found["type"] == "missing":
         return f"{where} is missing"
     if found["type"] in ("dict_type", "model_type"):

@@ -1,5 +1,10 @@
 """What every test starts from: one torch thread, and a generator of its own."""
 
+import os
+
+# Before the first matrix product, as the stages do: see rectiflow.velocities.
+os.environ.setdefault("MKL_CBWR", "AVX2,STRICT")
+
 import pytest
 import torch
 

@@ -59,10 +59,14 @@ MISTAKES = [
     ("tables/mine/columns", [], ["tables.mine.columns", "[]"]),
     ("tables/mine/path", None, ["tables.mine.path", "missing"]),
     ("couplings/exact/name", "sinkhorm", ["couplings.exact.name", "'sinkhorm'", "independent, exact"]),
-    ("couplings/exact/reg", 0.1, ["couplings.exact.reg", "0.1", "unknown key", "pairings, batch"]),
+    ("couplings/exact/reg", 0.1, ["couplings.exact.reg", "0.1", "unknown key", "pairs, batch"]),
     ("couplings/exact/batch", 0, ["couplings.exact.batch", "0"]),
     ("methods/icfm/coupling", "optimal", ["methods.icfm.coupling", "'optimal'", "independent, exact"]),
-    ("methods/icfm/interpolant", {"name": "cosine"}, ["methods.icfm.interpolant.name", "'cosine'", "linear, target, trig, vp"]),
+    (
+        "methods/icfm/interpolant",
+        {"name": "cosine"},
+        ["methods.icfm.interpolant.name", "'cosine'", "linear, target, trig, vp"],
+    ),
     ("methods/icfm/interpolant", "linear", ["methods.icfm.interpolant", "'linear'", "section"]),
     ("methods/icfm/interpolant", {"name": "vp", "eps": 2.0}, ["methods.icfm.interpolant.eps", "2.0", "(0, 1)"]),
     ("methods/icfm/training", {"lr": -1.0}, ["training.lr", "-1.0", "greater than 0"]),
@@ -140,13 +144,17 @@ def row(path, **changes):
     return {"path": str(path), "columns": ["a", "b"], "scaling": "standard", **sizes, **changes}
 
 
+def generate(table_row):
+    sizes, dataset = build_dataset("tables", table_row, "tables.mine")
+    return draw(dataset, sizes, stream("test", 0), "tables.mine")
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_a_useless_file_is_refused_in_one_line(name, tmp_path):
     make, pattern = FILES[name]
     make(tmp_path / "mine.parquet")
     with pytest.raises(Refused, match=pattern) as refusal:
-        sizes, dataset = build_dataset("tables", row(tmp_path / "mine.parquet"), "tables.mine")
-        draw(dataset, sizes, stream("test", 0), "tables.mine")
+        generate(row(tmp_path / "mine.parquet"))
     assert "\n" not in str(refusal.value)
 
 

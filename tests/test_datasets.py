@@ -144,6 +144,7 @@ def test_spirals_are_symmetric_and_reach_their_scale(generator):
     x = DATASETS["spirals"](noise=0.0, scale=3.0, turns=1.0).target.sample(20_000, generator).double()
     radius = x.norm(dim=1)
     assert 2.95 < radius.max() < 3 + 1e-5
+    assert radius.mean() == pytest.approx(2, abs=0.03)  # two thirds, as on a disc: points get no sparser outwards
     assert x.mean(0).abs().max() < 0.1
     # On an arm the radius tells the angle, up to the half turn between the two.
     angle = torch.atan2(x[:, 1], x[:, 0]) - 2 * torch.pi * radius / 3

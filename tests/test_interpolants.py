@@ -103,7 +103,8 @@ def test_float32_stays_float32(path):
 @every_path
 def test_oracle_velocity_is_the_conditional_mean_of_ut(path, generator):
     source = GaussianMixture(torch.ones(1), torch.zeros(1, 2), torch.ones(1))
-    target = GaussianMixture(torch.tensor([0.3, 0.7]), torch.tensor([[-2.0, 1.0], [2.0, 0.0]]), torch.tensor([0.5, 1.0]))
+    means = torch.tensor([[-2.0, 1.0], [2.0, 0.0]])
+    target = GaussianMixture(torch.tensor([0.3, 0.7]), means, torch.tensor([0.5, 1.0]))
     n = 100_000
     x0, x1 = (side.sample(n, generator).double() for side in (source, target))
     z = torch.randn(n, 2, generator=generator, dtype=torch.float64)

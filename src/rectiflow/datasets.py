@@ -173,7 +173,7 @@ def table(target: Tensor, source: Tensor | None = None, *, scaling: str = "none"
         raise ValueError(f"scaling: {scaling!r} is not one of {', '.join(SCALINGS)}")
     shift, scale = SCALINGS[scaling](target.double())
     if not (scale > 0).all():
-        raise ValueError(f"scaling: {scaling!r} cannot scale column {int((scale <= 0).nonzero()[0])}: it is constant")
+        raise ValueError(f"scaling: {scaling!r} cannot scale column {int((~(scale > 0)).nonzero()[0])}: it is constant")
 
     def scaled(rows: Tensor) -> Empirical:
         return Empirical(((rows.double() - shift) / scale).float())

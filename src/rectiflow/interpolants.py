@@ -46,6 +46,7 @@ class Interpolant(ABC):
 
     def rates(self, t: Tensor) -> tuple[tuple[Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]:
         """`(alpha, beta, gamma)` and their time derivatives, each shaped like t."""
+        t = t.contiguous()
         return jvp(lambda t: (self.alpha(t), self.beta(t), self.gamma(t)), (t,), (torch.ones_like(t),))
 
     def path(self, t: Tensor, x0: Tensor, x1: Tensor, z: Tensor | None = None) -> tuple[Tensor, Tensor]:

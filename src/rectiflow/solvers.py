@@ -138,7 +138,8 @@ class Dopri5:
                 method="dopri5",
                 rtol=self.rtol,
                 atol=self.atol,
-                options={"max_num_steps": self.max_steps},
+                # Left alone it steps past t = 1, where no field was trained, and interpolates back.
+                options={"max_num_steps": self.max_steps, "step_t": t[-1:]},
             )
         except AssertionError as error:  # torchdiffeq's way of giving up: too many steps, or a step of length zero
             raise GaveUp(
