@@ -8,6 +8,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic import Field
+
 from rectiflow.interpolants import INTERPOLANTS
 from rectiflow.solvers import SOLVERS
 from rectiflow.training import Training
@@ -29,6 +31,7 @@ class Params(Settings):
 
     seeds: list[int]
     compute: Compute
+    workers: int = Field(ge=1)
     datasets: dict[str, dict[str, Any]]
     tables: dict[str, dict[str, Any]]
     couplings: dict[str, dict[str, Any]]
@@ -50,15 +53,19 @@ def check(content: Mapping[str, Any]) -> None:
     for part in ("datasets", "tables", "couplings", "methods", "couples", "flows", "reflows"):
         check_names(part, content[part])
     for name, row in params.datasets.items():
-        call, _, options = parse_builtin(row, f"datasets.{name}")
-        if name != "digits" and row["name"] != "digits":  # its options are none, and loading it costs seconds
+        call, sizes, options = parse_builtin(row, f"datasets.{name}")
+        if row["name"] != "digits":  # it has no options, and loading it costs seconds
             finish(call, options, f"datasets.{name}")
+            if sizes.train is None:
+                raise Refused(f"{PARAMS}: datasets.{name}.train is missing: say how many rows to draw")
     for name, row in params.tables.items():
         if name in params.datasets:
             raise Refused(f"{PARAMS}: tables.{name}: {name!r} is already a name in datasets; choose another")
         parse_table(row, f"tables.{name}")
     for name, row in params.couplings.items():
         build_pairing(row, f"couplings.{name}")
+        if name.split("-")[0] != row["name"]:  # what holds for a kind of pairs is told from their name
+            raise Refused(f"{PARAMS}: couplings: {name!r} should be called {row['name']} or {row['name']}-SOMETHING")
     check_sampling(params)
     check_couples(params)
     for name, method in params.methods.items():
@@ -66,6 +73,8 @@ def check(content: Mapping[str, Any]) -> None:
         build_interpolant(method, f"methods.{name}")
     if params.flows != params.round0 | params.reflows:
         raise Refused(f"{PARAMS}: flows: should be the rows of round0 and reflows together: {{<<: [*round0, *reflows]}}")
+    if not params.flows:
+        raise Refused(f"{PARAMS}: round0: {{}}: at least one flow is needed")
     for name, flow in params.flows.items():
         check_flow(name, flow, params, content)
 
@@ -86,6 +95,9 @@ def check_sampling(params: Params) -> None:
     """The solvers exist, and the two that every comparison rests on are among them."""
     build_solvers(params.sample.solvers)
     named(SOLVERS, params.reflow.solver, "reflow.solver")
+    for k, solver in enumerate(params.sample.solvers):
+        if solver in params.sample.solvers[:k]:
+            raise Refused(f"{PARAMS}: sample.solvers.{k}: {solver!r} is there already")
     for steps in (1, params.sample.trajectory_steps):
         if {"name": "euler", "steps": steps} not in params.sample.solvers:
             raise Refused(f"{PARAMS}: sample.solvers: {{name: euler, steps: {steps}}} is missing; the report compares it")
@@ -109,7 +121,10 @@ def check_flow(name: str, flow: Flow, params: Params, content: Mapping[str, Any]
     if not parts or parts["base"] != base:
         raise Refused(f"{PARAMS}: {key}: {name!r} should be called {base}-roundK, K its round")
     k = int(parts["k"])
+    if name in (params.round0 if k else params.reflows):
+        raise Refused(f"{PARAMS}: {key}: round {k} belongs in {'reflows' if k else 'round0'}")
     if k:
+        check_round(key, flow, params)
         expected = {"pairs": f"reflow/{name}", "flow": f"{base}-round{k - 1}"}
         if expected["flow"] not in params.flows:
             raise Refused(f"{PARAMS}: {key}: round {k} continues {expected['flow']!r}, which is not a row of flows")
@@ -128,6 +143,17 @@ def check_flow(name: str, flow: Flow, params: Params, content: Mapping[str, Any]
     build(Training, training, f"{key}.training")
     build_network(network, f"{key}.network", 2)
     check_source(key, flow, method, content)
+
+
+def check_round(key: str, flow: Flow, params: Params) -> None:
+    """A reflow round: there are source points enough, and the network is that of the round before."""
+    if flow.network:
+        raise Refused(f"{PARAMS}: {key}.network: {flow.network!r} should be left out: a round continues its network")
+    pool, needed = (params.datasets | params.tables)[flow.dataset]["pool"], params.reflow.pairs + params.reflow.validation
+    if needed > pool:
+        raise Refused(
+            f"{PARAMS}: reflow.pairs + reflow.validation: {needed} is more than the pool of {flow.dataset}, {pool}"
+        )
 
 
 def check_source(key: str, flow: Flow, method: Method, content: Mapping[str, Any]) -> None:

@@ -17,7 +17,7 @@ from rectiflow.pairs import Pairs
 from stages.io import DATA
 from stages.pairs import read_points, write_pairs
 from stages.progress import progress
-from stages.rows import Compute, Couple
+from stages.rows import Couple, load_workers
 from stages.settings import Settings, composed, load, lookup, read, run, section
 from stages.streams import stream
 
@@ -60,7 +60,7 @@ def couple(
 def main(args: list[str]) -> None:
     """`python -m stages.couple NAME`, NAME a row of `couples`."""
     (name,) = args
-    workers = load(Compute, "compute").workers
+    workers = load_workers()
     row = load(Couple, f"couples.{name}")
     dataset, key = row.dataset, f"couplings.{row.coupling}"
     coupling, pairing = build_pairing(section(read(), key), key)

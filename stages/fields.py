@@ -9,11 +9,12 @@ from rectiflow.velocities import VELOCITIES, Frame, Velocity
 from stages.io import read_weights, write_weights
 
 
-def write_velocity(path: Path, velocity: Velocity, seeds: list[int], network: str) -> None:
+def write_velocity(path: Path, velocity: Velocity, seeds: list[int]) -> None:
     """The weights of all seeds by name, the frame, and what is needed to build the network again."""
     frame = velocity.frame
     tensors = {"theta": velocity.theta, "shift": frame.shift, "scale": frame.scale, "speed": frame.speed}
-    spec = {"network": {"name": network, **asdict(velocity.network)}, "seeds": seeds}
+    name = next(name for name, kind in VELOCITIES.items() if kind is type(velocity.network))
+    spec = {"network": {"name": name, **asdict(velocity.network)}, "seeds": seeds}
     write_weights(path, {name: tensor.cpu().numpy() for name, tensor in tensors.items()}, spec)
 
 

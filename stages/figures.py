@@ -78,12 +78,15 @@ def _grid(shown: dict[Key, Drawn], width: float, height: float) -> tuple[Figure,
 
 
 def _is_image(dim: int) -> bool:
-    return dim >= 16 and round(dim**0.5) ** 2 == dim
+    return dim >= 64 and round(dim**0.5) ** 2 == dim
 
 
 def _mosaic(points: np.ndarray, rows: int = 4, columns: int = 8) -> np.ndarray:
     """The first points as small pictures, side by side."""
     side = round(points.shape[1] ** 0.5)
+    points = np.concatenate(
+        [points, np.full((rows * columns, points.shape[1]), -1.0)]
+    )  # blank tiles where there are too few
     tiles = np.pad(
         points[: rows * columns].reshape(rows, columns, side, side),
         ((0, 0), (0, 0), (0, 1), (0, 1)),
@@ -167,7 +170,7 @@ def _nfe_panel(ax: Axes, nfe: pd.DataFrame, dataset: str, floor: float) -> None:
         marker = "o" if solver == "euler" else "D"
         ax.errorbar(rows.nfe, rows.w2, errors, marker=marker, ms=3, capsize=2, elinewidth=0.7, label=label, **style)
     ax.axhline(floor, color="#666", lw=0.8)
-    ax.annotate("floor", (1, floor), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=8)
+    ax.annotate("floor", (1, floor), (-2, -2), ("axes fraction", "data"), "offset points", ha="right", va="top", fontsize=8)
     ax.set(title=dataset, xscale="log", yscale="log", xlabel="function evaluations", ylabel="W2 to the test set")
     ax.legend(fontsize=7, ncols=2)
 

@@ -50,8 +50,8 @@ def build_seeds(content: Mapping[str, Any]) -> list[int]:
     """The section `seeds`: whole numbers from 0 on, each once."""
     seeds = parse(Seeds, {"seeds": section(content, "seeds")}, "").seeds
     for k, seed in enumerate(seeds):
-        if seed < 0 or seed in seeds[:k]:
-            raise Refused(f"{PARAMS}: seeds: {seed} must be a whole number from 0 on, and appear once")
+        if not 0 <= seed < 2**31 or seed in seeds[:k]:
+            raise Refused(f"{PARAMS}: seeds: {seed} must be a whole number from 0 to 2^31 - 1, and appear once")
     return seeds
 
 
@@ -84,7 +84,13 @@ def read_files(table: Table, key: str) -> tuple[Tensor, Tensor | None]:
     if not path.exists():
         raise Refused(f"{PARAMS}: {key}.path: {table.path!r} does not exist")
     if path.is_dir():
-        return tuple(read_columns(path / f"{side}.parquet", table.columns, key) for side in ("target", "source"))
+        target = read_columns(path / "target.parquet", table.columns, key)
+        if not (path / "source.parquet").exists():
+            return target, None
+        source = read_columns(path / "source.parquet", table.columns, key)
+        if source.shape[1] != target.shape[1]:
+            raise Refused(f"{path}: source.parquet has {source.shape[1]} dimensions, target.parquet {target.shape[1]}")
+        return target, source
     return read_columns(path, table.columns, key), None
 
 
@@ -92,7 +98,9 @@ def read_columns(path: Path, columns: list[str], key: str) -> Tensor:
     """The named columns side by side, `(rows, dim)`; a column of fixed-size vectors gives several."""
     try:
         content = pq.read_table(path)
-    except (pa.ArrowInvalid, FileNotFoundError) as error:
+    except FileNotFoundError as error:
+        raise Refused(f"{path} does not exist") from error
+    except pa.ArrowInvalid as error:
         raise Refused(f"{path}: not a Parquet file: {error}") from error
     for name in columns:
         if name not in content.column_names:
@@ -108,7 +116,7 @@ def _numbers(path: Path, name: str, column: pa.Array) -> Tensor:
         dim, flat = column.type.list_size, column.flatten()
     if not (pa.types.is_integer(flat.type) or pa.types.is_floating(flat.type)):
         raise Refused(f"{path}: column {name!r} holds {column.type}, not numbers")
-    values = flat.cast(pa.float64()).to_numpy(zero_copy_only=False).copy()
+    values = flat.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False).copy()
     bad = np.flatnonzero(~np.isfinite(values))
     if column.null_count or len(bad):
         first = int(bad[0]) // dim if len(bad) else column.is_null().index(True).as_py()
@@ -116,7 +124,7 @@ def _numbers(path: Path, name: str, column: pa.Array) -> Tensor:
             f"{path}: column {name!r} has {max(len(bad), column.null_count)} missing or infinite values, "
             f"the first in row {first}"
         )
-    return torch.from_numpy(values).reshape(-1, dim).float()
+    return torch.from_numpy(values).reshape(-1, dim)
 
 
 def draw(dataset: Dataset, sizes: Sizes, generator: Generator, key: str) -> Splits:

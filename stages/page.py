@@ -112,7 +112,7 @@ def straighter_table(results: pd.DataFrame, steps: int) -> str:
             gap = paired(other, first)
             verdict = "not separated" if not abs(gap.mean) > gap.half else "straighter" if gap.mean < 0 else "less straight"
             rows.append([f"{escape(dataset)}: {escape(method)} − {escape(methods[0])}", number(gap), verdict])
-    return table(["difference in S at round 0", "paired by seed", f"at {95} %"], rows)
+    return table(["difference in S at round 0", "paired by seed", "at 95 %"], rows)
 
 
 def by_dataset(shown: dict[Key, Drawn]) -> dict[str, dict[Key, Drawn]]:

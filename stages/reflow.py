@@ -1,4 +1,4 @@
-"""Draw the pairs of the next round: x0 fresh from the source, x1 where the trained flow takes it.
+"""Draw the pairs of the next round: x0 source points that round 0 never saw, x1 where the trained flow takes them.
 
 Writes `data/reflow/NAME/pairs.parquet` and the field that drew them, which the next round starts from.
 """
@@ -42,12 +42,23 @@ def transport(velocity: Velocity, solver: Solver, x0: Tensor) -> Tensor:
     return torch.cat(ends)
 
 
-def subsets(x: Tensor, count: int, seeds: list[int], purpose: str, key: str) -> Tensor:
-    """`count` rows of each seed's points, without replacement."""
-    if count > x.shape[1]:
-        raise Refused(f"{PARAMS}: {key}: {count} is more than the {x.shape[1]} source points in the data set's pool")
-    rows = [torch.randperm(x.shape[1], generator=stream(purpose, seed))[:count] for seed in seeds]
-    return torch.stack([points[row] for points, row in zip(x, rows, strict=True)])
+def source_points(pool: Tensor, settings: Reflow, seeds: list[int], dataset: str, name: str) -> dict[str, Tensor]:
+    """Rows of each seed's pool for both splits: the validation rows are the same in every round, so that no round's held-out
+    points were trained on before; the others are drawn anew for each round.
+    """
+    total = settings.pairs + settings.validation
+    if total > pool.shape[1]:
+        raise Refused(
+            f"{PARAMS}: reflow.pairs + reflow.validation: {total} is more than the {pool.shape[1]} points there are"
+        )
+    splits: dict[str, list[Tensor]] = {"train": [], "validation": []}
+    for x, seed in zip(pool, seeds, strict=True):
+        rows = torch.randperm(len(x), generator=stream(f"reflow/{dataset}", seed))
+        rest = rows[settings.validation :]
+        drawn = rest[torch.randperm(len(rest), generator=stream(f"reflow/{name}", seed))[: settings.pairs]]
+        splits["validation"].append(x[rows[: settings.validation]])
+        splits["train"].append(x[drawn])
+    return {split: torch.stack(parts) for split, parts in splits.items()}
 
 
 def main(args: list[str]) -> None:
@@ -57,14 +68,12 @@ def main(args: list[str]) -> None:
     settings, row = load(Reflow, "reflow"), load(Flow, f"reflows.{name}")
     solver = named(SOLVERS, settings.solver, "reflow.solver")
     velocity, seeds = read_velocity(DATA / "train" / str(row.flow) / "velocity.safetensors")
+    velocity = velocity.to(device)
     _, pool = read_points(DATA / "generate" / f"{row.dataset}.parquet", "source", "reflow")
-    total = settings.pairs + settings.validation
-    x0 = subsets(pool, total, seeds, f"reflow/{name}", "reflow.pairs + reflow.validation")
-    say = progress(f"reflow {name}", total, 1)
-    x1 = transport(velocity.to(device), solver, x0.to(device)).cpu()
-    say(total, f"pairs a seed by {settings.solver['name']}")
-    cut = settings.pairs
-    pairs = {"train": Pairs(x0[:, :cut], x1[:, :cut]), "validation": Pairs(x0[:, cut:], x1[:, cut:])}
+    say, pairs = progress(f"reflow {name}", 2, 2), {}
+    for done, (split, x0) in enumerate(source_points(pool, settings, seeds, row.dataset, name).items(), 1):
+        pairs[split] = Pairs(x0, transport(velocity, solver, x0.to(device)).cpu())
+        say(done, f"{x0.shape[1]} {split} pairs a seed by {settings.solver['name']}")
     folder = DATA / "reflow" / name
     write_pairs(folder / "pairs.parquet", seeds, pairs)
     copy(DATA / "train" / str(row.flow) / "velocity.safetensors", folder / "velocity.safetensors")

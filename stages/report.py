@@ -33,12 +33,17 @@ def drawn(name: str, dataset: str, steps: int) -> Drawn:
     paths = read_table(DATA / "sample" / name / "trajectories.parquet", seed=seed)
     times = len(np.unique(paths["t"]))
     return Drawn(
-        target=points["x"][points["seed"] == seed],
-        one_step=samples["x"][samples["nfe"] == 1],
-        many_steps=samples["x"][samples["nfe"] == steps],
-        paths=paths["x"].reshape(times, -1, paths["x"].shape[1]),
+        target=plane(points["x"][points["seed"] == seed]),
+        one_step=plane(samples["x"][samples["nfe"] == 1]),
+        many_steps=plane(samples["x"][samples["nfe"] == steps]),
+        paths=plane(paths["x"].reshape(times, -1, paths["x"].shape[1])),
         seed=seed,
     )
+
+
+def plane(x: np.ndarray) -> np.ndarray:
+    """Points on a line get a second coordinate, zero; others stay."""
+    return x if x.shape[-1] > 1 else np.concatenate([x, np.zeros_like(x)], -1)
 
 
 def csv(frame: pd.DataFrame) -> str:

@@ -4,17 +4,24 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from stages.settings import Settings
+from stages.settings import Settings, parse, read, section
 
 
 class Compute(Settings):
-    """Where to compute: `device` auto takes the GPU if there is one, `threads` are torch's of one stage, `workers` how many
-    transport problems are solved side by side.
-    """
+    """Where to compute: `device` auto takes the GPU if there is one, `threads` are torch's in one stage."""
 
     device: Literal["auto", "cpu", "cuda"]
     threads: int = Field(ge=1)
+
+
+class Workers(Settings):
+    """How many transport problems are solved side by side; no result depends on it."""
+
     workers: int = Field(ge=1)
+
+
+def load_workers() -> int:
+    return parse(Workers, {"workers": section(read(), "workers")}, "").workers
 
 
 class Method(Settings):

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 PARAMS = Path("params.yaml")
 
@@ -31,7 +31,7 @@ class Refused(Exception):
 class Settings(BaseModel):
     """A section of `params.yaml`: unknown keys and wrong types are errors."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 @cache
@@ -39,9 +39,13 @@ def read() -> dict[str, Any]:
     """All of `params.yaml`, in YAML 1.2 as DVC reads it (1e-3 is a number)."""
     try:
         content = YAML(typ="safe").load(PARAMS)
+    except FileNotFoundError as error:
+        raise Refused(f"{PARAMS} does not exist in {Path.cwd()}") from error
     except MarkedYAMLError as error:
         mark = error.problem_mark
         raise Refused(f"{PARAMS}, line {mark.line + 1 if mark else '?'}: {error.problem}") from error
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise Refused(f"{PARAMS}: not YAML text: {error}") from error
     if not isinstance(content, dict):
         raise Refused(f"{PARAMS}: expected sections, got {type(content).__name__}")
     return content
@@ -128,7 +132,7 @@ def lookup(table: Mapping[str, T], spec: Any, key: str) -> tuple[T, dict[str, An
     """The registry entry that a spec names and its other keys. Raises Refused with the names there are."""
     if not isinstance(spec, Mapping) or "name" not in spec:
         raise Refused(f"{PARAMS}: {key}: {spec!r} should be a section with a name; the choices are {', '.join(table)}")
-    if spec["name"] not in table:
+    if not isinstance(spec["name"], str) or spec["name"] not in table:
         raise Refused(f"{PARAMS}: {key}.name: {spec['name']!r} is not one of {', '.join(table)}")
     return table[spec["name"]], {k: v for k, v in spec.items() if k != "name"}
 

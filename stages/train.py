@@ -55,8 +55,8 @@ def main(args: list[str]) -> None:
     source = DATA / flow.pairs
     seeds, pairs = read_pairs(source / "pairs.parquet", "train")
     _, validation = read_pairs(source / "pairs.parquet", "validation")
-    network = build_network(network_spec, f"{key}.network", pairs.x0.shape[-1])
     start = read_velocity(source / "velocity.safetensors")[0].to(device) if flow.rectified else None
+    network = start.network if start else build_network(network_spec, f"{key}.network", pairs.x0.shape[-1])
 
     say = progress(f"train {name}", options.steps)
     velocity, curves = fit(
@@ -70,7 +70,7 @@ def main(args: list[str]) -> None:
         lambda step, losses: say(step, "held-out loss " + " ".join(f"{loss:.4f}" for loss in losses)),
     )
     folder = DATA / "train" / name
-    write_velocity(folder / "velocity.safetensors", velocity, seeds, network_spec["name"])
+    write_velocity(folder / "velocity.safetensors", velocity, seeds)
     write_table(folder / "curves.parquet", curves_table(seeds, curves))
 
 

@@ -81,6 +81,17 @@ MISTAKES = [
     ("reflows/bimodal-icfm-round1/flow", None, ["flow", "bimodal-icfm-round0"]),
     ("round0/bimodal-icfm-round0", None, ["bimodal-icfm-round1", "continues", "bimodal-icfm-round0"]),
     ("flows", {}, ["flows", "round0 and reflows together"]),
+    ("seeds", [2**31], ["seeds", "2147483648"]),
+    ("workers", 0, ["workers", "0"]),
+    ("training/lr", float("inf"), ["training.lr", "inf", "finite"]),
+    ("datasets/bimodal/distance", float("nan"), ["datasets.bimodal.distance", "nan", "finite"]),
+    ("datasets/bimodal/train", None, ["datasets.bimodal.train", "missing"]),
+    ("network/name", ["mlp"], ["network.name", "['mlp']", "mlp"]),
+    ("couplings/independent/name", "exact", ["couplings", "'independent' should be called exact"]),
+    ("reflow/pairs", 5000, ["reflow.pairs + reflow.validation", "5050", "600"]),
+    ("reflows/bimodal-icfm-round1/network", {"width": 8}, ["bimodal-icfm-round1.network", "left out"]),
+    ("sample/solvers", [{"name": "euler", "steps": 1}] * 2, ["sample.solvers.1", "already"]),
+    ("round0/bimodal-icfm-round1", tiny.params()["reflows"]["bimodal-icfm-round1"], ["round 1 belongs in reflows"]),
 ]
 
 
@@ -196,3 +207,19 @@ def test_yaml_that_does_not_parse_names_its_line(tmp_path):
     done = tiny.run(where, sys.executable, "-m", "stages.check")
     assert done.returncode == 1
     assert done.stderr.startswith("error: params.yaml, line 2: ")
+
+
+def test_columns_far_from_zero_keep_their_digits(tmp_path):
+    table(tmp_path / "mine.parquet", a=ROWS[:, 0], b=1.7e9 + np.arange(50.0))
+    splits = generate(row(tmp_path / "mine.parquet"))
+    together = np.concatenate([splits["target", name][:, 1] for name in ("train", "validation", "test")])
+    np.testing.assert_allclose(np.diff(np.sort(together)), 1 / np.arange(50).std(ddof=1), rtol=1e-3)
+
+
+def test_a_source_of_another_width_is_refused_and_a_missing_one_is_normal(tmp_path):
+    table(tmp_path / "target.parquet", v=vectors(ROWS))
+    _, dataset = build_dataset("tables", row(tmp_path, columns=["v"]), "tables.mine")
+    assert dataset.gaussian_source
+    table(tmp_path / "source.parquet", v=vectors(ROWS[:, :2]))
+    with pytest.raises(Refused, match=r"source.parquet has 2 dimensions, target.parquet 3"):
+        build_dataset("tables", row(tmp_path, columns=["v"]), "tables.mine")

@@ -12,7 +12,8 @@ from ruamel.yaml import YAML
 
 PARAMS = """
 seeds: [0, 3]
-compute: {device: cpu, threads: 1, workers: 2}
+compute: {device: cpu, threads: 1}
+workers: 2
 datasets:
   bimodal: {name: bimodal, train: 300, validation: 50, test: 60, pool: 600}
 tables:

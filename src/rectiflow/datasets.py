@@ -167,7 +167,8 @@ def table(target: Tensor, source: Tensor | None = None, *, scaling: str = "none"
     """A user's rows as target `(rows, dim)`; the source is N(0, I) or a second table of the same columns.
 
     `scaling` brings the target's columns to `standard` (mean 0, deviation 1) or `range` ([-1, 1]) units, or leaves them;
-    a second table gets the same map. Raises ValueError for constant columns, which have no scale.
+    a second table gets the same map, which comes from
+    all rows, the test's included. Raises ValueError for constant columns, which have no scale.
     """
     if scaling not in SCALINGS:
         raise ValueError(f"scaling: {scaling!r} is not one of {', '.join(SCALINGS)}")
@@ -176,7 +177,10 @@ def table(target: Tensor, source: Tensor | None = None, *, scaling: str = "none"
         raise ValueError(f"scaling: {scaling!r} cannot scale column {int((~(scale > 0)).nonzero()[0])}: it is constant")
 
     def scaled(rows: Tensor) -> Empirical:
-        return Empirical(((rows.double() - shift) / scale).float())
+        points = ((rows.double() - shift) / scale).float()
+        if not torch.isfinite(points).all():
+            raise ValueError(f"scaling: {scaling!r} leaves values that single precision cannot hold")
+        return Empirical(points)
 
     return Dataset(normal(target.shape[1]) if source is None else scaled(source), scaled(target))
 

@@ -33,7 +33,9 @@ class GaussianMixture:
                 f"got {tuple(self.means.shape)} and {tuple(self.stds.shape)}"
             )
         if not torch.isclose(self.weights.sum(), self.weights.new_ones(())) or (self.weights < 0).any():
-            raise ValueError(f"mixture weights {self.weights.tolist()} must be non-negative and sum to 1")
+            raise ValueError(f"weights: {self.weights.tolist()} must be non-negative and sum to 1")
+        if not (self.stds > 0).all():
+            raise ValueError(f"std: {self.stds.min():g} must be greater than 0")
 
     @property
     def dim(self) -> int:

@@ -139,7 +139,7 @@ def _held_out(interpolant: Interpolant, pairs: Pairs, generators: Sequence[Gener
 
 
 def _guard(step: int, values: Tensor, first: Tensor, seeds: Sequence[int], options: Training) -> None:
-    """Stop when a loss is not finite or a thousand times its first value."""
+    """Stop when a loss is not finite or a thousand times the first one logged."""
     bad = ~torch.isfinite(values) | (values > 1e3 * first.clamp_min(1e-3))
     if bad.any():
         k = int(bad.nonzero()[0])
