@@ -8,8 +8,6 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import Field
-
 from rectiflow.interpolants import INTERPOLANTS
 from rectiflow.solvers import SOLVERS
 from rectiflow.training import Training
@@ -17,21 +15,19 @@ from stages.couple import build_pairing
 from stages.generate import build_dataset, build_seeds, parse_builtin, parse_table
 from stages.io import DATA, write_text
 from stages.reflow import Reflow
-from stages.rows import Compute, Couple, Flow, Method
 from stages.sample import Sample, build_solvers
-from stages.settings import PARAMS, Refused, Settings, build, finish, named, parse, read, run
+from stages.settings import PARAMS, Compute, Couple, Flow, Method, Refused, Workers, build, finish, named, parse, read, run
 from stages.train import build_interpolant, build_network, specs
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 ROUND = re.compile(r"(?P<base>.+)-round(?P<k>0|[1-9][0-9]*)")
 
 
-class Params(Settings):
+class Params(Workers):
     """The sections of `params.yaml`."""
 
     seeds: list[int]
     compute: Compute
-    workers: int = Field(ge=1)
     datasets: dict[str, dict[str, Any]]
     tables: dict[str, dict[str, Any]]
     couplings: dict[str, dict[str, Any]]

@@ -1,11 +1,12 @@
-"""Where and how wide a stage computes: the `compute` section."""
+"""Where and how wide a stage computes, and its random streams."""
 
 import os
+from hashlib import sha256
 
 import torch
+from torch import Generator
 
-from stages.rows import Compute
-from stages.settings import Refused, load
+from stages.settings import Compute, Refused, load
 
 
 def prepare() -> torch.device:
@@ -19,3 +20,9 @@ def prepare() -> torch.device:
     torch.set_num_threads(settings.threads)
     use_gpu = settings.device != "cpu" and torch.cuda.is_available()
     return torch.device("cuda" if use_gpu else "cpu")
+
+
+def stream(purpose: str, seed: int) -> Generator:
+    """A generator that depends on the purpose and the seed alone, so that no stage's draws depend on another's."""
+    digest = sha256(f"{purpose}/{seed}".encode()).digest()
+    return Generator().manual_seed(int.from_bytes(digest[:7], "big"))

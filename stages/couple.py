@@ -14,12 +14,11 @@ from torch import Generator, Tensor
 
 from rectiflow.couplings import COUPLINGS, Coupling, minibatch
 from rectiflow.pairs import Pairs
+from stages.compute import stream
 from stages.io import DATA
 from stages.pairs import read_points, write_pairs
 from stages.progress import progress
-from stages.rows import Couple, load_workers
-from stages.settings import Settings, composed, load, lookup, read, run, section
-from stages.streams import stream
+from stages.settings import Couple, Settings, composed, load, load_workers, lookup, read, run, section
 
 
 class Pairing(Settings):
@@ -64,7 +63,7 @@ def main(args: list[str]) -> None:
     row = load(Couple, f"couples.{name}")
     dataset, key = row.dataset, f"couplings.{row.coupling}"
     coupling, pairing = build_pairing(section(read(), key), key)
-    path = DATA / "generate" / f"{dataset}.parquet"
+    path = DATA / "generate" / dataset / "points.parquet"
     splits = {"train": "couple", "validation": "validation"}
     pairs = {}
     say = progress(f"couple {name}", len(splits), len(splits))

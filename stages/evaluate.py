@@ -13,8 +13,7 @@ import numpy as np
 
 from rectiflow import metrics
 from stages.io import DATA, by_seed, read_table, write_table
-from stages.rows import Flow, load_workers
-from stages.settings import load, run
+from stages.settings import Flow, load, load_workers, run
 
 FIELD_TIMES = (0.05, 0.95)
 
@@ -87,7 +86,7 @@ def main(args: list[str]) -> None:
     """`python -m stages.evaluate NAME`, NAME a row of `flows`."""
     (name,) = args
     workers, flow = load_workers(), load(Flow, f"flows.{name}")
-    path, folder = DATA / "generate" / f"{flow.dataset}.parquet", DATA / "sample" / name
+    path, folder = DATA / "generate" / flow.dataset / "points.parquet", DATA / "sample" / name
     sides = {"source": ("source", "test"), "target": ("target", "test"), "floor": ("target", "floor")}
     tables = {side: by_seed(read_table(path, side=where, split=split)) for side, (where, split) in sides.items()}
     tasks = [*field_tasks(read_table(folder / "field.parquet"))]

@@ -1,4 +1,4 @@
-"""Draw or split a data set: `data/generate/NAME.parquet`, and its closed form, if it has one, beside it.
+"""Draw or split a data set: `data/generate/NAME/points.parquet`, and its closed form, if it has one, beside it.
 
 Rows are `(seed, side, split, x)`. Target splits: `train`, `validation`, `test`, and `floor`, a second sample of the
 test's size whose distance to it is the floor of every distance reported. Source splits: `couple` and `reflow`, the draws
@@ -17,9 +17,9 @@ from pydantic import Field
 from torch import Generator, Tensor
 
 from rectiflow.datasets import DATASETS, Dataset, Empirical
+from stages.compute import stream
 from stages.io import DATA, write_table
 from stages.settings import PARAMS, Refused, Settings, composed, finish, lookup, parse, read, run, section
-from stages.streams import stream
 
 Splits = dict[tuple[str, str], Tensor]
 
@@ -202,8 +202,8 @@ def main(args: list[str]) -> None:
     seeds = build_seeds(content)
     sizes, dataset = build_dataset(kind, section(content, key), key)
     splits = [draw(dataset, sizes, stream(f"generate/{name}", seed), key) for seed in seeds]
-    write_table(DATA / "generate" / f"{name}.parquet", as_table(seeds, splits))
-    write_table(DATA / "generate" / f"{name}.oracle.parquet", closed_form(dataset))
+    write_table(DATA / "generate" / name / "points.parquet", as_table(seeds, splits))
+    write_table(DATA / "generate" / name / "oracle.parquet", closed_form(dataset))
 
 
 if __name__ == "__main__":

@@ -12,14 +12,12 @@ from torch import Tensor
 from rectiflow.pairs import Pairs
 from rectiflow.solvers import SOLVERS, Solver
 from rectiflow.velocities import Velocity
-from stages.compute import prepare
+from stages.compute import prepare, stream
 from stages.fields import read_velocity
 from stages.io import DATA, copy
 from stages.pairs import read_points, write_pairs
 from stages.progress import progress
-from stages.rows import Flow
-from stages.settings import PARAMS, Refused, Settings, load, named, run
-from stages.streams import stream
+from stages.settings import PARAMS, Flow, Refused, Settings, load, named, run
 
 CHUNK = 2000
 
@@ -69,7 +67,7 @@ def main(args: list[str]) -> None:
     solver = named(SOLVERS, settings.solver, "reflow.solver")
     velocity, seeds = read_velocity(DATA / "train" / str(row.flow) / "velocity.safetensors")
     velocity = velocity.to(device)
-    _, pool = read_points(DATA / "generate" / f"{row.dataset}.parquet", "source", "reflow")
+    _, pool = read_points(DATA / "generate" / row.dataset / "points.parquet", "source", "reflow")
     say, pairs = progress(f"reflow {name}", 2, 2), {}
     for done, (split, x0) in enumerate(source_points(pool, settings, seeds, row.dataset, name).items(), 1):
         pairs[split] = Pairs(x0, transport(velocity, solver, x0.to(device)).cpu())

@@ -11,8 +11,7 @@ from stages.io import DATA, read_table, write_bytes, write_json, write_text
 from stages.page import page
 from stages.progress import progress
 from stages.results import against_nfe, curves, headlines, per_round, rounded, select, tidy
-from stages.rows import Flow
-from stages.settings import PARAMS, parse, read, run
+from stages.settings import PARAMS, Flow, parse, read, run
 
 REPORTS = Path("reports")
 
@@ -27,7 +26,7 @@ def flow_keys(content: dict[str, Any]) -> dict[Key, str]:
 
 def drawn(name: str, dataset: str, steps: int) -> Drawn:
     """What the figures show of a flow: the first seed's target, draws after one and after `steps` steps, and paths."""
-    points = read_table(DATA / "generate" / f"{dataset}.parquet", side="target", split="test")
+    points = read_table(DATA / "generate" / dataset / "points.parquet", side="target", split="test")
     seed = int(points["seed"][0])
     samples = read_table(DATA / "sample" / name / "samples.parquet", seed=seed, solver="euler")
     paths = read_table(DATA / "sample" / name / "trajectories.parquet", seed=seed)

@@ -13,19 +13,16 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from rectiflow.interpolants import INTERPOLANTS, Interpolant
+from rectiflow.interpolants import INTERPOLANTS, Interpolant, draw
 from rectiflow.mixtures import GaussianMixture, Marginal
 from rectiflow.solvers import SOLVERS, TABLEAUX, RungeKutta, Solution, Solver
-from rectiflow.training import draw
 from rectiflow.velocities import Velocity
-from stages.compute import prepare
+from stages.compute import prepare, stream
 from stages.fields import read_velocity
 from stages.io import DATA, read_table, write_table
 from stages.pairs import read_points
 from stages.progress import progress
-from stages.rows import Flow, Method
-from stages.settings import Settings, load, named, run
-from stages.streams import stream
+from stages.settings import Flow, Method, Settings, load, named, run
 
 
 class Sample(Settings):
@@ -114,7 +111,7 @@ def main(args: list[str]) -> None:
     solvers = build_solvers(settings.solvers)
     velocity, seeds = read_velocity(DATA / "train" / name / "velocity.safetensors")
     velocity = velocity.to(device)
-    points = DATA / "generate" / f"{flow.dataset}.parquet"
+    points = DATA / "generate" / flow.dataset / "points.parquet"
     x0, x1 = (read_points(points, side, "test")[1].to(device) for side in ("source", "target"))
 
     say, drawn = progress(f"sample {name}", len(solvers), 2), []
@@ -130,7 +127,7 @@ def main(args: list[str]) -> None:
     interpolant = named(INTERPOLANTS, method.interpolant, f"methods.{flow.method}.interpolant")
     # The law of xt is known for independent pairs alone: not for optimal ones, not for those an earlier flow drew.
     known = method.coupling.split("-")[0] == "independent" and not flow.rectified
-    marginal = read_oracle(DATA / "generate" / f"{flow.dataset}.oracle.parquet", interpolant) if known else None
+    marginal = read_oracle(DATA / "generate" / flow.dataset / "oracle.parquet", interpolant) if known else None
     write_table(folder / "field.parquet", field_table(seeds, velocity, marginal, (x0, x1), f"sample/{flow.dataset}"))
 
 

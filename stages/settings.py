@@ -1,4 +1,4 @@
-"""Typed reading of `params.yaml`, and how a stage starts and fails.
+"""Typed reading of `params.yaml`, the sections that several stages read, and how a stage starts and fails.
 
 Every section is a pydantic model that refuses unknown keys and wrong types. Options of library objects are read off their
 signatures, so that a range or a default is stated once, where the object is. Whatever is wrong is reported in one line:
@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from inspect import Parameter, signature
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
@@ -142,10 +142,60 @@ def merged(*sections: Mapping[str, Any]) -> dict[str, Any]:
     return {k: v for part in sections for k, v in part.items()}
 
 
+class Compute(Settings):
+    """Where to compute: `device` auto takes the GPU if there is one, `threads` are torch's in one stage."""
+
+    device: Literal["auto", "cpu", "cuda"]
+    threads: int = Field(ge=1)
+
+
+class Workers(Settings):
+    """How many transport problems are solved side by side; no result depends on it."""
+
+    workers: int = Field(ge=1)
+
+
+def load_workers() -> int:
+    return parse(Workers, {"workers": section(read(), "workers")}, "").workers
+
+
+class Method(Settings):
+    """A way to train round 0: pairs of a coupling, a path, and what differs from the shared `network` and `training`."""
+
+    coupling: str
+    interpolant: dict[str, Any]
+    network: dict[str, Any] = {}
+    training: dict[str, Any] = {}
+
+
+class Couple(Settings):
+    """Pairs of a data set by a coupling."""
+
+    dataset: str
+    coupling: str
+
+
+class Flow(Settings):
+    """One trained flow. `pairs` is `couple/DATASET-COUPLING`, or `reflow/NAME` together with the `flow` it continues."""
+
+    dataset: str
+    method: str
+    pairs: str
+    flow: str | None = None
+    network: dict[str, Any] = {}
+    training: dict[str, Any] = {}
+
+    @property
+    def rectified(self) -> bool:
+        """Whether the pairs were drawn by an earlier flow."""
+        return self.flow is not None
+
+
 def run(main: Callable[[list[str]], None]) -> None:
     """Run a stage: bad input and numerical failure end in one line on stderr and exit code 1."""
     # What was imported lives as long as the process; scanning it at every collection and at exit costs 0.7 s a stage.
     gc.freeze()
+    gc.enable()
     try:
         main(sys.argv[1:])
     except (Refused, ArithmeticError, OSError) as error:

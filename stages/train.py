@@ -12,8 +12,7 @@ from stages.fields import read_velocity, write_velocity
 from stages.io import DATA, seed_major, write_table
 from stages.pairs import read_pairs
 from stages.progress import progress
-from stages.rows import Flow, Method
-from stages.settings import build, load, merged, named, read, run, section
+from stages.settings import Flow, Method, build, load, merged, named, read, run, section
 
 
 def build_interpolant(method: Method, key: str) -> Interpolant:

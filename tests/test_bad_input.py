@@ -12,9 +12,9 @@ from imports import ROOT
 
 import stages.settings
 from stages.check import check
+from stages.compute import stream
 from stages.generate import build_dataset, draw
 from stages.settings import Refused
-from stages.streams import stream
 
 
 def altered(path, value):

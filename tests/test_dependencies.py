@@ -28,9 +28,10 @@ def test_a_stages_code_deps_are_exactly_the_modules_it_imports(name):
     assert code == closure(module(name))
 
 
-def test_packages_run_no_code_on_import():
-    for path in (ROOT / "src/rectiflow/__init__.py", ROOT / "stages/__init__.py"):
-        assert [type(node) for node in ast.parse(path.read_text()).body] == [ast.Expr]
+def test_packages_run_no_code_on_import_that_a_result_could_depend_on():
+    for package, allowed in (("src/rectiflow", []), ("stages", ["import gc", "gc.disable()"])):
+        code = ast.parse((ROOT / package / "__init__.py").read_text()).body[1:]
+        assert [ast.unparse(node) for node in code] == allowed
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "src/rectiflow").glob("*.py")), ids=lambda path: path.stem)

@@ -110,13 +110,13 @@ def test_mistaken_parameters_stop_everything_and_nothing_is_lost(changed):
 
 
 def test_a_broken_file_of_the_user_stops_the_run_and_the_last_data_stay(changed):
-    before = (changed / "data/generate/mine.parquet").read_bytes()
+    before = (changed / "data/generate/mine/points.parquet").read_bytes()
     (changed / "data/faithful.parquet").write_bytes(b"")
     done = tiny.run(changed, sys.executable, "-m", "dvc", "repro")
     assert done.returncode != 0
     assert "data/faithful.parquet: not a Parquet file" in done.stderr
     assert "Traceback" not in done.stderr
-    assert (changed / "data/generate/mine.parquet").read_bytes() == before
+    assert (changed / "data/generate/mine/points.parquet").read_bytes() == before
 
 
 @pytest.mark.parametrize("moment", ["train", "evaluate"])

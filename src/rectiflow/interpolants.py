@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 from torch.func import jvp
 
 
@@ -141,6 +141,18 @@ class VP(Interpolant):
 def _at_least(name: str, value: float, bound: float) -> None:
     if not value >= bound:
         raise ValueError(f"{name}: {value} must be at least {bound}")
+
+
+def draw(
+    interpolant: Interpolant, x0: Tensor, x1: Tensor, rows: Tensor, generator: Generator
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`(t, xt, ut)` for the pairs of one seed named by `rows`, which may have any shape; t uniform on the span."""
+    low, high = interpolant.span
+    # Drawn on the CPU whatever the device, so that a seed means the same batches everywhere.
+    t = (low + (high - low) * torch.rand(rows.shape, generator=generator)).to(x0.device)
+    z = torch.randn((*rows.shape, x0.shape[-1]), generator=generator).to(x0.device) if interpolant.noisy else None
+    rows = rows.to(x0.device)
+    return t, *interpolant.path(t, x0[rows], x1[rows], z)
 
 
 INTERPOLANTS: dict[str, type[Interpolant]] = {"linear": Linear, "target": Target, "trig": Trig, "vp": VP}

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from rectiflow.interpolants import Interpolant
+from rectiflow.interpolants import Interpolant, draw
 from rectiflow.pairs import Pairs
 from rectiflow.velocities import MLP, Frame, Velocity, pack
 
@@ -100,18 +100,6 @@ class AdamW:
 def means(x: Tensor) -> Tensor:
     """The mean of each seed's part, shape `(seeds,)`, summed in an order that does not depend on the other seeds."""
     return torch.stack([part.mean() for part in x.unbind()])
-
-
-def draw(
-    interpolant: Interpolant, x0: Tensor, x1: Tensor, rows: Tensor, generator: Generator
-) -> tuple[Tensor, Tensor, Tensor]:
-    """`(t, xt, ut)` for the pairs of one seed named by `rows`, which may have any shape; t uniform on the span."""
-    low, high = interpolant.span
-    # Drawn on the CPU whatever the device, so that a seed means the same batches everywhere.
-    t = (low + (high - low) * torch.rand(rows.shape, generator=generator)).to(x0.device)
-    z = torch.randn((*rows.shape, x0.shape[-1]), generator=generator).to(x0.device) if interpolant.noisy else None
-    rows = rows.to(x0.device)
-    return t, *interpolant.path(t, x0[rows], x1[rows], z)
 
 
 def _batches(
