@@ -1,0 +1,83 @@
+"""Stages' commands as processes: their output line by line, and none left when the flow ends, however it ends."""
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from dvc.stage import Stage
+from dvc.stage.run import prepare_kwargs
+
+CHILD = str(Path(__file__).with_name("child.py"))
+SHELL = set("|&;<>()$`*?\n")
+
+
+class CommandFailed(RuntimeError):
+    """A stage's command ended with an exit code other than zero; the message has its last line."""
+
+
+def arguments(command: str) -> list[str]:
+    """The words of a command. Raises CommandFailed where it would take a shell to understand it."""
+    if found := sorted(SHELL & set(command)):
+        raise CommandFailed(f"{command!r}: flows start commands without a shell; put what needs {found[0]!r} into a script")
+    return shlex.split(command)
+
+
+class Commands:
+    """Runs commands and remembers which are running, so that `kill` ends them all."""
+
+    def __init__(self) -> None:
+        self._running: set[subprocess.Popen[str]] = set()
+        self._lock, self._closed = threading.Lock(), False
+
+    def run(self, stage: Stage, say: Callable[[str], None], environment: Mapping[str, str] | None = None) -> None:
+        """Run a stage's command to its end, `say` receiving each line it prints. Raises CommandFailed."""
+        place = prepare_kwargs(stage)
+        # DVC's `python` is this one, whether or not the environment is activated.
+        path = os.pathsep.join([str(Path(sys.executable).parent), place["env"].get("PATH", "")])
+        env = {**place["env"], "PATH": path, "PYTHONUNBUFFERED": "1", **(environment or {})}
+        for line in stage.cmd if isinstance(stage.cmd, list) else [stage.cmd]:
+            self._run(line, arguments(line), say, cwd=place["cwd"], env=env)
+
+    def _run(self, line: str, words: list[str], say: Callable[[str], None], cwd: str, env: Mapping[str, str]) -> None:
+        launcher = [sys.executable, "-I", "-S", CHILD, str(os.getpid())]
+        last = ""
+        with self._lock:
+            if self._closed:
+                raise CommandFailed(f"{line}: not started, the run is being stopped")
+            process = subprocess.Popen(
+                [*launcher, *words], cwd=cwd, env=env, text=True, errors="replace", start_new_session=True,
+                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            )  # fmt: skip
+            self._running.add(process)
+        try:
+            for text in process.stdout:
+                last = text.rstrip() or last
+                say(text.rstrip())
+            code = process.wait()
+        finally:
+            _kill(process)
+            self._running.discard(process)
+        if code:
+            how = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
+            raise CommandFailed(f"{line}: {how}" + (f": {last}" if last else ""))
+
+    def kill(self) -> None:
+        """End everything that runs, and let nothing start any more."""
+        with self._lock:
+            self._closed = True
+            for process in self._running:
+                _kill(process)
+
+
+def _kill(process: subprocess.Popen[str]) -> None:
+    """The command and whatever it started: each has a process group of its own."""
+    if process.poll() is None:
+        try:
+            os.killpg(process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass

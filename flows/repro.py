@@ -1,0 +1,60 @@
+"""`dvc repro` with stages side by side: `python -m flows.repro [STAGE ...]` runs the working tree in place.
+
+The same results and the same dvc.lock as `dvc repro`. No server is needed; if `make ui` runs, the UI shows it.
+"""
+
+import argparse
+import os
+import sys
+from collections import Counter
+from pathlib import Path
+
+from dvc.exceptions import DvcException
+from prefect import flow
+from prefect.states import Completed, Failed, State
+
+from flows.running import run_stages
+from flows.slots import Slots
+
+
+@flow(name="repro", flow_run_name="repro", persist_result=False)
+def repro(targets: list[str] | None = None, force: bool = False, workers: int = 2, root: str = ".") -> State:
+    """Bring stages up to date.
+
+    Args:
+        targets: Stages and what they need; all if there are none.
+        force: Run them even where nothing changed.
+        workers: How many stages run at once on the CPU.
+        root: The project's folder.
+    """
+    try:
+        return verdict(run_stages(Path(root), targets or [], force, Slots(workers)))
+    except DvcException as error:
+        return Failed(message=" ".join(str(error).split()))
+
+
+def verdict(states: dict[str, State]) -> State:
+    """Completed if every stage is; else Failed, naming what failed and what was not run."""
+    failed = [name for name, state in states.items() if state.is_failed() or state.is_crashed()]
+    left = [name for name, state in states.items() if not state.is_final()]
+    if failed or left:
+        return Failed(message=f"failed: {', '.join(failed) or 'none'}; not run: {', '.join(left) or 'none'}")
+    count = Counter("cached" if state.name == "Cached" else "run" for state in states.values())
+    return Completed(message=f"{count['run']} stages run, {count['cached']} cached")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser("python -m flows.repro", description=__doc__.split("\n")[0])
+    parser.add_argument("targets", nargs="*", metavar="STAGE", help="stages to bring up to date (default: all)")
+    parser.add_argument("--force", action="store_true", help="run them even where nothing changed")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 2, help="stages at once (default: %(default)s)")
+    args = parser.parse_args()
+    if args.workers < 1:
+        parser.error(f"--workers: {args.workers} must be at least 1")
+    state = repro(args.targets, args.force, args.workers, return_state=True)
+    print(("" if state.is_completed() else "error: ") + (state.message or state.name), file=sys.stderr)
+    return 0 if state.is_completed() else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
