@@ -78,6 +78,15 @@ def test_one_methods_learning_rate_reruns_that_method_only(changed):
     assert set(tiny.repro(changed)) == {"check", f"train@{name}", f"sample@{name}", f"evaluate@{name}", "report"}
 
 
+def test_a_parameter_set_back_brings_the_old_results_back_without_computing(finished, changed):
+    replace(changed, "params.yaml", "otcfm: {", "otcfm: {training: {lr: 0.001}, ")
+    assert "train@mine-otcfm-round0" in tiny.repro(changed)
+    (changed / "params.yaml").write_text((finished / "params.yaml").read_text())
+    assert tiny.repro(changed) == ["check", "report"]  # the two whose outputs stay when they fail
+    for name in ("dvc.lock", "reports/results.csv"):
+        assert (changed / name).read_bytes() == (finished / name).read_bytes()
+
+
 def test_one_more_round_runs_that_round_only(changed):
     new = "bimodal-icfm-round2"
     row = f"  {new}: {{dataset: bimodal, method: icfm, pairs: reflow/{new}, flow: bimodal-icfm-round1}}\n"
