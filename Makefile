@@ -4,14 +4,23 @@ export DVC_NO_ANALYTICS := 1
 # Stages are many short processes: without cached bytecode each compiles the project anew, 0.2 s a stage.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help repro test check
+.PHONY: help repro flow ui ui-stop test check
 
 help:           ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
 repro: .venv/ready   ## data to report: re-runs what a change touched
 	python -m stages.check
 	dvc repro
+
+flow: .venv/ready    ## the same with stages side by side, as Prefect tasks
+	python -m flows.repro
+
+ui: .venv/ready      ## Prefect's UI on this machine: trigger and watch experiments
+	python -m flows.ui start
+
+ui-stop: .venv/ready ## end it
+	python -m flows.ui stop
 
 test: .venv/tests    ## the tests
 	python -m pytest

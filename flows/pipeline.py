@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from difflib import get_close_matches
 from pathlib import Path
 
 from dvc.dvcfile import PROJECT_FILE
@@ -19,6 +20,8 @@ from dvc.stage import Stage
 from dvc.stage.cache import RunCacheNotFoundError
 from dvc.stage.serialize import to_lockfile
 from dvc.utils.serialize import modify_yaml
+
+from stages.settings import Refused
 
 Run = Callable[[Stage], None]
 
@@ -37,21 +40,29 @@ class Pipeline:
         self.root = root.resolve()
         self.repo = Repo(str(self.root), _wait_for_lock=True)
         self.graph = get_active_graph(self.repo.index.graph)
-        self.stages = {name_of(stage): stage for stage in self._plan([PROJECT_FILE])}
+        whole = collect_stages(self.repo, [str(self.root / PROJECT_FILE)])
+        self.stages = {name_of(stage): stage for stage in plan_repro(self.graph, whole)}
         self._one = threading.Lock()  # DVC's lock tells processes apart, not threads
         self._unwritten: list[Stage] = []
         self._written = time.monotonic()
 
-    def _plan(self, targets: Iterable[str]) -> list[Stage]:
-        return plan_repro(self.graph, collect_stages(self.repo, targets))
-
     def plan(self, targets: Iterable[str] = ()) -> dict[str, list[str]]:
         """The targets (all stages if none) and what they need, in the order of `dvc repro`: each stage's dependencies.
 
-        Raises DvcException for a name that is no stage.
+        A target is a stage, or a whole group: `train@moons-icfm-round0`, `train`. Raises Refused for a name that is neither.
         """
-        stages = self._plan(targets) if targets else list(self.stages.values())
+        chosen = [stage for target in targets for stage in self._named(target)]
+        stages = plan_repro(self.graph, chosen) if chosen else self.stages.values()
         return {name_of(stage): [name_of(needed) for needed in self.graph.successors(stage)] for stage in stages}
+
+    def _named(self, target: str) -> list[Stage]:
+        found = [stage for name, stage in self.stages.items() if target in (name, name.split("@")[0])]
+        if not found:
+            close = get_close_matches(target, self.stages, 3, 0.5) or dict.fromkeys(
+                name.split("@")[0] for name in self.stages
+            )
+            raise Refused(f"{PROJECT_FILE}: there is no stage {target!r}; there is {', '.join(close)}")
+        return found
 
     def on_device(self, name: str) -> bool:
         """Whether a stage reads where to compute, and so may take a GPU."""

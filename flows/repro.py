@@ -15,6 +15,7 @@ from prefect.states import Completed, Failed, State
 
 from flows.running import run_stages
 from flows.slots import Slots
+from stages.settings import Refused
 
 
 @flow(name="repro", flow_run_name="repro", persist_result=False)
@@ -29,7 +30,7 @@ def repro(targets: list[str] | None = None, force: bool = False, workers: int = 
     """
     try:
         return verdict(run_stages(Path(root), targets or [], force, Slots(workers)))
-    except DvcException as error:
+    except (Refused, DvcException) as error:
         return Failed(message=" ".join(str(error).split()))
 
 

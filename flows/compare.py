@@ -1,0 +1,333 @@
+"""Compare git revisions and DVC experiments: differences paired by seed, and the trend over commits.
+
+    python -m flows.compare main my-run --metrics w2,straightness --trend 10
+
+The first revision is the baseline of all others. Every metric is better when it is smaller.
+"""
+
+import re
+from argparse import ArgumentParser
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from html import escape
+from math import isfinite, isnan, nan
+from pathlib import Path
+from string import Template
+from typing import NoReturn
+
+import numpy as np
+import pandas as pd
+from prefect import flow
+from prefect.artifacts import create_markdown_artifact
+from scipy.special import stdtr, stdtrit
+
+from flows.revisions import FLOW, WORKSPACE, Commit, Revision, changes, history, measured, read, revision
+from rectiflow.statistics import Estimate, estimate, paired
+from stages.figures import COLOURS, plt, uri
+from stages.io import write_text
+from stages.page import PAGE, figure, number, section, table
+from stages.settings import Refused, run
+
+METRICS = ["w2", "w2_1step", "straightness"]
+OUT = Path("reports/compare.html")
+LEVEL = 0.05
+SEPARATED = ("better", "worse", "lower", "higher")
+
+STYLE = PAGE.template.partition("<style>")[2].partition("</style>")[0]
+COMPARISON = Template("""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>rectiflow comparison</title>
+<style>$style
+.better, .lower { color: #2b7a46; font-weight: 600; } .worse, .higher { color: #b23c17; font-weight: 600; }
+</style></head><body>
+<h1>$title</h1>
+<nav>$contents</nav>
+$body
+</body></html>
+""")
+
+
+# ---- Statistics
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A metric of a flow on both sides; `gap` is run minus baseline over the seeds that both have, `p` its Student's t."""
+
+    dataset: str
+    method: str
+    round: int
+    metric: str
+    baseline: Estimate | None
+    run: Estimate | None
+    gap: Estimate | None
+    verdict: str
+    p: float = nan
+    holm: bool = False
+
+
+def differences(baseline: pd.DataFrame, run: pd.DataFrame) -> list[Difference]:
+    """Every flow and metric of two `measured` frames, those that survive Holm's correction marked."""
+    first, other = (
+        {key: rows.set_index("seed").value for key, rows in frame.groupby([*FLOW, "metric"], sort=False)}
+        for frame in (baseline, run)
+    )
+    rows = [difference(key, first.get(key), other.get(key)) for key in dict.fromkeys([*first, *other])]
+    tested = [k for k, row in enumerate(rows) if not isnan(row.p)]
+    kept = {k for k, holds in zip(tested, survivors([rows[k].p for k in tested]), strict=True) if holds}
+    return [replace(row, holm=k in kept) for k, row in enumerate(rows)]
+
+
+def difference(key: tuple[str, str, int, str], first: pd.Series | None, other: pd.Series | None) -> Difference:
+    """One row from the values by seed, None for a side that has none."""
+    sides = [None if side is None else estimate(side.tolist()) for side in (first, other)]
+    if first is None or other is None:
+        return Difference(*key, *sides, None, "only in run" if first is None else "only in baseline")
+    common = first.index.intersection(other.index).sort_values()
+    if common.empty:
+        return Difference(*key, *sides, None, "no seed in common")
+    gap = paired(other[common].tolist(), first[common].tolist())
+    found = verdict(gap, bool((other[common] == first[common]).all()), floor=key[-1].endswith("_floor"))
+    return Difference(*key, *sides, gap, found, p_value(gap) if found in (*SEPARATED, "not separated") else nan)
+
+
+def verdict(gap: Estimate, same: bool, floor: bool) -> str:
+    """What the interval of a paired difference says. A floor belongs to the data: it is neither good nor bad."""
+    if same:
+        return "the same"
+    if not isfinite(gap.mean):
+        return "not finite"
+    if gap.n == 1:
+        return "one seed"
+    if abs(gap.mean) <= gap.half:
+        return "not separated"
+    return (("lower", "higher") if floor else ("better", "worse"))[gap.mean > 0]
+
+
+def p_value(gap: Estimate) -> float:
+    """Of the two-sided t test that the mean difference is zero."""
+    error = gap.half / stdtrit(gap.n - 1, 1 - LEVEL / 2)
+    return 2 * float(stdtr(gap.n - 1, -abs(gap.mean) / error)) if error else 0.0
+
+
+def survivors(p: Sequence[float]) -> np.ndarray:
+    """Holm: of m values in rising order the k-th, from 0, is at most LEVEL / (m - k), as are all before it."""
+    order, kept = np.argsort(p, kind="stable"), np.zeros(len(p), bool)
+    kept[order] = np.logical_and.accumulate(np.asarray(p)[order] <= LEVEL / np.arange(len(p), 0, -1))
+    return kept
+
+
+def summary(rows: Sequence[Difference]) -> str:
+    """How many rows are separated, beside how many would be if nothing had changed."""
+    same, tested = sum(row.verdict == "the same" for row in rows), sum(not isnan(row.p) for row in rows)
+    separated, kept = sum(row.verdict in SEPARATED for row in rows), sum(row.holm for row in rows)
+    chance = (
+        f" {separated} of the intervals exclude zero, where chance alone would make it about {LEVEL * tested:.1f}; {kept} (†) "
+        "still do after Holm's correction."
+    )
+    return f"{len(rows)} rows: {same} the same, {tested} with an interval around a difference." + chance * (tested > 0)
+
+
+def trend(commits: Sequence[Commit], metrics: Sequence[str]) -> pd.DataFrame:
+    """Mean and half interval of every flow and metric at each commit; commits whose results cannot be read are left out."""
+    rows = []
+    for commit in commits:
+        try:
+            then = read(commit.short, commit)
+            values = measured(then.results, then.steps, metrics)
+        except Refused:
+            continue
+        for key, group in values.groupby([*FLOW, "metric"], sort=False):
+            rows.append([commit.short, *key, *estimate(group.value.tolist())])
+    return pd.DataFrame(rows, columns=["commit", *FLOW, "metric", "mean", "half", "n"])
+
+
+# ---- Tables and page
+
+
+def by_dataset(rows: Sequence[Difference]) -> dict[str, list[Difference]]:
+    return {name: [row for row in rows if row.dataset == name] for name in dict.fromkeys(row.dataset for row in rows)}
+
+
+def header(names: Sequence[str]) -> list[str]:
+    return ["flow", "metric", *names, "difference", "seeds", "at 95 %"]
+
+
+def cells(
+    row: Difference, names: Sequence[str], number: Callable[[Estimate | None], str], quoted: Callable[[str], str], mark: str
+) -> list[str]:
+    """A row of a table; `mark` goes around a verdict that separates the sides."""
+    numbers = [number(value) for value in (row.baseline, row.run, row.gap)]
+    side = {"only in baseline": f"only in {names[0]}", "only in run": f"only in {names[1]}"}
+    said = mark.format(row.verdict) if row.verdict in SEPARATED else quoted(side.get(row.verdict, row.verdict))
+    seeds = str(row.gap.n if row.gap else 0)
+    return [quoted(f"{row.method}, round {row.round}"), quoted(row.metric), *numbers, seeds, said + " †" * row.holm]
+
+
+def shown(value: Estimate | None) -> str:
+    """`number`, but for what its six decimals would show as zero."""
+    if value is None or isnan(value.half) or value.half >= 1e-5:
+        return number(value)
+    return f'{value.mean:.2g} <span class="half">± {value.half:.2g}</span>' if value.half else f"{value.mean:.3g}"
+
+
+def plain(value: Estimate | None) -> str:
+    """`shown` without markup."""
+    return re.sub("<[^>]*>", "", shown(value))
+
+
+def literal(text: str) -> str:
+    """Text as it is in a cell of a Markdown table."""
+    return " ".join(escape(text, quote=False).replace("|", "\\|").split())
+
+
+def markdown(rows: Sequence[Difference], names: Sequence[str]) -> str:
+    """The differences as Markdown, in columns that a terminal shows too."""
+    parts = [summary(rows)]
+    for dataset, part in by_dataset(rows).items():
+        grid = [[literal(cell) for cell in header(names)], *(cells(row, names, plain, literal, "**{}**") for row in part)]
+        widths = [max(map(len, column)) for column in zip(*grid, strict=True)]
+        lines = [" | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in grid]
+        lines.insert(1, "-|-".join("-" * width for width in widths))
+        parts += [f"### {literal(dataset)}", "\n".join(f"| {line} |" for line in lines)]
+    return "\n\n".join(parts)
+
+
+def difference_markdown(
+    baseline: pd.DataFrame,
+    run: pd.DataFrame,
+    steps: tuple[int, int],
+    metrics: Sequence[str] = tuple(METRICS),
+    names: tuple[str, str] = ("baseline", "run"),
+) -> str:
+    """The differences of two `results.csv` frames, each with the Euler steps its W2 is taken at, as Markdown."""
+    first, other = (measured(frame, n, metrics) for frame, n in zip((baseline, run), steps, strict=True))
+    return markdown(differences(first, other), names)
+
+
+def trend_figure(points: pd.DataFrame, metrics: Sequence[str]) -> str:
+    """A row of panels for each data set, a column for each metric, commits from left to right."""
+    commits, datasets, methods = (list(points[column].unique()) for column in ("commit", "dataset", "method"))
+    size = (max(2.6, 0.22 * len(commits)) * len(metrics) + 1.2, 2.1 * len(datasets) + 0.5)
+    drawn, axes = plt.subplots(len(datasets), len(metrics), figsize=size, squeeze=False, sharex=True, layout="constrained")
+    for (i, j), ax in np.ndenumerate(axes):
+        rows = points[(points.dataset == datasets[i]) & (points.metric == metrics[j])]
+        for (method, k), line in rows.groupby(["method", "round"], sort=False):
+            style = {"color": COLOURS[methods.index(method) % len(COLOURS)], "ls": ["-", "--", ":", "-."][k % 4]}
+            places, label = line.commit.map(commits.index), f"{method} {k}".replace("$", r"\$")
+            ax.errorbar(places, line["mean"], line.half, marker="o", ms=3, capsize=2, elinewidth=0.7, label=label, **style)
+        ax.set(title=f"{datasets[i]}: {metrics[j]}".replace("$", r"\$"), xticks=range(len(commits)))
+        ax.set_yscale("log" if (rows["mean"] > 0).all() else "linear")
+        ax.set_xticklabels(commits, rotation=90, family="monospace", fontsize=7)
+    for row in axes:
+        handles = max((ax.get_legend_handles_labels() for ax in row), key=lambda found: len(found[0]))
+        row[-1].legend(*handles, fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
+    return uri(drawn, "svg")
+
+
+def revisions_table(revisions: Sequence[Revision]) -> str:
+    rows = []
+    for then in revisions:
+        said = then.commit or Commit("", "", "the working tree as it is")
+        seeds = ", ".join(map(str, sorted(then.results.seed.unique())))
+        rows.append([*map(escape, (then.name, said.short, said.date, said.subject)), seeds, str(then.steps)])
+    return table(["revision", "commit", "date", "subject", "seeds", "Euler steps of w2"], rows)
+
+
+def difference_parts(baseline: Revision, run: Revision, rows: Sequence[Difference]) -> list[str]:
+    """What differs between two revisions: parameters, then measurements by data set."""
+    changed = [[escape(cell) for cell in row] for row in changes(baseline.params, run.params)]
+    names, mark = (baseline.name, run.name), '<span class="{0}">{0}</span>'
+    parts = [f'<p class="note">{escape(summary(rows))}</p>']
+    parts.append(table(["params.yaml", *names], changed) if changed else '<p class="note">The parameters are the same.</p>')
+    for dataset, part in by_dataset(rows).items():
+        parts += [f"<h3>{escape(dataset)}</h3>"]
+        parts += [table(header(names), [cells(row, names, shown, escape, mark) for row in part])]
+    return parts
+
+
+def trend_parts(commits: Sequence[Commit], metrics: Sequence[str]) -> list[str]:
+    """The metrics along the history, and what the commits say."""
+    points = trend(commits, metrics)
+    rows = [[escape(c.short), c.date, escape(c.subject)] for c in commits if c.short in set(points.commit)]
+    if not rows:
+        return ['<p class="note">No commit up to HEAD has these results.</p>']
+    left = f" {len(commits) - len(rows)} more cannot be read." if len(rows) < len(commits) else ""
+    caption = f"The last {len(rows)} commits that changed the results, up to HEAD; means over seeds, 95 % intervals.{left}"
+    return [figure(trend_figure(points, metrics), caption), table(["commit", "date", "subject"], rows)]
+
+
+NOTE = (
+    "Means over the seeds of each side ± half of the 95 % interval (Student's t). The difference is the other revision "
+    "minus the first, formed seed by seed over the seeds that both have; it is better or worse where its interval excludes "
+    "zero, and smaller is better. A metric is as good as its test set: compare numbers of different test sets with care."
+)
+
+
+# ---- The comparison, as a command and as a flow
+
+
+def compared(names: Sequence[str], metrics: Sequence[str], last: int) -> tuple[str, str]:
+    """The page and the Markdown of a comparison. Raises Refused in one line."""
+    metrics = list(dict.fromkeys(metrics))
+    if len(names) < 2 or not metrics or last < 0:
+        raise Refused("compare needs two revisions or more, a metric or more, and a trend of zero commits or more")
+    revisions = [revision(name) for name in names]
+    sides = [measured(each.results, each.steps, metrics) for each in revisions]
+    check(metrics, sides, revisions)
+    sections = [section("revisions", "Revisions", revisions_table(revisions), f'<p class="note">{escape(NOTE)}</p>')]
+    said = []
+    for k in range(1, len(names)):
+        rows, title = differences(sides[0], sides[k]), f"{names[0]} → {names[k]}"
+        sections.append(section(f"run{k}", title, *difference_parts(revisions[0], revisions[k], rows)))
+        said.append(f"## {literal(title)}\n\n{markdown(rows, (names[0], names[k]))}")
+    if last:
+        sections.append(section("trend", "Trend", *trend_parts(history(n=last), metrics)))
+    bodies, links = zip(*sections, strict=True)
+    title = escape(f"{', '.join(names[1:])} against {names[0]}")
+    page = COMPARISON.substitute(style=STYLE, title=title, contents=" ".join(links), body="\n".join(bodies))
+    return page, "\n\n".join(said) + "\n"
+
+
+def check(metrics: Sequence[str], sides: Sequence[pd.DataFrame], revisions: Sequence[Revision]) -> None:
+    """Every metric is measured somewhere. Raises Refused with those there are."""
+    for name in metrics:
+        if not any((side.metric == name).any() for side in sides):
+            there = sorted({metric for each in revisions for metric in each.results.metric.unique()})
+            raise Refused(f"metric {name!r} is not measured there; the choices are w2_1step, {', '.join(there)}")
+
+
+@flow(name="compare")
+def compare(revisions: list[str], metrics: list[str] = METRICS, trend: int = 10, out: Path = OUT) -> None:
+    """The first revision against the others: the page at `out`, and its tables as the artifact `compare`."""
+    page, said = compared(revisions, metrics, trend)
+    write_text(out, page)
+    create_markdown_artifact(said, key="compare", description=f"{', '.join(revisions[1:])} against {revisions[0]}")
+
+
+class Parser(ArgumentParser):
+    """Says what is wrong in one line, as the stages do."""
+
+    def error(self, message: str) -> NoReturn:
+        raise Refused(message)
+
+
+def main(argv: list[str]) -> None:
+    """`python -m flows.compare BASELINE [REVISION ...]`"""
+    parser = Parser("python -m flows.compare", description="Differences paired by seed, and the trend.", allow_abbrev=False)
+    alone = "the first is the baseline; alone it is compared with the workspace"
+    parser.add_argument("revisions", nargs="+", help=f"git revisions, DVC experiments or {WORKSPACE!r}; {alone}")
+    parser.add_argument("--metrics", default=",".join(METRICS), help="names in results.csv, or w2_1step; comma-separated")
+    parser.add_argument(
+        "--trend", type=int, default=10, help="how many commits that changed the results to show; 0 for none"
+    )
+    parser.add_argument("--out", type=Path, default=OUT, help=f"the page, {OUT} by default")
+    args = parser.parse_args(argv)
+    names = args.revisions if len(args.revisions) > 1 else [*args.revisions, WORKSPACE]
+    page, said = compared(names, args.metrics.split(","), args.trend)
+    write_text(args.out, page)
+    print(f"{said}\n{args.out}")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,218 @@
+"""Prefect's server, workers and deployments of this project: `python -m flows.ui start` and `stop`.
+
+Everything lies in `.prefect/`: the database, logs, and who is running. The server listens on this machine alone; another
+address takes a password.
+"""
+
+import argparse
+import ipaddress
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from inspect import signature
+from pathlib import Path
+
+import psutil
+
+from flows.home import ADDRESS, HOME, answers
+from stages.io import write_text
+from stages.settings import Refused
+
+PIDS, LOGS = HOME / "running.json", HOME / "logs"
+POOLS = ("cpu", "gpu")
+PATIENCE = 120  # seconds for the server to answer; it takes 5 to 15
+AUTH = "PREFECT_SERVER_API_AUTH_STRING"
+
+
+def start(host: str, port: int) -> str:
+    """Start what is not running; the UI's address. Raises Refused."""
+    if not loopback(host) and not os.environ.get(AUTH):
+        raise Refused(
+            f"--host: {host!r} can be reached from other machines, and whoever reaches the UI can run code here: "
+            f"set {AUTH}=USER:PASSWORD first, or use 127.0.0.1"
+        )
+    url = f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{port}"
+    if running():
+        raise Refused(f"it is already running at {where()}; `make ui-stop` ends it")
+    if answers(url):
+        raise Refused(f"--port: {port} is taken by another program; choose another")
+    env = environment(f"{url}/api")
+    try:
+        launch("server", ["server", "start", "--host", host, "--port", str(port)], env)
+        wait_for(url)
+        create_pools(env)
+        deploy(env)
+        for pool in POOLS:
+            launch(
+                f"worker-{pool}", ["worker", "start", "--pool", pool, "--type", "process", "--name", pool], worker(env, pool)
+            )
+    except BaseException:
+        stop()
+        raise
+    write_text(ADDRESS, f"{url}/api\n")
+    return url
+
+
+def environment(api: str) -> dict[str, str]:
+    """What server, workers and runs share. A server's password is its clients' password."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    root = Path.cwd()
+    env = {**os.environ, "PATH": path, "PREFECT_API_URL": api, "RECTIFLOW_ROOT": str(root)}
+    env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
+    if AUTH in env:
+        env.setdefault("PREFECT_API_AUTH_STRING", env[AUTH])
+    return env
+
+
+def worker(env: Mapping[str, str], pool: str) -> dict[str, str]:
+    """A pool's runs see the GPUs, or none."""
+    return dict(env) if pool == "gpu" else {**env, "CUDA_VISIBLE_DEVICES": ""}
+
+
+def prefect(*words: str) -> list[str]:
+    return [sys.executable, "-m", "prefect", *words]
+
+
+def launch(name: str, words: list[str], env: Mapping[str, str]) -> None:
+    """Start a process that stays, and remember it."""
+    LOGS.mkdir(parents=True, exist_ok=True)
+    with open(LOGS / f"{name}.log", "ab") as log:
+        process = subprocess.Popen(
+            prefect(*words), env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+        )
+    # A process number is used again one day: with the time of its start it is unique.
+    entry = {"name": name, "pid": process.pid, "started": psutil.Process(process.pid).create_time()}
+    write_text(PIDS, json.dumps([*recorded(), entry]) + "\n")
+
+
+def recorded() -> list[dict[str, object]]:
+    return json.loads(PIDS.read_text()) if PIDS.exists() else []
+
+
+def running() -> list[psutil.Process]:
+    """The remembered processes that live."""
+    found = []
+    for entry in recorded():
+        try:
+            process = psutil.Process(int(str(entry["pid"])))
+            if abs(process.create_time() - float(str(entry["started"]))) < 1 and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except psutil.NoSuchProcess:
+            pass
+    return found
+
+
+def wait_for(url: str) -> None:
+    """Until the server answers. Raises Refused with the end of its log if it does not."""
+    end = time.monotonic() + PATIENCE
+    while not answers(url):
+        if not running() or time.monotonic() > end:
+            log = (LOGS / "server.log").read_text(errors="replace").strip().splitlines()
+            errors = [line for line in log if "error" in line.lower()]
+            raise Refused(
+                f"the server did not start: {(errors or log or ['no output'])[-1].strip()}; see {LOGS / 'server.log'}"
+            )
+        time.sleep(0.3)
+
+
+def create_pools(env: Mapping[str, str]) -> None:
+    """Work pools of type process, which start a run as a process of this machine."""
+    os.environ.update(env)  # before Prefect is imported: it reads its settings once
+    from prefect import get_client
+    from prefect.client.schemas.actions import WorkPoolCreate
+    from prefect.workers.process import ProcessWorker
+
+    template = ProcessWorker.get_default_base_job_template()
+    with get_client(sync_client=True) as client:
+        for pool in POOLS:
+            client.create_work_pool(WorkPoolCreate(name=pool, type="process", base_job_template=template), overwrite=True)
+
+
+def deploy(env: Mapping[str, str]) -> None:
+    """Register the flows of prefect.yaml, with the choices that params.yaml offers now."""
+    done = subprocess.run(prefect("--no-prompt", "deploy", "--all"), env=env, capture_output=True, text=True)
+    if done.returncode:
+        raise Refused(f"deploying the flows failed: {(done.stderr or done.stdout).strip().splitlines()[-1]}")
+    label()
+
+
+def label() -> None:
+    """Give the forms the titles and descriptions of the flows' annotations; Prefect takes the bare names instead."""
+    from prefect import get_client
+    from prefect.client.schemas.actions import DeploymentUpdate
+    from prefect.flows import load_flow_from_entrypoint
+
+    with get_client(sync_client=True) as client:
+        for deployment in client.read_deployments():
+            schema, flow = deployment.parameter_openapi_schema, load_flow_from_entrypoint(deployment.entrypoint)
+            for name, parameter in signature(flow.fn).parameters.items():
+                for field in getattr(parameter.annotation, "__metadata__", ()):
+                    said = {"title": getattr(field, "title", None), "description": getattr(field, "description", None)}
+                    schema["properties"][name].update({key: text for key, text in said.items() if text})
+            client.update_deployment(deployment.id, DeploymentUpdate(parameter_openapi_schema=schema))
+
+
+def stop() -> int:
+    """End everything that was started, runs included; how many processes that were."""
+    parents = running()
+    family = {child for parent in parents for child in [parent, *descendants(parent)]}
+    ended(parents, psutil.Process.terminate, 8)
+    ended(family, psutil.Process.kill, 5)
+    for path in (PIDS, ADDRESS):
+        path.unlink(missing_ok=True)
+    return len(parents)
+
+
+def descendants(process: psutil.Process) -> list[psutil.Process]:
+    try:
+        return process.children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+
+
+def ended(processes: Iterable[psutil.Process], how: object, seconds: float) -> None:
+    """Signal all of them, then wait."""
+    signalled = list(processes)
+    for process in signalled:
+        try:
+            how(process)
+        except psutil.NoSuchProcess:
+            pass
+    psutil.wait_procs(signalled, seconds)
+
+
+def where() -> str:
+    return ADDRESS.read_text().strip().removesuffix("/api") if ADDRESS.exists() else "an address not yet known"
+
+
+def loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser("python -m flows.ui", description="Prefect's UI for this project.")
+    parser.add_argument("what", choices=["start", "stop"])
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=4200, help="port to listen on (default: %(default)s)")
+    args = parser.parse_args()
+    try:
+        if args.what == "start":
+            print(f"The UI is at {start(args.host, args.port)} ; `make ui-stop` ends it.")
+        else:
+            print("stopped" if stop() else "nothing was running")
+    except Refused as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
