@@ -23,7 +23,7 @@ ui-stop: .venv/ready ## end it
 	python -m flows.ui stop
 
 test: .venv/tests    ## the tests
-	python -m pytest
+	python -m pytest -n 2 --dist loadfile
 
 check: .venv/ready   ## is params.yaml right?
 	python -m stages.check

@@ -1,4 +1,4 @@
-"""Become a command that dies with its parent: `python child.py PARENT COMMAND ...`.
+"""Commands that die with their parent: `tied` says how to start one, `python child.py PARENT COMMAND ...` becomes it.
 
 The kernel sends the signal whatever ended the parent, SIGKILL included. Other systems than Linux have no such call: there
 the command lives on, and finishes or fails by itself.
@@ -7,8 +7,15 @@ the command lives on, and finishes or fails by itself.
 import os
 import signal
 import sys
+from collections.abc import Sequence
 
 PR_SET_PDEATHSIG = 1
+
+
+def tied(words: Sequence[str]) -> list[str]:
+    """The words that start a command which this process does not leave behind, however it ends."""
+    return [sys.executable, "-I", "-S", __file__, str(os.getpid()), *words]
+
 
 if __name__ == "__main__":
     parent, command = int(sys.argv[1]), sys.argv[2:]

@@ -6,13 +6,15 @@ import signal
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from dvc.stage import Stage
 from dvc.stage.run import prepare_kwargs
 
-CHILD = str(Path(__file__).with_name("child.py"))
+from flows.child import tied
+
 SHELL = set("|&;<>()$`*?\n")
 
 
@@ -27,12 +29,22 @@ def arguments(command: str) -> list[str]:
     return shlex.split(command)
 
 
+EVERY: "weakref.WeakSet[Commands]" = weakref.WeakSet()
+
+
+def kill_all() -> None:
+    """End the commands of every run in this process."""
+    for commands in list(EVERY):
+        commands.kill()
+
+
 class Commands:
     """Runs commands and remembers which are running, so that `kill` ends them all."""
 
     def __init__(self) -> None:
         self._running: set[subprocess.Popen[str]] = set()
         self._lock, self._closed = threading.Lock(), False
+        EVERY.add(self)
 
     def run(self, stage: Stage, say: Callable[[str], None], environment: Mapping[str, str] | None = None) -> None:
         """Run a stage's command to its end, `say` receiving each line it prints. Raises CommandFailed."""
@@ -44,13 +56,11 @@ class Commands:
             self._run(line, arguments(line), say, cwd=place["cwd"], env=env)
 
     def _run(self, line: str, words: list[str], say: Callable[[str], None], cwd: str, env: Mapping[str, str]) -> None:
-        launcher = [sys.executable, "-I", "-S", CHILD, str(os.getpid())]
         last = ""
         with self._lock:
-            if self._closed:
-                raise CommandFailed(f"{line}: not started, the run is being stopped")
+            self.check()
             process = subprocess.Popen(
-                [*launcher, *words], cwd=cwd, env=env, text=True, errors="replace", start_new_session=True,
+                tied(words), cwd=cwd, env=env, text=True, errors="replace", start_new_session=True,
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             )  # fmt: skip
             self._running.add(process)
@@ -63,6 +73,7 @@ class Commands:
             _kill(process)
             self._running.discard(process)
         if code:
+            self.check()
             how = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
             raise CommandFailed(f"{line}: {how}" + (f": {last}" if last else ""))
 
@@ -70,14 +81,18 @@ class Commands:
         """End everything that runs, and let nothing start any more."""
         with self._lock:
             self._closed = True
-            for process in self._running:
+            for process in list(self._running):
                 _kill(process)
+
+    def check(self) -> None:
+        """Raise CommandFailed if `kill` was called."""
+        if self._closed:
+            raise CommandFailed("the run was stopped")
 
 
 def _kill(process: subprocess.Popen[str]) -> None:
-    """The command and whatever it started: each has a process group of its own."""
-    if process.poll() is None:
-        try:
-            os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
+    """The command and whatever it started and left: each has a process group of its own."""
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass

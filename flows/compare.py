@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
+from prefect.states import Completed, Failed, State
 from scipy.special import stdtr, stdtrit
 
 from flows.revisions import FLOW, WORKSPACE, Commit, Revision, changes, history, measured, read, revision
@@ -38,6 +39,8 @@ COMPARISON = Template("""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>rectiflow comparison</title>
 <style>$style
+th:nth-child(2), td:nth-child(2), th:last-child, td:last-child { text-align: left; }
+td:last-child { white-space: normal; }
 .better, .lower { color: #2b7a46; font-weight: 600; } .worse, .higher { color: #b23c17; font-weight: 600; }
 </style></head><body>
 <h1>$title</h1>
@@ -122,8 +125,8 @@ def summary(rows: Sequence[Difference]) -> str:
     same, tested = sum(row.verdict == "the same" for row in rows), sum(not isnan(row.p) for row in rows)
     separated, kept = sum(row.verdict in SEPARATED for row in rows), sum(row.holm for row in rows)
     chance = (
-        f" {separated} of the intervals exclude zero, where chance alone would make it about {LEVEL * tested:.1f}; {kept} (†) "
-        "still do after Holm's correction."
+        f" {separated} of the intervals exclude zero, where chance alone would make it about {LEVEL * tested:.1f}; {kept} "
+        "still do after Holm's correction (†)."
     )
     return f"{len(rows)} rows: {same} the same, {tested} with an interval around a difference." + chance * (tested > 0)
 
@@ -212,12 +215,14 @@ def trend_figure(points: pd.DataFrame, metrics: Sequence[str]) -> str:
     drawn, axes = plt.subplots(len(datasets), len(metrics), figsize=size, squeeze=False, sharex=True, layout="constrained")
     for (i, j), ax in np.ndenumerate(axes):
         rows = points[(points.dataset == datasets[i]) & (points.metric == metrics[j])]
-        for (method, k), line in rows.groupby(["method", "round"], sort=False):
+        lines = rows.groupby(["method", "round"], sort=False)
+        for n, ((method, k), line) in enumerate(lines):
             style = {"color": COLOURS[methods.index(method) % len(COLOURS)], "ls": ["-", "--", ":", "-."][k % 4]}
-            places, label = line.commit.map(commits.index), f"{method} {k}".replace("$", r"\$")
+            # Side by side, so that intervals do not hide each other.
+            places, label = line.commit.map(commits.index) + 0.3 * n / len(lines), f"{method} {k}".replace("$", r"\$")
             ax.errorbar(places, line["mean"], line.half, marker="o", ms=3, capsize=2, elinewidth=0.7, label=label, **style)
         ax.set(title=f"{datasets[i]}: {metrics[j]}".replace("$", r"\$"), xticks=range(len(commits)))
-        ax.set_yscale("log" if (rows["mean"] > 0).all() else "linear")
+        ax.set_yscale("log" if 0 < 10 * rows["mean"].min() < rows["mean"].max() else "linear")
         ax.set_xticklabels(commits, rotation=90, family="monospace", fontsize=7)
     for row in axes:
         handles = max((ax.get_legend_handles_labels() for ax in row), key=lambda found: len(found[0]))
@@ -230,8 +235,8 @@ def revisions_table(revisions: Sequence[Revision]) -> str:
     for then in revisions:
         said = then.commit or Commit("", "", "the working tree as it is")
         seeds = ", ".join(map(str, sorted(then.results.seed.unique())))
-        rows.append([*map(escape, (then.name, said.short, said.date, said.subject)), seeds, str(then.steps)])
-    return table(["revision", "commit", "date", "subject", "seeds", "Euler steps of w2"], rows)
+        rows.append([escape(then.name), said.short, said.date, seeds, str(then.steps), escape(said.subject)])
+    return table(["revision", "commit", "date", "seeds", "Euler steps of w2", "subject"], rows)
 
 
 def difference_parts(baseline: Revision, run: Revision, rows: Sequence[Difference]) -> list[str]:
@@ -253,7 +258,7 @@ def trend_parts(commits: Sequence[Commit], metrics: Sequence[str]) -> list[str]:
     if not rows:
         return ['<p class="note">No commit up to HEAD has these results.</p>']
     left = f" {len(commits) - len(rows)} more cannot be read." if len(rows) < len(commits) else ""
-    caption = f"The last {len(rows)} commits that changed the results, up to HEAD; means over seeds, 95 % intervals.{left}"
+    caption = f"Means over seeds with 95 % intervals at the last commits that changed the results, up to HEAD.{left}"
     return [figure(trend_figure(points, metrics), caption), table(["commit", "date", "subject"], rows)]
 
 
@@ -268,10 +273,10 @@ NOTE = (
 
 
 def compared(names: Sequence[str], metrics: Sequence[str], last: int) -> tuple[str, str]:
-    """The page and the Markdown of a comparison. Raises Refused in one line."""
-    metrics = list(dict.fromkeys(metrics))
+    """The page and the Markdown of a comparison; one revision alone is compared with the workspace. Raises Refused."""
+    metrics, names = list(dict.fromkeys(metrics)), names if len(names) > 1 else [*names, WORKSPACE]
     if len(names) < 2 or not metrics or last < 0:
-        raise Refused("compare needs two revisions or more, a metric or more, and a trend of zero commits or more")
+        raise Refused("compare needs a revision or more, a metric or more, and a trend of zero commits or more")
     revisions = [revision(name) for name in names]
     sides = [measured(each.results, each.steps, metrics) for each in revisions]
     check(metrics, sides, revisions)
@@ -297,12 +302,23 @@ def check(metrics: Sequence[str], sides: Sequence[pd.DataFrame], revisions: Sequ
             raise Refused(f"metric {name!r} is not measured there; the choices are w2_1step, {', '.join(there)}")
 
 
-@flow(name="compare")
-def compare(revisions: list[str], metrics: list[str] = METRICS, trend: int = 10, out: Path = OUT) -> None:
-    """The first revision against the others: the page at `out`, and its tables as the artifact `compare`."""
-    page, said = compared(revisions, metrics, trend)
+@flow(name="compare", persist_result=False)
+def compare(revisions: list[str], metrics: list[str] = METRICS, trend: int = 10, out: Path = OUT) -> State:
+    """Differences between revisions paired by seed, as the page `out` and the artifact `compare`.
+
+    Args:
+        revisions: Git revisions, DVC experiments or `workspace`; the first is the baseline.
+        metrics: Names in results.csv, or w2_1step.
+        trend: How many of the commits that changed the results to show.
+        out: The page.
+    """
+    try:
+        page, said = compared(revisions, metrics, trend)
+    except Refused as error:
+        return Failed(message=str(error))
     write_text(out, page)
-    create_markdown_artifact(said, key="compare", description=f"{', '.join(revisions[1:])} against {revisions[0]}")
+    create_markdown_artifact(said, key="compare", description=f"Against {revisions[0]}")
+    return Completed(message=str(out))
 
 
 class Parser(ArgumentParser):
@@ -319,12 +335,11 @@ def main(argv: list[str]) -> None:
     parser.add_argument("revisions", nargs="+", help=f"git revisions, DVC experiments or {WORKSPACE!r}; {alone}")
     parser.add_argument("--metrics", default=",".join(METRICS), help="names in results.csv, or w2_1step; comma-separated")
     parser.add_argument(
-        "--trend", type=int, default=10, help="how many commits that changed the results to show; 0 for none"
+        "--trend", type=int, default=10, help="how many of the commits that changed the results to show, 0 for none"
     )
     parser.add_argument("--out", type=Path, default=OUT, help=f"the page, {OUT} by default")
     args = parser.parse_args(argv)
-    names = args.revisions if len(args.revisions) > 1 else [*args.revisions, WORKSPACE]
-    page, said = compared(names, args.metrics.split(","), args.trend)
+    page, said = compared(args.revisions, args.metrics.split(","), args.trend)
     write_text(args.out, page)
     print(f"{said}\n{args.out}")
 

@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 from flows import artifacts, grid, revisions
 from flows.repro import verdict
 from flows.running import run_stages
-from flows.slots import Slots
+from flows.slots import SHARED, Slots
 from flows.workspace import command, dvc, environment, workspace
 from stages.settings import PARAMS, Refused, read
 
@@ -72,7 +72,7 @@ def experiment(
 ) -> State:
     """Compute the pipeline in a fresh clone and save it as a DVC experiment under this run's name."""
     changes = {"datasets": datasets, "methods": methods, "rounds": rounds, "seeds": seeds, "overrides": overrides}
-    return run_experiment(run_name(), revision, changes, Slots(workers))
+    return run_experiment(run_name(), revision, changes, SHARED.get() or Slots(workers))
 
 
 def run_name() -> str:

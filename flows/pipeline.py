@@ -11,13 +11,15 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 from dvc.dvcfile import PROJECT_FILE
 from dvc.repo import Repo
 from dvc.repo.reproduce import collect_stages, get_active_graph, plan_repro
 from dvc.rwlock import rwlock
-from dvc.stage import Stage
-from dvc.stage.cache import RunCacheNotFoundError
+from dvc.stage import PipelineStage, Stage, create_stage
+from dvc.stage.cache import RunCacheNotFoundError, StageCache
+from dvc.stage.loader import StageLoader
 from dvc.stage.serialize import to_lockfile
 from dvc.utils.serialize import modify_yaml
 
@@ -33,12 +35,23 @@ WRITE_EVERY = 15.0
 DEVICE_SECTION = "compute"  # a stage that reads this section of params.yaml computes on a device
 
 
+class RunCache(StageCache):
+    """DVC's run cache for a project that is not the working directory; DVC's own looks for dvc.yaml there."""
+
+    def _create_stage(self, cache: dict[str, Any], wdir: str | None = None) -> PipelineStage:
+        path, outs = str(Path(self.repo.root_dir) / PROJECT_FILE), [out["path"] for out in cache["outs"]]
+        stage = create_stage(PipelineStage, repo=self.repo, path=path, cmd=cache["cmd"], wdir=wdir, outs=outs)
+        StageLoader.fill_from_lock(stage, cache)
+        return stage
+
+
 class Pipeline:
     """The stages of a project, by name. Several threads may reproduce different stages at once."""
 
     def __init__(self, root: Path = Path()) -> None:
         self.root = root.resolve()
         self.repo = Repo(str(self.root), _wait_for_lock=True)
+        self.repo.stage_cache = RunCache(self.repo)
         self.graph = get_active_graph(self.repo.index.graph)
         whole = collect_stages(self.repo, [str(self.root / PROJECT_FILE)])
         self.stages = {name_of(stage): stage for stage in plan_repro(self.graph, whole)}
@@ -94,10 +107,12 @@ class Pipeline:
             busy.enter_context(self._claimed(stage))
         try:
             run(stage)
-        finally:
+        except BaseException:
             with self._locked():
                 busy.close()
-        with self._locked():
+            raise
+        with self._locked():  # once: in between, another process would find outputs that nobody claims
+            busy.close()
             self._record(stage)
         return RAN
 
@@ -115,10 +130,14 @@ class Pipeline:
         return rwlock(self.repo.tmp_dir, self.repo.fs, stage.cmd, reads, writes, hardlink)
 
     def _record(self, stage: Stage) -> None:
-        """Save and commit the outputs, and write the stage into dvc.lock, now or soon."""
+        """Save and commit the outputs, and note the stage for dvc.lock."""
         uncached = any(not out.use_cache and not (out.is_metric or out.is_plot) for out in stage.outs)
         stage.save(run_cache=not uncached)
         stage.commit()
+        self._note(stage)
+
+    def _note(self, stage: Stage) -> None:
+        """Write the stage into dvc.lock, now or soon."""
         if stage.path != str(self.root / PROJECT_FILE):  # a tracked file, or a dvc.yaml further down
             stage.dump(update_pipeline=False)
             return

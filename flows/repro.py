@@ -13,13 +13,18 @@ from dvc.exceptions import DvcException
 from prefect import flow
 from prefect.states import Completed, Failed, State
 
+from flows import cluster
+from flows.home import tie_private_server
 from flows.running import run_stages
 from flows.slots import Slots
 from stages.settings import Refused
 
 
 @flow(name="repro", flow_run_name="repro", persist_result=False)
-def repro(targets: list[str] | None = None, force: bool = False, workers: int = 2, root: str = ".") -> State:
+def repro(
+    targets: list[str] | None = None, force: bool = False, workers: int = 2, root: str = ".",
+    runner: str = "threads", address: str | None = None,
+) -> State:  # fmt: skip
     """Bring stages up to date.
 
     Args:
@@ -27,9 +32,13 @@ def repro(targets: list[str] | None = None, force: bool = False, workers: int = 
         force: Run them even where nothing changed.
         workers: How many stages run at once on the CPU.
         root: The project's folder.
+        runner: Where stages run: in `threads` of this process, or on the nodes of a `dask` or `ray` cluster.
+        address: Where that cluster is; if there is none, it is one of this machine, for this run.
     """
     try:
-        return verdict(run_stages(Path(root), targets or [], force, Slots(workers)))
+        if runner == "threads":
+            return verdict(run_stages(Path(root), targets or [], force, Slots(workers)))
+        return verdict(cluster.run_stages(Path(root), targets or [], force, workers, runner, address))
     except (Refused, DvcException) as error:
         return Failed(message=" ".join(str(error).split()))
 
@@ -49,10 +58,19 @@ def main() -> int:
     parser.add_argument("targets", nargs="*", metavar="STAGE", help="stages to bring up to date (default: all)")
     parser.add_argument("--force", action="store_true", help="run them even where nothing changed")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 2, help="stages at once (default: %(default)s)")
+    parser.add_argument("--runner", choices=["threads", *cluster.ENGINES], default="threads", help="where stages run")
+    parser.add_argument("--cluster", metavar="ADDRESS", help="of the Dask scheduler or Ray head (default: on this machine)")
     args = parser.parse_args()
     if args.workers < 1:
         parser.error(f"--workers: {args.workers} must be at least 1")
-    state = repro(args.targets, args.force, args.workers, return_state=True)
+    if args.cluster and args.runner == "threads":
+        parser.error("--cluster: say which by --runner dask or --runner ray")
+    tie_private_server()
+    try:
+        state = repro(args.targets, args.force, args.workers, runner=args.runner, address=args.cluster, return_state=True)
+    except KeyboardInterrupt:
+        print("error: stopped; what was finished is kept, the next run goes on from there", file=sys.stderr)
+        return 130
     print(("" if state.is_completed() else "error: ") + (state.message or state.name), file=sys.stderr)
     return 0 if state.is_completed() else 1
 

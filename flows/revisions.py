@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 import pandas as pd
 from dvc.exceptions import DvcException
 from dvc.repo.experiments.utils import exp_refs, resolve_name
-from dvc.scm import Git, SCMError
+from dvc.scm import Git
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
+from scmrepo.exceptions import SCMError
 
 from stages.results import COLUMNS, select
 from stages.settings import PARAMS, Refused, section
@@ -63,7 +64,7 @@ def read(name: str, commit: Commit | None) -> Revision:
 
 def history(path: Path = RESULTS, n: int = 10) -> list[Commit]:
     """The last `n` commits up to HEAD that changed a file, the oldest first."""
-    return commits("--diff-filter=d", f"--max-count={n}", "HEAD", "--", path.as_posix())[::-1]
+    return commits("--diff-filter=AMT", f"--max-count={n}", "HEAD", "--", path.as_posix())[::-1]
 
 
 def resolve(name: str) -> str:
@@ -123,15 +124,13 @@ def commits(*which: str) -> list[Commit]:
 def content(commit: Commit | None, path: Path, where: str) -> str:
     """A file's text at a commit or in the working tree."""
     try:
+        if commit is None:
+            return path.read_text("utf-8", "replace")
         # `./`: relative to here, as the working tree's file is, wherever in its git repository the project lies.
-        return (
-            path.read_text("utf-8", "replace")
-            if commit is None
-            else git("cat-file", "blob", f"{commit.sha}:./{path.as_posix()}")
-        )
+        return git("cat-file", "blob", f"{commit.sha}:./{path.as_posix()}")
     except (FileNotFoundError, Refused) as error:
-        made = "; `dvc repro` makes it" if path == RESULTS else ""
-        raise Refused(f"{where}: there is no {path.as_posix()}{made}") from error
+        have = "`dvc repro` makes it" if commit is None else f"it changed last in {listed([c.short for c in history(path)])}"
+        raise Refused(f"{where}: there is no {path.as_posix()}; {have}") from error
 
 
 def parse_results(text: str, where: str) -> pd.DataFrame:
@@ -169,6 +168,8 @@ def measured(results: pd.DataFrame, steps: int, metrics: Sequence[str]) -> pd.Da
         rows = results[results.metric == base]
         if base == "w2" or name != base or rows.duplicated([*FLOW, "seed"]).any():
             rows = select(rows.assign(metric="w2"), steps, "w2" if name == base else "w2_1step")
+        else:
+            rows = select(rows, steps, name)
         if rows.duplicated([*FLOW, "seed"]).any():
             raise Refused(f"metric {name!r} has several values for one seed")
         parts.append(rows.assign(metric=name))

@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -77,8 +77,25 @@ def place(work: Work, name: str) -> Iterator[dict[str, str]]:
         with work.slots.take(work.priorities.get(name, 0)):
             yield {}
         return
-    with concurrency(work.devices.kind, strict=True, lease_duration=LEASE), device(work.devices.ids) as number:
+    with device(work.devices.ids, check=work.commands.check) as number, counted(work.devices.kind):
         yield {"CUDA_VISIBLE_DEVICES": number}
+
+
+@contextmanager
+def counted(kind: str) -> Iterator[None]:
+    """A slot of the class's limit for one who holds a device, and so without waiting.
+
+    No more than the limit hold a device. If none is free, a killed run's is still counted: until its lease ends, or for ever
+    where the server that knew the lease has gone as well.
+    """
+    with ExitStack() as slot:
+        with device([kind], poll=0.05), get_client(sync_client=True) as client:  # one at a time
+            limit = client.read_global_concurrency_limit_by_name(kind)
+            if (surplus := limit.active_slots - limit.limit + 1) > 0:
+                client.release_concurrency_slots([kind], surplus, occupancy_seconds=1.0)
+            # The device stays ours whatever becomes of the lease.
+            slot.enter_context(concurrency(kind, strict=True, lease_duration=LEASE, raise_on_lease_renewal_failure=False))
+        yield
 
 
 def busy(_task: Any, _run: Any, state: State) -> bool:
@@ -137,6 +154,6 @@ def shared_devices() -> Devices | None:
     """The machine's GPUs, with a limit of their number in Prefect."""
     found = devices()
     if found:
-        with get_client(sync_client=True) as client:
+        with device([found.kind]), get_client(sync_client=True) as client:  # two runs at once would both create it
             client.upsert_global_concurrency_limit_by_name(found.kind, len(found.ids))
     return found

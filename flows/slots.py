@@ -1,8 +1,7 @@
 """Who computes where: CPU slots within a run, and GPUs shared by every run on the machine.
 
-A GPU takes two things. A slot of Prefect's global concurrency limit, named after the device class, says how many are in use
-and shows it in the UI; a lock on a file for each device says which. The kernel lets go of the file when its holder dies;
-Prefect lets go of the slot after LEASE seconds.
+A GPU takes two things. A lock on a file for each device says who has which; the kernel lets go of it when its holder dies. A
+slot of Prefect's global concurrency limit, named after the device class, says how many are in use and shows it in the UI.
 """
 
 import fcntl
@@ -14,8 +13,9 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,8 +55,10 @@ def _nvidia() -> list[str]:
 
 
 @contextmanager
-def device(ids: Sequence[str], folder: Path | None = None, poll: float = 0.2) -> Iterator[str]:
-    """One of the devices, for this holder alone on the machine; waits until one is free."""
+def device(
+    ids: Sequence[str], folder: Path | None = None, poll: float = 0.2, check: Callable[[], None] = lambda: None
+) -> Iterator[str]:
+    """One of the devices, for this holder alone on the machine; waits until one is free, or until `check()` raises."""
     folder = folder or Path(tempfile.gettempdir()) / f"rectiflow-devices-{os.getuid()}"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     while True:
@@ -68,6 +70,7 @@ def device(ids: Sequence[str], folder: Path | None = None, poll: float = 0.2) ->
                     continue
                 yield name
                 return
+        check()
         time.sleep(poll)
 
 
@@ -93,3 +96,6 @@ class Slots:
             with self._changed:
                 self._free += 1
                 self._changed.notify_all()
+
+
+SHARED: ContextVar[Slots | None] = ContextVar("slots", default=None)  # those of the sweep that an experiment belongs to

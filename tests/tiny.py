@@ -49,9 +49,10 @@ def params() -> dict[str, Any]:
 
 
 def environment() -> dict[str, str]:
-    """This interpreter first on the path, so that DVC's `python` is it."""
+    """This interpreter first on the path, so that DVC's `python` is it; nothing of Prefect's that this process has set."""
+    outer = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "RECTIFLOW_"))}
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    return {**os.environ, "PATH": path, "DVC_NO_ANALYTICS": "1", "PYTHONPATH": "src"}
+    return {**outer, "PATH": path, "DVC_NO_ANALYTICS": "1", "PYTHONPATH": "src"}
 
 
 def run(where: Path, *command: str, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -80,6 +81,18 @@ def clone(where: Path, content: str = PARAMS) -> Path:
     git(where, "add", "-A")
     git(where, "commit", "-qm", "tiny")
     return where
+
+
+def flow_environment(**settings: str) -> dict[str, str]:
+    """For a flow in a clone: with the clone's own Prefect home, unless the settings say otherwise."""
+    return {name: value for name, value in environment().items() if not name.startswith("PREFECT_")} | settings
+
+
+def flow(where: Path, *args: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    """`python -m flows.repro` in a clone, all it prints in `stdout`."""
+    command = [sys.executable, "-m", "flows.repro", *args]
+    env = flow_environment(**settings)
+    return subprocess.run(command, cwd=where, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 def repro(where: Path) -> list[str]:

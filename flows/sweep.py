@@ -1,0 +1,154 @@
+"""A grid over any parameters: one experiment for each point, side by side, and one table at the end.
+
+`python -m flows.sweep 'training.lr=[0.004, 0.012]' 'methods=[icfm, otcfm]' 'rounds=[0, 1]'`
+"""
+
+import argparse
+import itertools
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+from prefect import flow, task
+from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.futures import wait
+from prefect.states import Completed, Failed, State
+from prefect.task_runners import ThreadPoolTaskRunner
+from pydantic import Field
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from flows import artifacts, revisions
+from flows.commands import kill_all
+from flows.experiment import Methods, Names, Overrides, Revision, Rounds, Seeds, Workers, experiment, run_name
+from flows.slots import SHARED, Slots
+from stages.settings import Refused
+
+Axes = Annotated[
+    list[Annotated[str, Field(pattern=r"^[^=\s]+=\s*\[.*\]\s*$")]],
+    Field(
+        title="Axes",
+        description="KEY=[VALUE, VALUE, ...]: a key of params.yaml, or datasets, methods, rounds. Every combination is run.",
+    ),
+]
+FORM = ("datasets", "methods", "rounds")  # axes that are fields of the experiment's form, not keys of params.yaml
+MOST = 200
+
+
+def axis(text: str) -> tuple[str, list[Any]]:
+    """`training.lr=[0.004, 0.012]` as key and values. Raises Refused for anything else."""
+    key, _, value = text.partition("=")
+    try:
+        values = YAML(typ="safe").load(value)
+    except YAMLError:
+        values = None
+    if not key.strip() or not isinstance(values, list) or not values:
+        raise Refused(f"axes: {text!r} should be KEY=[VALUE, VALUE, ...], for example training.lr=[0.004, 0.012]")
+    return key.strip(), values
+
+
+def points(axes: Sequence[str]) -> list[dict[str, Any]]:
+    """Every combination of the axes' values. Raises Refused for an axis given twice or too many combinations."""
+    parsed = [axis(text) for text in axes]
+    keys = [key for key, _ in parsed]
+    if twice := next((key for key in keys if keys.count(key) > 1), None):
+        raise Refused(f"axes: {twice!r} is given twice")
+    found = [dict(zip(keys, values, strict=True)) for values in itertools.product(*(values for _, values in parsed))]
+    if len(found) > MOST:
+        raise Refused(f"axes: {len(found)} combinations are more than {MOST}; leave some values out")
+    return found
+
+
+def form(point: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The experiment's parameters at a point: what was given, and the point's values over it."""
+    changes = {**given, "overrides": list(given["overrides"])}
+    for key, value in point.items():
+        if key == "rounds":
+            changes[key] = value
+        elif key in FORM:
+            changes[key] = value if isinstance(value, list) else [value]
+        else:
+            changes["overrides"].append(f"{key}={json.dumps(value)}")
+    return changes
+
+
+@task(name="experiment", task_run_name="{name}", cache_policy=NO_CACHE, persist_result=False)
+def run(name: str, parameters: dict[str, Any]) -> State:
+    """One point, as a flow run of its own."""
+    state = experiment.with_options(flow_run_name=name)(**parameters, return_state=True)
+    return Completed(message=state.message) if state.is_completed() else Failed(message=state.message or state.name)
+
+
+@flow(name="sweep", persist_result=False, task_runner=ThreadPoolTaskRunner(max_workers=16))
+def sweep(
+    axes: Axes,
+    revision: Revision = "HEAD",
+    datasets: Names = [],  # noqa: B006  a form's default; nothing changes it
+    methods: Methods = [],  # noqa: B006
+    rounds: Rounds = None,
+    seeds: Seeds = [],  # noqa: B006
+    overrides: Overrides = [],  # noqa: B006
+    workers: Workers = 2,
+) -> State:
+    """Run every combination of the axes as an experiment of its own, and gather one table."""
+    given = {"datasets": datasets, "methods": methods, "rounds": rounds, "seeds": seeds, "overrides": overrides}
+    try:
+        grid = points(axes)
+    except Refused as error:
+        return Failed(message=str(error))
+    SHARED.set(Slots(workers))
+    named = {f"{run_name()}-{k}": point for k, point in enumerate(grid, 1)}
+    try:
+        futures = {name: run.submit(name, {"revision": revision, **form(point, given)}) for name, point in named.items()}
+        wait(list(futures.values()))
+    except BaseException:  # cancelled: the experiments end with their commands
+        kill_all()
+        raise
+    done = {name: point for name, point in named.items() if futures[name].state.is_completed()}
+    said = table(done) if done else "No experiment was completed."
+    create_markdown_artifact(said, "sweep", f"{len(done)} of {len(named)} experiments")
+    print(said)
+    failed = {name: futures[name].state.message for name in named if name not in done}
+    if failed:
+        return Failed(message="; ".join(f"{name}: {message}" for name, message in failed.items()))
+    return Completed(message=f"{len(done)} experiments saved: {', '.join(done)}")
+
+
+def table(named: Mapping[str, Mapping[str, Any]]) -> str:
+    """Every flow of every experiment with its headline numbers, means over seeds and 95 % intervals."""
+    keys = list(dict.fromkeys(key for point in named.values() for key in point))
+    lines: list[str] = []
+    for name, point in named.items():
+        head, rule, *rows = artifacts.table(revisions.revision(name)).splitlines()
+        if not lines:
+            lines = [
+                f"| experiment | {''.join(f'{key} | ' for key in keys)}{head[2:]}",
+                f"| --- | {'--- | ' * len(keys)}{rule[2:]}",
+            ]
+        values = "".join(f"{json.dumps(point[key])} | ".replace('"', "") for key in keys)
+        lines += [f"| {name} | {values}{row[2:]}" for row in rows]
+    return "\n".join(lines)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser("python -m flows.sweep", description=__doc__.split("\n")[0])
+    parser.add_argument("axes", nargs="*", metavar="KEY=[VALUE, ...]", help="none: a single experiment")
+    parser.add_argument("--revision", default="HEAD", help="the commit to start from (default: %(default)s)")
+    parser.add_argument("-S", "--set", action="append", default=[], metavar="KEY=VALUE", help="a key for all of them")
+    parser.add_argument("--dataset", action="append", default=[], help="only this data set; may be repeated")
+    parser.add_argument("--method", action="append", default=[], help="this method; may be repeated")
+    parser.add_argument("--rounds", type=int, help="reflow rounds of every flow")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 2, help="stages at once (default: %(default)s)")
+    args = parser.parse_args()
+    state = sweep(
+        args.axes, args.revision, args.dataset, args.method, args.rounds, [], args.set, args.workers, return_state=True
+    )
+    print(("" if state.is_completed() else "error: ") + (state.message or state.name), file=sys.stderr)
+    return 0 if state.is_completed() else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
