@@ -116,7 +116,7 @@ class Run:
         else:
             pipeline.publish(need for need in needs if need not in self.there)
             self.there.update(needs)
-            entries = {need: pipeline.entry(need) for need in needs if pipeline.stages[need].cmd}
+            entries = {need: pipeline.entry(need) if pipeline.stages[need].cmd else None for need in needs}
             parameters = {"name": name, "job": self.job, "needs": entries, "last": self.last.get(name)}
             future = self.submit(node.reproduce, parameters, after, pipeline.on_device(name))
         self.running[name] = future
@@ -168,7 +168,7 @@ def pack(pipeline: SharedPipeline) -> bytes:
     """The project's files as they lie on disk, without outputs: those that git tracks, and what else stages read."""
     root, stages = pipeline.root, pipeline.stages.values()
     made = {Path(out.fs_path) for stage in stages for out in stage.outs} | {root / LOCK_FILE}
-    read = {Path(dep.fs_path) for stage in stages for dep in stage.deps if dep.is_in_repo}
+    read = {Path(path) for stage in stages for path in [stage.path, *(dep.fs_path for dep in stage.deps if dep.is_in_repo)]}
     tracked = {root / name for name in command(root, "git", "ls-files", "-z").split("\0") if name}
 
     def kept(info: tarfile.TarInfo) -> tarfile.TarInfo | None:
@@ -210,6 +210,8 @@ def dask(run: str, address: str | None, workers: int) -> Iterator[Submit]:
             client = runner.client
         except OSError as error:
             raise Refused(f"--cluster {address}: {error}") from error
+        if not client.scheduler_info()["workers"]:
+            get_run_logger().warning("%s has no workers yet; stages wait for the first", address)
         try:
             yield lambda task, parameters, after, _: runner.submit(task, parameters, after)
         except BaseException:

@@ -88,7 +88,7 @@ def run_experiment(name: str, revision: str, changes: dict[str, Any], slots: Slo
             log.info("workspace ready at %s", revision)
             grid.write(project, **changes)
             checked(project)
-            states = run_stages(project, [], False, slots, environment())
+            states = run_stages(project, [], False, slots, environment(project))
             if (state := verdict(states)).is_failed():
                 return state
             save(project, name)

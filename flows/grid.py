@@ -92,14 +92,17 @@ def override(content: Rows, text: str) -> None:
     if not equals or not key or not value.strip():
         raise Refused(f"overrides: {text!r} should be KEY=VALUE, for example training.lr=0.004")
     *above, last = key.split(".")
-    where = section(content, ".".join(above)) if above else content
+    try:
+        where = section(content, ".".join(above)) if above else content
+    except Refused as error:
+        raise Refused(f"overrides: {text!r}: {str(error).removeprefix(f'{PARAMS}: ')}") from error
     if not isinstance(where, MutableMapping):
         raise Refused(f"overrides: {text!r}: {'.'.join(above)} is {where!r}, not a section")
     if not above and last not in content:
         raise Refused(f"overrides: {text!r}: {last!r} is not one of {', '.join(content)}")
     try:
         where[last] = YAML(typ="safe").load(value)
-    except YAMLError as error:
+    except (YAMLError, ValueError, RecursionError) as error:  # ValueError: 2020-13-45 looks like a date
         raise Refused(f"overrides: {text!r}: {value!r} is not a YAML value") from error
 
 

@@ -52,10 +52,11 @@ class Job:
     name="stage", task_run_name="{name}", cache_policy=NO_CACHE, persist_result=False,
     retries=20, retry_delay_seconds=3, retry_condition_fn=busy,
 )  # fmt: skip
-def reproduce(name: str, job: Job, needs: Mapping[str, Entry], last: Entry | None) -> State:
+def reproduce(name: str, job: Job, needs: Mapping[str, Entry | None], last: Entry | None) -> State:
     """Bring one stage up to date on this node; the state's result is its entry in dvc.lock.
 
-    `needs` are the entries of the stages whose outputs it reads, `last` is its own of the last run.
+    `needs` are the entries of the stages whose outputs it reads (none for a file with a .dvc file), `last` is its own of the
+    last run.
     """
     told = Told(name)
     try:
@@ -71,7 +72,7 @@ def reproduce(name: str, job: Job, needs: Mapping[str, Entry], last: Entry | Non
 
 
 def bring_up_to_date(
-    mine: SharedPipeline, name: str, job: Job, needs: Mapping[str, Entry], last: Entry | None, told: Told
+    mine: SharedPipeline, name: str, job: Job, needs: Mapping[str, Entry | None], last: Entry | None, told: Told
 ) -> tuple[str, Entry]:
     """Fetch what the stage reads, do as `dvc repro` does, and publish what it made: how, and the stage's entry."""
 
@@ -82,7 +83,8 @@ def bring_up_to_date(
 
     commands = COMMANDS[job.run]
     for need, entry in needs.items():
-        mine.adopt(need, entry)
+        if entry:
+            mine.adopt(need, entry)
     mine.fetch(needs)
     if last:
         mine.adopt(name, last)

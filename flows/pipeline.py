@@ -5,6 +5,7 @@ or run and save), under the same locks around the same parts, so that stages may
 beside a `dvc` command in another terminal. Starting DVC anew for every stage would cost more than most stages do.
 """
 
+import json
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -16,13 +17,14 @@ from typing import Any
 from dvc.dvcfile import PROJECT_FILE
 from dvc.repo import Repo
 from dvc.repo.reproduce import collect_stages, get_active_graph, plan_repro
-from dvc.rwlock import rwlock
+from dvc.rwlock import RWLOCK_FILE, rwlock
 from dvc.stage import PipelineStage, Stage, create_stage
 from dvc.stage.cache import RunCacheNotFoundError, StageCache
 from dvc.stage.loader import StageLoader
 from dvc.stage.serialize import to_lockfile
-from dvc.utils.serialize import modify_yaml
+from dvc.utils.serialize import dumps_yaml, parse_yaml_for_update
 
+from stages.io import write_text
 from stages.settings import Refused
 
 Run = Callable[[Stage], None]
@@ -58,6 +60,18 @@ class Pipeline:
         self._one = threading.Lock()  # DVC's lock tells processes apart, not threads
         self._unwritten: list[Stage] = []
         self._written = time.monotonic()
+        self._mend()
+
+    def _mend(self) -> None:
+        """Remove the list of claims if a process was killed while it wrote it: DVC would refuse to go on."""
+        path = Path(self.repo.tmp_dir, RWLOCK_FILE)
+        with self._locked():
+            try:
+                json.loads(path.read_bytes())
+            except FileNotFoundError:
+                pass
+            except ValueError:
+                path.unlink()
 
     def plan(self, targets: Iterable[str] = ()) -> dict[str, list[str]]:
         """The targets (all stages if none) and what they need, in the order of `dvc repro`: each stage's dependencies.
@@ -148,15 +162,17 @@ class Pipeline:
     def _write(self) -> None:
         """Bring dvc.lock up to date, its stages in the order of `dvc repro`, whichever ended first."""
         place = {name: k for k, name in enumerate(self.stages)}
-        with modify_yaml(str(self.root / LOCK_FILE)) as content:
-            if not content:
-                content.update({"schema": "2.0"})
-            recorded = content.setdefault("stages", {})
-            for stage in self._unwritten:
-                recorded.update(to_lockfile(stage))
-            # What is no stage any more keeps its entry, as with DVC.
-            for name in sorted(recorded, key=lambda name: place.get(name, -1)):
-                recorded[name] = recorded.pop(name)
+        path = self.root / LOCK_FILE
+        content = parse_yaml_for_update(path.read_text("utf-8"), path) if path.exists() else {}
+        if not content:
+            content.update({"schema": "2.0"})
+        recorded = content.setdefault("stages", {})
+        for stage in self._unwritten:
+            recorded.update(to_lockfile(stage))
+        # What is no stage any more keeps its entry, as with DVC.
+        for name in sorted(recorded, key=lambda name: place.get(name, -1)):
+            recorded[name] = recorded.pop(name)
+        write_text(path, dumps_yaml(content))  # the old one or the new one, whole, whenever the process is killed
         self._unwritten.clear()
         self._written = time.monotonic()
 

@@ -23,18 +23,19 @@ PLACE = HOME / "workspaces"
 
 def command(where: Path, *words: str) -> str:
     """What a command prints. Raises Refused with its last words."""
-    done = subprocess.run(words, cwd=where, env=environment(), capture_output=True, encoding="utf-8", errors="replace")
+    done = subprocess.run(words, cwd=where, env=environment(where), capture_output=True, encoding="utf-8", errors="replace")
     if done.returncode:
         said = (done.stderr.strip() or done.stdout.strip() or f"exit code {done.returncode}").splitlines()
         errors = [line for line in said if line.lower().startswith(("error", "fatal"))]
-        raise Refused(" ".join(errors[0].split()) if errors else said[-1])
+        raise Refused(" ".join(errors[0].removeprefix("error: ").split()) if errors else said[-1])
     return done.stdout
 
 
-def environment() -> dict[str, str]:
-    """This interpreter first on the path."""
+def environment(project: Path) -> dict[str, str]:
+    """This interpreter first on the path; and the project's own library, where the installed one is the working tree's."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    return {**os.environ, "PATH": path, "DVC_NO_ANALYTICS": "1"}
+    library = os.pathsep.join(filter(None, [str(project.resolve() / "src"), os.environ.get("PYTHONPATH")]))
+    return {**os.environ, "PATH": path, "PYTHONPATH": library, "DVC_NO_ANALYTICS": "1"}
 
 
 def dvc(where: Path, *words: str) -> str:
@@ -45,14 +46,14 @@ def sweep(place: Path = PLACE) -> list[str]:
     """Remove the workspaces whose process is gone, and say which."""
     gone = []
     for lock in place.glob("*.lock"):
-        with open(lock) as file:
-            try:
+        try:
+            with open(lock) as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                continue
-            shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
-            lock.unlink(missing_ok=True)
-            gone.append(lock.stem)
+                shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
+                lock.unlink()
+        except (BlockingIOError, FileNotFoundError):  # it is in use, or another removed it meanwhile
+            continue
+        gone.append(lock.stem)
     return gone
 
 
@@ -66,8 +67,9 @@ def workspace(root: Path, revision: str) -> Iterator[Path]:
     place.mkdir(parents=True, exist_ok=True)
     sweep(place)
     where = place / f"run-{uuid4().hex[:12]}"
-    with open(where.with_suffix(".lock"), "w") as lock:
+    with open(where.with_suffix(".new"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        os.rename(lock.name, where.with_suffix(".lock"))  # another's sweep never finds it without its holder
         try:
             yield populate(root, where, revision)
         finally:

@@ -16,8 +16,11 @@ import psutil
 import pytest
 import tiny
 from dvc.repo import Repo
+from imports import ROOT
+from ruamel.yaml import YAML
 from test_slots import overlaps
 
+from flows.child import tied
 from flows.commands import CommandFailed, Commands, arguments
 from flows.pipeline import Pipeline
 
@@ -88,7 +91,7 @@ def api(tmp_path_factory):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    command = tied([sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)])
     env = tiny.flow_environment(PREFECT_HOME=str(home), PREFECT_SERVER_ANALYTICS_ENABLED="false", DO_NOT_TRACK="1")
     with open(home / "log", "w") as log:
         server = subprocess.Popen(command, cwd=home, env=env, stdout=log, stderr=log, start_new_session=True)
@@ -181,9 +184,9 @@ def settings(observer: Path, **others: str) -> dict[str, str]:
 
 
 def started(where: Path, log: Path, *args: str, **settings: str) -> subprocess.Popen[bytes]:
-    """A flow in a session of its own, as in a terminal."""
+    """A flow in a session of its own, as in a terminal; it does not outlive the tests."""
     with open(log, "w") as file:
-        command, env = [sys.executable, "-m", "flows.repro", *args], tiny.flow_environment(**settings)
+        command, env = tied([sys.executable, "-m", "flows.repro", *args]), tiny.flow_environment(**settings)
         STARTED.append(subprocess.Popen(command, cwd=where, env=env, stdout=file, stderr=file, start_new_session=True))
     return STARTED[-1]
 
@@ -263,6 +266,42 @@ def test_the_lock_has_dvcs_order_whichever_stage_ends_first(tmp_path):
 # ---- Failures, interruptions, bad input.
 
 
+def test_a_kill_while_the_lock_is_written_leaves_it_whole(tmp_path):
+    Repo.init(str(tmp_path), no_scm=True).close()
+    stage = "  s{0}:\n    cmd: python -V\n    outs: [{0}.txt]\n"
+    (tmp_path / "dvc.yaml").write_text("stages:\n" + "".join(stage.format(k) for k in range(80)))
+    writer = """
+import sys
+from pathlib import Path
+from flows.pipeline import Pipeline
+pipeline = Pipeline(Path(sys.argv[1]))
+for name in pipeline.stages:
+    pipeline.reproduce(name, lambda stage: Path(sys.argv[1], name[1:] + ".txt").write_text(name))
+while True:
+    pipeline._unwritten += pipeline.stages.values()
+    pipeline._write()
+    print("written", flush=True)
+"""
+    for seconds in (0.1, 0.2, 0.3):
+        command = [sys.executable, "-c", writer, str(tmp_path)]
+        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        assert process.stdout.readline() == "written\n"
+        time.sleep(seconds)
+        process.kill()
+        process.wait()
+        assert len(YAML(typ="safe").load(tmp_path / "dvc.lock")["stages"]) == 80
+
+
+def test_a_list_of_claims_that_a_kill_left_half_written_is_no_obstacle(tmp_path):
+    Repo.init(str(tmp_path), no_scm=True).close()
+    (tmp_path / "dvc.yaml").write_text("stages:\n  it:\n    cmd: python -V\n    outs: [it.txt]\n")
+    (tmp_path / ".dvc/tmp").mkdir(exist_ok=True)
+    (tmp_path / ".dvc/tmp/rwlock").write_text('{"write": {"it')
+    pipeline = Pipeline(tmp_path)
+    assert pipeline.reproduce("it", lambda stage: (tmp_path / "it.txt").write_text("it")) == "ran"
+    pipeline.close()
+
+
 def test_a_failure_stops_what_depends_on_it_and_nothing_else(serial, changed, api):
     edit(changed, "lr: 1.0e+30")
     replace(changed, "params.yaml", "flow: bimodal-icfm-round0}", "flow: bimodal-icfm-round0, training: {lr: 0.002}}")
@@ -301,7 +340,8 @@ def test_a_signal_ends_every_process_and_the_next_run_completes(edited, flowed, 
         process = started(changed, tmp_path / "log", **settings(observer, **others))
         until(lambda: processes(changed, "stages.train"), 90)
         send(process.pid, number)
-        assert process.wait(10) != 0
+        until(lambda: not processes(changed, "stages.train"), 10)
+        assert process.wait(30) != 0
         until(lambda: not processes(changed), 10)  # the private server is gone as well
     said = (tmp_path / "log").read_text()
     assert "\nerror: stopped; what was finished is kept, the next run goes on from there\n" in said
@@ -485,4 +525,4 @@ def test_a_run_that_waits_for_a_device_ends_when_told(changed, observer, api, tm
         time.sleep(1)
         assert not processes(changed, "stages.train")
         process.terminate()
-        assert process.wait(10) != 0
+        assert process.wait(30) != 0
