@@ -4,17 +4,18 @@ export DVC_NO_ANALYTICS := 1
 # Stages are many short processes: without cached bytecode each compiles the project anew, 0.2 s a stage.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help repro flow ui ui-stop test check
+.PHONY: help repro dvc ui ui-stop test check
 
 help:           ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
-repro: .venv/ready   ## data to report: re-runs what a change touched
+repro: .venv/ready   ## data to report: re-runs what a change touched, stages side by side
+	python -m stages.check
+	python -m flows.repro
+
+dvc: .venv/ready     ## the same by `dvc repro`, one stage after the other
 	python -m stages.check
 	dvc repro
-
-flow: .venv/ready    ## the same with stages side by side, as Prefect tasks
-	python -m flows.repro
 
 ui: .venv/ready      ## Prefect's UI on this machine: trigger and watch experiments
 	python -m flows.ui start

@@ -136,12 +136,15 @@ class Run:
         state = self.done[name] = final(future)
         if not state.is_completed():
             get_run_logger().error("%s: %s", name, state.message)
-        if state.is_completed() and sent:
-            self.there.add(name)
+            return
+        self.there.add(name)
+        if sent:
             self.made.add(name)
             if (entry := future.result()) != self.last.get(name):
                 self.pipeline.record(name, entry)
-        if state.is_completed() and (not sent or self.pipeline.here(name)):
+        else:
+            self.pipeline.publish([name])
+        if not sent or self.pipeline.here(name):
             self.here.add(name)
 
     @cached_property
