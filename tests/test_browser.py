@@ -137,6 +137,7 @@ def test_the_server_refuses_wrong_values_and_says_which(ui, wrong):
 
 def test_a_run_filled_in_in_the_browser_completes_and_shows_numbers_and_figure(ui, page):
     page.goto(f"{ui.url}/deployments/deployment/{ui.deployment()['id']}/run")
+    page.wait_for_function("document.querySelector('input[type=text]')?.value")  # the form makes up a name when it is ready
     page.locator("input[type=text]").first.fill("browser-run")
     field = page.locator(".schema-form-property", has_text="Overrides").last
     field.get_by_role("button", name="Add item").click()
