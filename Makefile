@@ -24,7 +24,7 @@ ui-stop: .venv/ready ## end it
 	python -m flows.ui stop
 
 test: .venv/tests    ## the tests
-	python -m pytest -n 2 --dist loadfile
+	python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: .venv/ready   ## is params.yaml right?
 	python -m stages.check

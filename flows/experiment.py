@@ -4,11 +4,13 @@ This is what the UI triggers. The user's working tree is never touched, and any 
 """
 
 import re
+from logging import getLogger
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from dvc.exceptions import DvcException
 from prefect import flow, get_run_logger, runtime
+from prefect.exceptions import FailedRun
 from prefect.states import Completed, Failed, State
 from pydantic import Field
 from ruamel.yaml import YAML
@@ -23,9 +25,17 @@ from stages.settings import PARAMS, Refused, read
 OUTPUTS = ("dvc.lock", "reports")  # what an experiment keeps even where the revision did not have it
 
 
+# A run that ended as Failed says why in one line; Prefect would add a traceback of its own code.
+getLogger("prefect.flow_runs").addFilter(lambda record: not (record.exc_info and isinstance(record.exc_info[1], FailedRun)))
+
+
 def names(*sections: str) -> Any:
-    """The rows of sections of `params.yaml` as the choices of a form."""
-    return Literal[tuple(name for part in sections for name in read().get(part, {}))]
+    """A name, with the rows of sections of `params.yaml` as the choices of a form. In a run those of its revision count."""
+    try:
+        rows = [name for part in sections for name in read().get(part) or {}]
+    except Refused:  # the user is at it
+        rows = []
+    return Annotated[str, Field(json_schema_extra={"enum": rows} if rows else {})]
 
 
 Dataset, Method = names("datasets", "tables"), names("methods")

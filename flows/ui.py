@@ -19,7 +19,7 @@ import psutil
 
 from flows.home import ADDRESS, HOME, answers
 from stages.io import write_text
-from stages.settings import Refused
+from stages.settings import Refused, read
 
 PIDS, LOGS = HOME / "running.json", HOME / "logs"
 POOLS = ("cpu", "gpu")
@@ -34,11 +34,14 @@ def start(host: str, port: int) -> str:
             f"--host: {host!r} can be reached from other machines, and whoever reaches the UI can run code here: "
             f"set {AUTH}=USER:PASSWORD first, or use 127.0.0.1"
         )
-    url = f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{port}"
+    if not 1 <= port <= 65535:
+        raise Refused(f"--port: {port} should be between 1 and 65535")
+    url = f"http://{near(host)}:{port}"
     if running():
         raise Refused(f"it is already running at {where()}; `make ui-stop` ends it")
     if answers(url):
         raise Refused(f"--port: {port} is taken by another program; choose another")
+    read()  # what the forms offer
     env = environment(f"{url}/api")
     try:
         launch("server", ["server", "start", "--host", host, "--port", str(port)], env)
@@ -56,12 +59,20 @@ def start(host: str, port: int) -> str:
     return url
 
 
+def near(host: str) -> str:
+    """How this machine itself reaches a server that listens on a host, as a URL writes it."""
+    name = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"[{name}]" if ":" in name else name
+
+
 def environment(api: str) -> dict[str, str]:
     """What server, workers and runs share. A server's password is its clients' password."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     root = Path.cwd()
     env = {**os.environ, "PATH": path, "PREFECT_API_URL": api, "RECTIFLOW_ROOT": str(root)}
     env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
+    env.setdefault("PREFECT_WORKER_QUERY_SECONDS", "3")  # a run starts that soon; Prefect's 10 is for many workers
+    env.setdefault("PREFECT_SERVER_UI_API_URL", "/api")  # where the browser found the page, under whatever name
     if AUTH in env:
         env.setdefault("PREFECT_API_AUTH_STRING", env[AUTH])
     return env
@@ -148,6 +159,7 @@ def label() -> None:
     with get_client(sync_client=True) as client:
         for deployment in client.read_deployments():
             schema, flow = deployment.parameter_openapi_schema, load_flow_from_entrypoint(deployment.entrypoint)
+            schema["additionalProperties"] = False  # a mistyped name is refused before a run exists
             for name, parameter in signature(flow.fn).parameters.items():
                 for field in getattr(parameter.annotation, "__metadata__", ()):
                     said = {"title": getattr(field, "title", None), "description": getattr(field, "description", None)}

@@ -8,6 +8,13 @@ os.environ.setdefault("MKL_CBWR", "AVX2,STRICT")
 import pytest
 import torch
 
+# Two files run side by side; those of minutes go first, so that none is left over for the end.
+LONG = ("test_repro_flow.py", "test_browser.py", "test_cluster.py", "test_pipeline.py", "test_sweep.py", "test_ui.py")
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
+
 
 @pytest.fixture(autouse=True)
 def _one_thread():

@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import tiny
 
@@ -25,11 +26,15 @@ ALL = {
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """A clone in which everything was computed once, with its lock committed."""
-    where = tiny.clone(tmp_path_factory.mktemp("finished"))
-    assert set(tiny.repro(where)) == ALL
-    tiny.git(where, "add", "-A")
-    tiny.git(where, "commit", "-qm", "computed")
-    return where
+    return tiny.computed(tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def edited(finished, tmp_path_factory):
+    """A copy of it after another learning rate for one method, and the stages that ran."""
+    where = Path(shutil.copytree(finished, tmp_path_factory.mktemp("edited") / "clone", symlinks=True))
+    edit(where)
+    return where, set(tiny.repro(where))
 
 
 @pytest.fixture
@@ -46,9 +51,15 @@ def replace(where: Path, name: str, old: str, new: str) -> None:
     (where / name).write_text(text.replace(old, new))
 
 
+def edit(where: Path) -> None:
+    """Another learning rate for one method."""
+    line = "otcfm: {coupling: exact, interpolant: {name: linear}"
+    replace(where, "params.yaml", line, line + ", training: {lr: 0.002}")
+
+
 def test_a_second_computation_from_scratch_gives_the_same_lock(finished, tmp_path):
     again = tiny.clone(tmp_path / "again")
-    tiny.repro(again)
+    assert set(tiny.repro(again)) == ALL
     assert (again / "dvc.lock").read_bytes() == (finished / "dvc.lock").read_bytes()
     for name in ("metrics.json", "results.csv", "index.html"):
         assert (again / "reports" / name).read_bytes() == (finished / "reports" / name).read_bytes()
@@ -71,20 +82,17 @@ def test_a_metric_that_changes_its_value_reaches_the_report_and_nothing_above_ev
     assert {stage.split("@")[0] for stage in tiny.repro(changed)} == {"evaluate", "report"}
 
 
-def test_one_methods_learning_rate_reruns_that_method_only(changed):
-    line = "otcfm: {coupling: exact, interpolant: {name: linear}"
-    replace(changed, "params.yaml", line, line + ", training: {lr: 0.002}")
+def test_one_methods_learning_rate_reruns_that_method_only(edited):
     name = "mine-otcfm-round0"
-    assert set(tiny.repro(changed)) == {"check", f"train@{name}", f"sample@{name}", f"evaluate@{name}", "report"}
+    assert edited[1] == {"check", f"train@{name}", f"sample@{name}", f"evaluate@{name}", "report"}
 
 
-def test_a_parameter_set_back_brings_the_old_results_back_without_computing(finished, changed):
-    replace(changed, "params.yaml", "otcfm: {", "otcfm: {training: {lr: 0.001}, ")
-    assert "train@mine-otcfm-round0" in tiny.repro(changed)
-    (changed / "params.yaml").write_text((finished / "params.yaml").read_text())
-    assert tiny.repro(changed) == ["check", "report"]  # the two whose outputs stay when they fail
+def test_a_parameter_set_back_brings_the_old_results_back_without_computing(finished, edited, tmp_path):
+    where = shutil.copytree(edited[0], tmp_path / "copy", symlinks=True)
+    (where / "params.yaml").write_text((finished / "params.yaml").read_text())
+    assert tiny.repro(where) == ["check", "report"]  # the two whose outputs stay when they fail
     for name in ("dvc.lock", "reports/results.csv"):
-        assert (changed / name).read_bytes() == (finished / name).read_bytes()
+        assert (where / name).read_bytes() == (finished / name).read_bytes()
 
 
 def test_one_more_round_runs_that_round_only(changed):
@@ -97,14 +105,15 @@ def test_one_more_round_runs_that_round_only(changed):
 
 def test_one_more_seed_leaves_the_other_seeds_results_as_they_are(finished, changed):
     replace(changed, "params.yaml", "seeds: [0, 3]", "seeds: [0, 1, 3]")
-    tiny.repro(changed)
+    row = "bimodal-icfm-round1"
+    assert f"reflow@{row}" in tiny.repro(changed, f"evaluate@{row}")
 
-    def rows(where: Path) -> list[dict[str, str]]:
-        with open(where / "reports" / "results.csv") as file:
-            return [row for row in csv.DictReader(file) if row["seed"] != "1"]
+    def rows(where: Path) -> pd.DataFrame:
+        return pd.read_parquet(where / f"data/evaluate/{row}.parquet")
 
-    assert rows(changed) == rows(finished)
-    assert len({row["seed"] for row in rows(finished)}) == 2
+    before, after = rows(finished), rows(changed)
+    assert set(after.seed) == {0, 1, 3}
+    pd.testing.assert_frame_equal(after[after.seed != 1].reset_index(drop=True), before, check_exact=True)
 
 
 def test_mistaken_parameters_stop_everything_and_nothing_is_lost(changed):
@@ -128,25 +137,25 @@ def test_a_broken_file_of_the_user_stops_the_run_and_the_last_data_stay(changed)
     assert (changed / "data/generate/mine/points.parquet").read_bytes() == before
 
 
-@pytest.mark.parametrize("moment", ["train", "evaluate"])
-def test_after_a_kill_a_second_run_completes_to_the_same_bytes(finished, tmp_path, moment):
-    where = tiny.clone(tmp_path / "killed")
+@pytest.mark.parametrize(("moment", "seconds"), [("train", 1.0), ("evaluate", 0.4)])
+def test_after_a_kill_a_second_run_completes_to_the_same_bytes(changed, edited, tmp_path, moment, seconds):
+    edit(changed)
     command = [sys.executable, "-m", "dvc", "repro"]
     with open(tmp_path / "log", "w") as log:
         process = subprocess.Popen(
-            command, cwd=where, env=tiny.environment(), stdout=log, stderr=log, start_new_session=True
+            command, cwd=changed, env=tiny.environment(), stdout=log, stderr=log, start_new_session=True
         )
-        deadline = time.monotonic() + 120
-        while f"stages.{moment} " not in (tmp_path / "log").read_text() and time.monotonic() < deadline:
-            time.sleep(0.05)
-        time.sleep(1.0)  # into the stage: past its imports, before or in its writes
+        tiny.wait(lambda: f"stages.{moment} " in (tmp_path / "log").read_text(), 120)
+        time.sleep(seconds)  # into the stage: past its imports, before or in its writes
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-    stages = set(tiny.repro(where))
-    assert any(stage.startswith(moment) for stage in stages)
-    assert "generate@bimodal" not in stages
-    assert (where / "dvc.lock").read_bytes() == (finished / "dvc.lock").read_bytes()
-    assert not list(where.rglob(".*.tmp"))
+    stages = tiny.repro(changed)
+    assert f"{moment}@mine-otcfm-round0" in stages
+    assert not {"check", "couple@mine-exact"} & set(stages)
+    assert (changed / "dvc.lock").read_bytes() == (edited[0] / "dvc.lock").read_bytes()
+    for name in ("metrics.json", "results.csv", "index.html"):
+        assert (changed / "reports" / name).read_bytes() == (edited[0] / "reports" / name).read_bytes()
+    assert not list(changed.rglob(".*.tmp"))
 
 
 def test_metrics_are_the_seeds_means_of_the_results(finished):
@@ -174,12 +183,11 @@ def test_the_page_opens_offline_and_names_what_made_it(finished):
         assert text in page
 
 
-def test_dvc_shows_metrics_and_plots_and_compares_them(finished, changed):
-    replace(changed, "params.yaml", "steps: 60", "steps: 40")
-    tiny.repro(changed)
-    done = tiny.run(changed, sys.executable, "-m", "dvc", "metrics", "diff", "--json")
+def test_dvc_shows_metrics_and_plots_and_compares_them(edited):
+    done = tiny.run(edited[0], sys.executable, "-m", "dvc", "metrics", "diff", "--json")
     difference = json.loads(done.stdout)["reports/metrics.json"]
-    assert difference["bimodal.icfm.round0.w2"]["diff"] != 0
-    done = tiny.run(changed, sys.executable, "-m", "dvc", "plots", "diff", "--json")
+    assert difference["mine.otcfm.round0.w2"]["diff"] != 0
+    assert not any(name.startswith("bimodal") for name in difference)
+    done = tiny.run(edited[0], sys.executable, "-m", "dvc", "plots", "diff", "--json")
     assert done.returncode == 0, done.stderr
     assert "reports/plots/w2_nfe.csv" in done.stdout

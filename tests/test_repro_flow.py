@@ -4,11 +4,11 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -56,10 +56,8 @@ def flowing(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def serial(flowing, tmp_path_factory):
-    """A clone in which `dvc repro` computed everything, meanwhile."""
-    where = tiny.clone(tmp_path_factory.mktemp("serial"))
-    tiny.repro(where)
-    return where
+    """A clone in which `dvc repro` computed everything, perhaps meanwhile."""
+    return tiny.computed(tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
@@ -88,9 +86,7 @@ def changed(serial, tmp_path):
 def api(tmp_path_factory):
     """A Prefect server for the runs of this module: they need not start one each."""
     home = tmp_path_factory.mktemp("prefect")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = tiny.free_port()
     command = tied([sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)])
     env = tiny.flow_environment(PREFECT_HOME=str(home), PREFECT_SERVER_ANALYTICS_ENABLED="false", DO_NOT_TRACK="1")
     with open(home / "log", "w") as log:
@@ -187,7 +183,11 @@ def started(where: Path, log: Path, *args: str, **settings: str) -> subprocess.P
     """A flow in a session of its own, as in a terminal; it does not outlive the tests."""
     with open(log, "w") as file:
         command, env = tied([sys.executable, "-m", "flows.repro", *args]), tiny.flow_environment(**settings)
-        STARTED.append(subprocess.Popen(command, cwd=where, env=env, stdout=file, stderr=file, start_new_session=True))
+        # Tests that were started in the background of a shell ignore Ctrl-C, and so would what they start.
+        heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+        STARTED.append(
+            subprocess.Popen(command, cwd=where, env=env, stdout=file, stderr=file, start_new_session=True, preexec_fn=heed)
+        )
     return STARTED[-1]
 
 

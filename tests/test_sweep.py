@@ -38,8 +38,8 @@ def test_a_point_becomes_the_experiments_parameters_and_leaves_what_was_given():
     assert GIVEN["overrides"] == ["training.ema=0.9"]
 
 
-def test_a_sweep_saves_an_experiment_for_each_good_point_and_says_what_is_wrong_with_the_others(tmp_path):
-    where = tiny.clone(tmp_path)
+def test_a_sweep_saves_an_experiment_for_each_good_point_and_says_what_is_wrong_with_the_others(tmp_path_factory):
+    where = tiny.computed(tmp_path_factory)
     (where / "notes.txt").write_text("mine")
     before = tiny.git(where, "status", "--porcelain")
     words = ["training.steps=[20, -1]", "--dataset", "bimodal", "--rounds", "0"]

@@ -1,9 +1,14 @@
 """The project in a temporary clone with a grid so small that the whole pipeline runs in less than a minute."""
 
+import fcntl
+import hashlib
 import os
 import shutil
+import socket
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +88,25 @@ def clone(where: Path, content: str = PARAMS) -> Path:
     return where
 
 
+def computed(factory: Any, content: str = PARAMS) -> Path:
+    """A clone of its own in which `dvc repro` computed everything and that was committed.
+
+    It is computed once for all tests, whatever process runs them, and then copied.
+    """
+    shared = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    original = shared / f"computed-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
+    with open(f"{original}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (done := Path(f"{original}.done")).exists():
+            repro(clone(original, content))
+            git(original, "add", "-A")
+            git(original, "commit", "-qm", "computed")
+            done.touch()
+    return Path(shutil.copytree(original, factory.mktemp("computed").resolve() / "clone", symlinks=True))
+
+
 def flow_environment(**settings: str) -> dict[str, str]:
     """For a flow in a clone: with the clone's own Prefect home, unless the settings say otherwise."""
     return {name: value for name, value in environment().items() if not name.startswith("PREFECT_")} | settings
@@ -95,12 +119,27 @@ def flow(where: Path, *args: str, **settings: str) -> subprocess.CompletedProces
     return subprocess.run(command, cwd=where, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-def repro(where: Path) -> list[str]:
+def repro(where: Path, *targets: str) -> list[str]:
     """`dvc repro`, and the stages it ran."""
-    done = run(where, sys.executable, "-m", "dvc", "repro")
+    done = run(where, sys.executable, "-m", "dvc", "repro", *targets)
     assert done.returncode == 0, done.stdout + done.stderr
     return ran(done.stdout)
 
 
 def ran(output: str) -> list[str]:
     return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def wait(done: Callable[[], Any], seconds: float) -> Any:
+    """Until it is so; fails after some seconds."""
+    end = time.monotonic() + seconds
+    while not (value := done()):
+        assert time.monotonic() < end, f"not within {seconds} s"
+        time.sleep(0.3)
+    return value
