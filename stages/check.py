@@ -1,10 +1,11 @@
 """Check all of `params.yaml` before anything runs: every section, every name, and that they fit together.
 
 Every generated data set depends on this stage's output, which never changes: `dvc repro` therefore comes here first
-whenever the file was edited, and a mistake stops it before any work.
+whenever the file was edited, and a mistake stops it before any work. What rows left behind that are gone is removed.
 """
 
 import re
+import shutil
 from collections.abc import Mapping
 from typing import Any
 
@@ -167,9 +168,24 @@ def check_source(key: str, flow: Flow, method: Method, content: Mapping[str, Any
         )
 
 
+def prune(content: Mapping[str, Any]) -> None:
+    """Remove what rows left behind that are gone: the report depends on whole folders, and not on what was there once.
+
+    Nothing is lost: DVC's cache has it, and brings it back with the row.
+    """
+    problems, flows = {**content["datasets"], **content["tables"]}, content["flows"]
+    rows = {"generate": problems, "couple": content["couples"], "reflow": content["reflows"]}
+    rows |= dict.fromkeys(("train", "sample", "evaluate"), flows)
+    for stage, names in rows.items():
+        for path in (DATA / stage).glob("[!.]*"):
+            if path.name.removesuffix(".parquet") not in names:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
 def main(_: list[str]) -> None:
     """`python -m stages.check`"""
     check(read())
+    prune(read())
     write_text(DATA / "checked", "ok\n")
 
 

@@ -42,16 +42,18 @@ def test_a_sweep_saves_an_experiment_for_each_good_point_and_says_what_is_wrong_
     where = tiny.computed(tmp_path_factory)
     (where / "notes.txt").write_text("mine")
     before = tiny.git(where, "status", "--porcelain")
-    words = ["training.steps=[20, -1]", "--dataset", "bimodal", "--rounds", "0"]
+    words = ["sample.trajectory_points=[10, 1]", "--dataset", "bimodal", "--rounds", "0"]
     done = tiny.run(where, sys.executable, "-m", "flows.sweep", *words)
     last = done.stderr.strip().splitlines()
     assert done.returncode == 1
-    assert any(line.startswith("error: ") and "training.steps" in line and "-1" in line for line in last), last[-3:]
+    assert any(line.startswith("error: ") and "sample.trajectory_points" in line and " 1:" in line for line in last), last[
+        -3:
+    ]
     saved = [
         line.split("[")[1].rstrip("]") for line in tiny.run(where, "dvc", "exp", "list").stdout.splitlines() if "[" in line
     ]
     assert len(saved) == 1
     rows = [line.split(" | ") for line in done.stdout.splitlines() if line.startswith("| ") and "bimodal" in line]
-    assert {(row[0].removeprefix("| "), row[1]) for row in rows} == {(saved[0], "20")}
+    assert {(row[0].removeprefix("| "), row[1]) for row in rows} == {(saved[0], "10")}
     assert tiny.git(where, "status", "--porcelain") == before
     assert list((where / ".prefect/workspaces").iterdir()) == []
