@@ -10,13 +10,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from rectiflow.interpolants import INTERPOLANTS
+from rectiflow.predictions import PREDICTIONS
 from rectiflow.solvers import SOLVERS
 from rectiflow.training import Training
 from stages.couple import build_pairing
 from stages.generate import build_dataset, build_seeds, parse_builtin, parse_table
 from stages.io import DATA, write_text
 from stages.reflow import Reflow
-from stages.sample import Sample, build_solvers
+from stages.sample import Sample, build_samplers, build_solvers
 from stages.settings import PARAMS, Compute, Couple, Flow, Method, Refused, Workers, build, finish, named, parse, read, run
 from stages.train import build_interpolant, build_network, specs
 
@@ -67,7 +68,7 @@ def check(content: Mapping[str, Any]) -> None:
     check_couples(params)
     for name, method in params.methods.items():
         member(f"methods.{name}.coupling", method.coupling, params.couplings)
-        build_interpolant(method, f"methods.{name}")
+        check_method(f"methods.{name}", method)
     if params.flows != params.round0 | params.reflows:
         raise Refused(f"{PARAMS}: flows: should be the rows of round0 and reflows together: {{<<: [*round0, *reflows]}}")
     if not params.flows:
@@ -98,6 +99,32 @@ def check_sampling(params: Params) -> None:
     for steps in (1, params.sample.trajectory_steps):
         if {"name": "euler", "steps": steps} not in params.sample.solvers:
             raise Refused(f"{PARAMS}: sample.solvers: {{name: euler, steps: {steps}}} is missing; the report compares it")
+
+
+def check_method(key: str, method: Method) -> None:
+    """The path exists, the prediction determines the velocity on it, and samplers have a score to go by."""
+    interpolant = build_interpolant(method, key)
+    member(f"{key}.prediction", method.prediction, PREDICTIONS)
+    samplers = build_samplers(method.samplers, f"{key}.samplers")
+    path = method.interpolant["name"]
+    if interpolant.noisy and method.prediction != "velocity":
+        raise Refused(
+            f"{PARAMS}: {key}.prediction: {method.prediction!r} should be velocity: the path {path!r} has a latent, and "
+            f"xt with a prediction does not determine the velocity"
+        )
+    for k, sampler in enumerate(samplers):
+        if interpolant.noisy or method.coupling.split("-")[0] != "independent":
+            raise Refused(
+                f"{PARAMS}: {key}.samplers.{k}: {sampler.label!r} needs the score, which the velocity gives for independent "
+                f"pairs on a path without latent alone; this method has {method.coupling!r} and {path!r}"
+            )
+        if sampler.label in (other.label for other in samplers[:k] if other.steps == sampler.steps):
+            raise Refused(f"{PARAMS}: {key}.samplers.{k}: {sampler.label} of {sampler.steps} steps is there already")
+        if not sampler.starts(interpolant):
+            raise Refused(
+                f"{PARAMS}: {key}.samplers.{k}: {sampler.label!r} is infinite at the start of {path!r}, where nothing of "
+                f"the data is left: use another noise, or a diffusion (vp_sde, ddpm, ve)"
+            )
 
 
 def check_couples(params: Params) -> None:
@@ -154,17 +181,23 @@ def check_round(key: str, flow: Flow, params: Params) -> None:
 
 
 def check_source(key: str, flow: Flow, method: Method, content: Mapping[str, Any]) -> None:
-    """A path that only exists for a Gaussian source needs one."""
+    """A path, a prediction or a sampler that only exists for a Gaussian source needs one."""
     interpolant = build_interpolant(method, f"methods.{flow.method}")
-    if not interpolant.gaussian_source:
+    if interpolant.gaussian_source:
+        uses = f"the path {method.interpolant['name']!r}"
+    elif PREDICTIONS[method.prediction].gaussian_source:
+        uses = f"the prediction {method.prediction!r}"
+    elif method.samplers:
+        uses = f"the sampler {method.samplers[0]['name']!r}"
+    else:
         return
     kind = "tables" if flow.dataset in content["tables"] else "datasets"
     _, dataset = build_dataset(kind, content[kind][flow.dataset], f"{kind}.{flow.dataset}")
     if not dataset.gaussian_source:
         free = [name for name, path in INTERPOLANTS.items() if not path.gaussian_source]
         raise Refused(
-            f"{PARAMS}: {key}.method: {flow.method!r} uses the path {method.interpolant['name']!r}, which needs the source "
-            f"N(0, I), but {flow.dataset!r} has another; paths for any source: {', '.join(free)}"
+            f"{PARAMS}: {key}.method: {flow.method!r} uses {uses}, which needs the source N(0, I), but {flow.dataset!r} has "
+            f"another; paths for any source: {', '.join(free)}, with the prediction velocity and no samplers"
         )
 
 

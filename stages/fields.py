@@ -1,20 +1,37 @@
 """Trained velocity fields on disk: `velocity.safetensors`."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from rectiflow.interpolants import INTERPOLANTS
 from rectiflow.velocities import VELOCITIES, Frame, Velocity
 from stages.io import read_weights, write_weights
 
 
+def describe(table: Mapping[str, type], thing: Any) -> dict[str, Any]:
+    """`{name: ..., option: ...}` of an object of a registry."""
+    return {"name": next(name for name, kind in table.items() if kind is type(thing)), **asdict(thing)}
+
+
+def build(table: Mapping[str, type], spec: dict[str, Any]) -> Any:
+    """The object again."""
+    return table[spec["name"]](**{key: value for key, value in spec.items() if key != "name"})
+
+
 def write_velocity(path: Path, velocity: Velocity, seeds: list[int]) -> None:
-    """The weights of all seeds by name, the frame, and what is needed to build the network again."""
+    """The weights of all seeds by name, the frame, and what is needed to build network and path again."""
     frame = velocity.frame
     tensors = {"theta": velocity.theta, "shift": frame.shift, "scale": frame.scale, "speed": frame.speed}
-    name = next(name for name, kind in VELOCITIES.items() if kind is type(velocity.network))
-    spec = {"network": {"name": name, **asdict(velocity.network)}, "seeds": seeds}
+    spec = {
+        "network": describe(VELOCITIES, velocity.network),
+        "path": describe(INTERPOLANTS, velocity.path),
+        "prediction": velocity.prediction,
+        "seeds": seeds,
+    }
     write_weights(path, {name: tensor.cpu().numpy() for name, tensor in tensors.items()}, spec)
 
 
@@ -22,7 +39,6 @@ def read_velocity(path: Path) -> tuple[Velocity, list[int]]:
     """A trained field and the seeds of its rows."""
     arrays, spec = read_weights(path)
     tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
-    options = dict(spec["network"])
-    network = VELOCITIES[options.pop("name")](**options)
+    network, trained_on = build(VELOCITIES, spec["network"]), build(INTERPOLANTS, spec["path"])
     frame = Frame(tensors["shift"], tensors["scale"], tensors["speed"])
-    return Velocity(network, tensors["theta"], frame), spec["seeds"]
+    return Velocity(network, tensors["theta"], frame, trained_on, spec["prediction"]), spec["seeds"]

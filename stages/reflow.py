@@ -32,9 +32,10 @@ class Reflow(Settings):
 
 def transport(velocity: Velocity, solver: Solver, x0: Tensor) -> Tensor:
     """`psi(x0)`, the flow's map of x0 `(seeds, n, dim)`: seed by seed, CHUNK points at a time to stay in the cache."""
+    start = velocity.path.start(x0)
     with torch.no_grad():
         ends = [
-            torch.cat([solver(velocity.seed(k), part).end for part in x0[k : k + 1].split(CHUNK, 1)], 1)
+            torch.cat([solver(velocity.seed(k), part).end for part in start[k : k + 1].split(CHUNK, 1)], 1)
             for k in range(len(x0))
         ]
     return torch.cat(ends)

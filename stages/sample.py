@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Generator, Tensor
 
-from rectiflow.interpolants import INTERPOLANTS, Interpolant, draw
+from rectiflow.interpolants import Interpolant
 from rectiflow.mixtures import GaussianMixture, Marginal
+from rectiflow.predictions import draw
+from rectiflow.samplers import SAMPLERS, Sampler
 from rectiflow.solvers import SOLVERS, TABLEAUX, RungeKutta, Solution, Solver
 from rectiflow.velocities import Velocity
 from stages.compute import prepare, stream
@@ -38,10 +40,22 @@ def build_solvers(specs: list[dict[str, Any]], key: str = "sample.solvers") -> l
     return [(str(spec.get("name")), named(SOLVERS, spec, f"{key}.{k}")) for k, spec in enumerate(specs)]
 
 
+def build_samplers(specs: list[dict[str, Any]], key: str) -> list[Sampler]:
+    """The stochastic samplers of a method, in the order given."""
+    return [named(SAMPLERS, spec, f"{key}.{k}") for k, spec in enumerate(specs)]
+
+
 def solve(velocity: Velocity, solver: Solver, x0: Tensor, trajectory: bool = False) -> list[Solution]:
     """One solution for each seed; x0 is `(seeds, n, dim)`. Seeds are solved apart, as adaptive steps would mix them."""
+    start = velocity.path.start(x0)
     with torch.no_grad():
-        return [solver(velocity.seed(k), x0[k : k + 1], trajectory) for k in range(len(x0))]
+        return [solver(velocity.seed(k), start[k : k + 1], trajectory) for k in range(len(x0))]
+
+
+def sample(velocity: Velocity, sampler: Sampler, x0: Tensor, streams: list[Generator]) -> list[Solution]:
+    """The same by a stochastic sampler; each seed draws its noise from a stream of its own."""
+    with torch.no_grad():
+        return [sampler(velocity.seed(k), x0[k : k + 1], velocity.path, streams[k]) for k in range(len(x0))]
 
 
 def samples_table(seeds: list[int], drawn: list[tuple[str, list[Solution]]]) -> dict[str, Any]:
@@ -92,7 +106,7 @@ def field_table(
         return {"seed": np.zeros(0, np.int32), "t": np.zeros(0), "x": nothing, "v": nothing, "exact": nothing}
     n = min(ends[0].shape[1], ends[1].shape[1])
     drawn = [
-        draw(marginal.interpolant, x0[:n], x1[:n], torch.arange(n), stream(purpose, seed))
+        draw(velocity.path, x0[:n], x1[:n], torch.arange(n), stream(purpose, seed))
         for x0, x1, seed in zip(*ends, seeds, strict=True)
     ]
     t, x = (torch.stack([part[i] for part in drawn]) for i in (0, 1))
@@ -114,20 +128,24 @@ def main(args: list[str]) -> None:
     points = DATA / "generate" / flow.dataset / "points.parquet"
     x0, x1 = (read_points(points, side, "test")[1].to(device) for side in ("source", "target"))
 
-    say, drawn = progress(f"sample {name}", len(solvers), 2), []
-    for done, (kind, solver) in enumerate(solvers, 1):
+    samplers = [] if flow.rectified else build_samplers(method.samplers, f"methods.{flow.method}.samplers")
+    say, drawn = progress(f"sample {name}", len(solvers) + len(samplers), 2), []
+    for kind, solver in solvers:
         drawn.append((kind, solve(velocity, solver, x0)))
-        say(done, f"{kind}, {drawn[-1][1][0].nfe} evaluations")
+        say(len(drawn), f"{kind}, {drawn[-1][1][0].nfe} evaluations")
+    for sampler in samplers:
+        streams = [stream(f"sample/{name}/{sampler.label}/{sampler.steps}", seed) for seed in seeds]
+        drawn.append((sampler.label, sample(velocity, sampler, x0, streams)))
+        say(len(drawn), f"{sampler.label}, {drawn[-1][1][0].nfe} evaluations")
     reference = RungeKutta(TABLEAUX["euler"], settings.trajectory_steps)
     paths = solve(velocity, reference, x0[:, : settings.trajectory_points], trajectory=True)
 
     folder = DATA / "sample" / name
     write_table(folder / "samples.parquet", samples_table(seeds, drawn))
     write_table(folder / "trajectories.parquet", trajectories_table(seeds, paths))
-    interpolant = named(INTERPOLANTS, method.interpolant, f"methods.{flow.method}.interpolant")
     # The law of xt is known for independent pairs alone: not for optimal ones, not for those an earlier flow drew.
     known = method.coupling.split("-")[0] == "independent" and not flow.rectified
-    marginal = read_oracle(DATA / "generate" / flow.dataset / "oracle.parquet", interpolant) if known else None
+    marginal = read_oracle(DATA / "generate" / flow.dataset / "oracle.parquet", velocity.path) if known else None
     write_table(folder / "field.parquet", field_table(seeds, velocity, marginal, (x0, x1), f"sample/{flow.dataset}"))
 
 

@@ -160,10 +160,14 @@ def load_workers() -> int:
 
 
 class Method(Settings):
-    """A way to train round 0: pairs of a coupling, a path, and what differs from the shared `network` and `training`."""
+    """A way to train round 0: pairs of a coupling, a path, what the network predicts, and what differs from the shared
+    `network` and `training`; `samplers` draw from round 0 besides the solvers that all flows share.
+    """
 
     coupling: str
     interpolant: dict[str, Any]
+    prediction: str = "velocity"
+    samplers: list[dict[str, Any]] = []
     network: dict[str, Any] = {}
     training: dict[str, Any] = {}
 

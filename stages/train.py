@@ -67,6 +67,7 @@ def main(args: list[str]) -> None:
         options,
         start,
         lambda step, losses: say(step, "held-out loss " + " ".join(f"{loss:.4f}" for loss in losses)),
+        "velocity" if flow.rectified else method.prediction,
     )
     folder = DATA / "train" / name
     write_velocity(folder / "velocity.safetensors", velocity, seeds)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 # Two files run side by side; those of minutes go first, so that none is left over for the end.
-LONG = ("test_repro_flow.py", "test_browser.py", "test_cluster.py", "test_pipeline.py", "test_sweep.py", "test_ui.py")
+LONG = [f"test_{name}.py" for name in ("repro_flow", "browser", "cluster", "pipeline", "sweep", "ui", "family")]
 
 
 def pytest_collection_modifyitems(items):

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from rectiflow.interpolants import INTERPOLANTS, VP, Linear, Target, Trig
+from rectiflow.interpolants import DDPM, INTERPOLANTS, VE, VP, VPSDE, Bridge, Linear, Polynomial, Stochastic, Target, Trig
 from rectiflow.mixtures import GaussianMixture, Marginal
 
 PATHS = {name: build() for name, build in INTERPOLANTS.items()} | {"linear, sigma 0.3": Linear(sigma=0.3)}
@@ -38,9 +38,60 @@ def test_derivative_is_finite_on_the_whole_span(path, generator):
 
 
 @pytest.mark.parametrize("path", [path for path in PATHS.values() if not path.noisy], ids=repr)
-def test_paths_without_latent_start_at_x0(path, generator):
+def test_paths_without_latent_start_at_x0_but_for_diffusions_which_keep_a_rest_of_x1(path, generator):
     x0, x1, _ = ends(generator, 5, 2)
-    assert torch.equal(path.path(torch.tensor(0.0, dtype=torch.float64), x0, x1)[0], x0)
+    start = path.path(torch.tensor(0.0, dtype=torch.float64), x0, x1)[0]
+    assert torch.equal(path.start(x0), start) or isinstance(path, (VPSDE, DDPM, VE))
+    rest = {VPSDE: 0.0066, DDPM: 0.0064, VE: 1.0}.get(type(path), 0.0)  # beta(0); x1 is small beside VE's sigma_max
+    assert torch.allclose(start - path.start(x0), rest * x1, rtol=0.02)
+
+
+@pytest.mark.parametrize("path", [VPSDE(), DDPM(), VP(), Trig()], ids=repr)
+def test_these_paths_preserve_the_variance(path):
+    t = times(path, 101)
+    assert torch.allclose(path.alpha(t).square() + path.beta(t).square(), torch.ones_like(t))
+
+
+@pytest.mark.parametrize("k", [1, 2, 500, 1000])
+def test_ddpms_steps_lie_on_the_path(k):
+    kept = (1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)).cumprod(0)
+    beta = DDPM().beta(torch.tensor(1 - k / 1000, dtype=torch.float64))
+    assert beta.square() == pytest.approx(kept[k - 1].item(), rel=1e-9)
+
+
+def test_ddpms_schedule_is_the_vp_sdes_in_the_limit_of_small_steps():
+    """Song et al., arXiv 2011.13456, appendix B: b(s) = steps times the discrete rates."""
+    t = torch.linspace(0.02, 0.98, 49, dtype=torch.float64)
+    fine = DDPM(steps=100_000, beta_min=0.1 / 100_000, beta_max=20 / 100_000)
+    assert torch.allclose(fine.beta(t), VPSDE(beta_min=0.1, beta_max=20.0).beta(t), rtol=1e-3)
+
+
+@pytest.mark.parametrize("path", [path for path in PATHS.values() if path.noisy], ids=repr)
+def test_latent_paths_end_at_their_ends(path):
+    low, high = (torch.tensor(end, dtype=torch.float64) for end in (0.0, 1.0))
+    if not isinstance(path, Linear):
+        assert path.gamma(low) == pytest.approx(0, abs=1e-15)
+        assert path.gamma(high) == pytest.approx(0, abs=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("build", "said"),
+    [
+        (lambda: VPSDE(beta_max=0.01), r"beta_max: 0.01 must be greater than beta_min \(0.1\)"),
+        (lambda: VPSDE(eps=0.0), "eps: 0.0 must lie in"),
+        (lambda: DDPM(steps=1), "steps: 1 must be at least 2"),
+        (lambda: DDPM(beta_max=1.0), "beta_min: 0.0001 and beta_max"),
+        (lambda: VE(sigma_min=0.0), "sigma_min: 0.0 must lie between 0 and sigma_max"),
+        (lambda: Polynomial(n=0.5), "n: 0.5 must be at least 1"),
+        (lambda: Bridge(sigma=0.0), "sigma: 0.0 must be greater than 0"),
+        (lambda: Bridge(eps=0.5), "eps: 0.5 must lie in"),
+        (lambda: Stochastic(mean="vp"), "mean: 'vp' is not one of linear, trig, polynomial"),
+        (lambda: Stochastic(latent="none"), "latent: 'none' is not one of bridge, sine, parabola"),
+    ],
+)
+def test_bad_options_of_paths_are_refused_by_name(build, said):
+    with pytest.raises(ValueError, match=f"^{said}"):
+        build()
 
 
 @pytest.mark.parametrize("path", REACHING, ids=repr)

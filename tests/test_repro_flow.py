@@ -332,7 +332,6 @@ def test_a_signal_ends_every_process_and_the_next_run_completes(edited, flowed, 
     (observer / "stages.train").touch()  # trainings wait
     server = {"PREFECT_API_URL": api}
     signals = {
-        signal.SIGTERM: (os.kill, server),
         signal.SIGKILL: (os.kill, {}),  # without a server, Prefect starts a private one
         signal.SIGINT: (os.killpg, {}),  # Ctrl-C in a terminal reaches the whole group
     }

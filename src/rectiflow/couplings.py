@@ -6,10 +6,11 @@ not points, so that labels and other columns ride along.
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from rectiflow.transport import assignment, square_cost
+from rectiflow.transport import assignment, entropic_plan, partial_plan, square_cost
 
 Coupling = Callable[[Tensor, Tensor, Generator], tuple[Tensor, Tensor]]
 
@@ -32,6 +33,77 @@ def exact(x0: Tensor, x1: Tensor, generator: Generator) -> tuple[Tensor, Tensor]
     return torch.from_numpy(i), torch.from_numpy(j)
 
 
+def sinkhorn(
+    x0: Tensor, x1: Tensor, generator: Generator, *, reg: float = 2.0, iterations: int = 10_000
+) -> tuple[Tensor, Tensor]:
+    """Pairs drawn from the entropic plan `min_P <P, |x0 - x1|^2> + reg KL(P | a b)` (Cuturi 2013), one for every x0.
+
+    `reg` is in squared units of x; `2 sigma^2` with the bridge of sigma is the Schroedinger bridge (arXiv 2302.00482).
+    Raises ValueError for `reg` or `iterations` out of range, ArithmeticError when the plan misses its marginals.
+    """
+    _positive(reg=reg, iterations=iterations)
+    plan = entropic_plan(square_cost(x0.cpu(), x1.cpu()), reg, iterations=iterations)
+    return draw_pairs(plan, len(x0), generator)
+
+
+def unbalanced(
+    x0: Tensor, x1: Tensor, generator: Generator, *, reg: float = 0.5, reg_m: float = 10.0, iterations: int = 10_000
+) -> tuple[Tensor, Tensor]:
+    """As many pairs as there are x0, drawn from a plan that may leave out what is far away.
+
+    `min_P <P, |x0 - x1|^2> + reg KL(P | a b) + reg_m KL(P 1 | a) + reg_m KL(P^T 1 | b)` (Chizat et al., arXiv 1607.05816):
+    mass that would travel much further than `reg_m` (squared units of x) is left out. Raises as `sinkhorn` does.
+    """
+    _positive(reg=reg, reg_m=reg_m, iterations=iterations)
+    plan = entropic_plan(square_cost(x0.cpu(), x1.cpu()), reg, reg_m, iterations)
+    return draw_pairs(plan, len(x0), generator)
+
+
+def partial(x0: Tensor, x1: Tensor, generator: Generator, *, mass: float = 0.9) -> tuple[Tensor, Tensor]:
+    """As many pairs as there are x0, drawn from the optimal plan that transports only a share `mass` of both samples, the
+    nearest (Caffarelli and McCann 2010). Raises ValueError unless 0 < mass <= 1.
+    """
+    if not 0 < mass <= 1:
+        raise ValueError(f"mass: {mass} must lie in (0, 1]")
+    return draw_pairs(partial_plan(square_cost(x0.cpu(), x1.cpu()), mass), len(x0), generator)
+
+
+def draw_pairs(plan: np.ndarray, n: int, generator: Generator) -> tuple[Tensor, Tensor]:
+    """n pairs `(i, j)` from a plan, a joint law on the grid of rows and columns, one in each n-th part of its mass.
+
+    Where all rows have the same mass every row is drawn once; drawing independently would leave a third of them out.
+    """
+    cumulated = torch.from_numpy(plan).flatten().cumsum(0)
+    places = (torch.arange(n) + torch.rand(n, generator=generator, dtype=torch.float64)) / n
+    cells = torch.searchsorted(cumulated, places * cumulated[-1], right=True).clamp_max(plan.size - 1)
+    return cells // plan.shape[1], cells % plan.shape[1]
+
+
+def by_class(coupling: Coupling, x0: Tensor, x1: Tensor, labels: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
+    """A coupling within each class of x1, for a source that has no classes: a random part of x0, as large as the class, is
+    coupled with it, so that x0 stays independent of the label (cf. arXiv 2302.00482, conditional generation).
+
+    Returns `(i, j)`: the labels of the pairs are `labels[j]`. Raises ValueError unless x0, x1 and labels have one length.
+    """
+    if not len(x0) == len(x1) == len(labels):
+        raise ValueError(f"class-wise coupling needs one length, got {len(x0)}, {len(x1)} and {len(labels)} labels")
+    i, j = [], []
+    free = torch.randperm(len(x0), generator=generator)
+    for label in labels.unique():
+        members = (labels == label).nonzero()[:, 0]
+        rows, free = free[: len(members)], free[len(members) :]
+        left, right = coupling(x0[rows], x1[members], generator)
+        i.append(rows[left])
+        j.append(members[right])
+    return torch.cat(i), torch.cat(j)
+
+
+def _positive(**options: float) -> None:
+    for name, value in options.items():
+        if not value > 0:
+            raise ValueError(f"{name}: {value} must be greater than 0")
+
+
 def minibatch(
     coupling: Coupling, x0: Tensor, x1: Tensor, generator: Generator, batch: int, pairings: int
 ) -> tuple[Tensor, Tensor]:
@@ -52,4 +124,10 @@ def minibatch(
     return torch.cat(i), torch.cat(j)
 
 
-COUPLINGS: dict[str, Coupling] = {"independent": independent, "exact": exact}
+COUPLINGS: dict[str, Callable[..., tuple[Tensor, Tensor]]] = {
+    "independent": independent,
+    "exact": exact,
+    "sinkhorn": sinkhorn,
+    "unbalanced": unbalanced,
+    "partial": partial,
+}

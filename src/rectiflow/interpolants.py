@@ -6,11 +6,13 @@ Source at t = 0, target at t = 1. The regression target of flow matching is the 
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 from torch.func import jvp
 
 
@@ -18,7 +20,7 @@ class Interpolant(ABC):
     """A path given by its coefficients `alpha`, `beta` and, by default zero, `gamma`.
 
     `gaussian_source` says that the path is only defined for x0 ~ N(0, I). `span` is the interval on which the derivative
-    is finite: training times are drawn there.
+    is finite: training times are drawn there, and there alone a field may be asked.
     """
 
     gaussian_source: ClassVar[bool] = False
@@ -43,6 +45,18 @@ class Interpolant(ABC):
     def noisy(self) -> bool:
         """Whether the path needs z."""
         return type(self).gamma is not Interpolant.gamma
+
+    def size(self, t: Tensor) -> Tensor | None:
+        """How much wider than its ends the path is at time t; None where it is not. Networks see xt divided by it."""
+        return None
+
+    def start(self, x0: Tensor) -> Tensor:
+        """Where x0 sets out when nothing is known of x1: `alpha(t) x0` at the span's lower end.
+
+        x0 itself for most paths. Where beta is not yet zero (diffusions), what is neglected is `beta x1`.
+        """
+        low = torch.tensor(self.span[0], dtype=torch.float64)
+        return float(self.alpha(low)) * x0
 
     def rates(self, t: Tensor) -> tuple[tuple[Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]:
         """`(alpha, beta, gamma)` and their time derivatives, each shaped like t."""
@@ -124,8 +138,7 @@ class VP(Interpolant):
     eps: float = 1e-3
 
     def __post_init__(self) -> None:
-        if not 0 < self.eps < 1:
-            raise ValueError(f"eps: {self.eps} must lie in (0, 1)")
+        _inside("eps", self.eps)
 
     def alpha(self, t: Tensor) -> Tensor:
         return torch.sqrt(1 - t * t)
@@ -138,21 +151,228 @@ class VP(Interpolant):
         return 0.0, 1.0 - self.eps
 
 
+@dataclass(frozen=True)
+class VPSDE(Interpolant):
+    """Variance-preserving diffusion (Song et al., arXiv 2011.13456): `dx = -b(s)/2 x ds + sqrt(b(s)) dW`, `s = 1 - t`.
+
+    `b(s) = beta_min + s (beta_max - beta_min)`; then `beta = exp(-s^2 (beta_max - beta_min)/4 - s beta_min/2)` and
+    `alpha = sqrt(1 - beta^2)`. At t = 0 beta is small (0.0066), not zero; at t = 1 alpha' diverges.
+    """
+
+    beta_min: float = 0.1
+    beta_max: float = 20.0
+    eps: float = 1e-3
+    gaussian_source: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        _at_least("beta_min", self.beta_min, 0)
+        if not self.beta_max > self.beta_min:
+            raise ValueError(f"beta_max: {self.beta_max} must be greater than beta_min ({self.beta_min})")
+        _inside("eps", self.eps)
+
+    def _log_beta(self, t: Tensor) -> Tensor:
+        s = 1 - t
+        return -s * s * (self.beta_max - self.beta_min) / 4 - s * self.beta_min / 2
+
+    def alpha(self, t: Tensor) -> Tensor:
+        return torch.sqrt(-torch.expm1(2 * self._log_beta(t)))
+
+    def beta(self, t: Tensor) -> Tensor:
+        return torch.exp(self._log_beta(t))
+
+    @property
+    def span(self) -> tuple[float, float]:
+        return 0.0, 1.0 - self.eps
+
+
+@dataclass(frozen=True)
+class DDPM(Interpolant):
+    """The discrete schedule of DDPM (Ho et al., arXiv 2006.11239), its step k at our time `t = 1 - k / steps`.
+
+    `beta^2 = prod_{i <= k} (1 - b_i)`, the noise rates b_i evenly spaced from `beta_min` to `beta_max`, and
+    `alpha = sqrt(1 - beta^2)`; between the steps `log beta` is linear. The span ends at step 1: there is no step 0 to train.
+    """
+
+    steps: int = 1000
+    beta_min: float = 1e-4
+    beta_max: float = 0.02
+    gaussian_source: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        _at_least("steps", self.steps, 2)
+        if not 0 < self.beta_min <= self.beta_max < 1:
+            raise ValueError(f"beta_min: {self.beta_min} and beta_max ({self.beta_max}) must satisfy 0 < min <= max < 1")
+
+    @cached_property
+    def _table(self) -> Tensor:
+        """`log beta` at the steps 0, 1, ..., with one more after the last for the line to end on."""
+        rates = torch.linspace(self.beta_min, self.beta_max, self.steps, dtype=torch.float64)
+        return torch.cat([torch.zeros(1, dtype=torch.float64), torch.log1p(-rates).cumsum(0) / 2])
+
+    def _log_beta(self, t: Tensor) -> Tensor:
+        k = (1 - t) * self.steps
+        table = self._table.to(t)
+        left = k.detach().floor().clamp(0, self.steps - 1).long()
+        return table[left] + (k - left) * (table[left + 1] - table[left])
+
+    def alpha(self, t: Tensor) -> Tensor:
+        return torch.sqrt(-torch.expm1(2 * self._log_beta(t)))
+
+    def beta(self, t: Tensor) -> Tensor:
+        return torch.exp(self._log_beta(t))
+
+    @property
+    def span(self) -> tuple[float, float]:
+        return 0.0, 1.0 - 1.0 / self.steps
+
+
+@dataclass(frozen=True)
+class VE(Interpolant):
+    """`x1 + sigma(t) x0`, `sigma = sigma_max^(1-t) sigma_min^t`: variance exploding (Song et al., arXiv 2011.13456).
+
+    The source of the data's units is N(0, sigma_max^2 I), which covers the data only where sigma_max is much wider.
+    """
+
+    sigma_min: float = 0.01
+    sigma_max: float = 20.0
+    gaussian_source: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if not 0 < self.sigma_min < self.sigma_max:
+            raise ValueError(f"sigma_min: {self.sigma_min} must lie between 0 and sigma_max ({self.sigma_max})")
+
+    def alpha(self, t: Tensor) -> Tensor:
+        return self.sigma_max * torch.exp(t * math.log(self.sigma_min / self.sigma_max))
+
+    def beta(self, t: Tensor) -> Tensor:
+        return torch.ones_like(t)
+
+    def size(self, t: Tensor) -> Tensor | None:
+        return torch.sqrt(1 + self.alpha(t).square())
+
+
+@dataclass(frozen=True)
+class Polynomial(Interpolant):
+    """`(1 - t^n) x0 + t^n x1`: the straight line at another pace; n = 1 is linear."""
+
+    n: float = 2.0
+
+    def __post_init__(self) -> None:
+        _at_least("n", self.n, 1)
+
+    def alpha(self, t: Tensor) -> Tensor:
+        return 1 - t**self.n
+
+    def beta(self, t: Tensor) -> Tensor:
+        return t**self.n
+
+
+@dataclass(frozen=True)
+class Bridge(Interpolant):
+    """`(1 - t) x0 + t x1 + sigma sqrt(t (1 - t)) z`: the Brownian bridge between x0 and x1.
+
+    With Sinkhorn pairs of regularisation `2 sigma^2` this is SB-CFM (Tong et al., arXiv 2302.00482). gamma' diverges at both
+    ends: the span keeps `eps` away from them.
+    """
+
+    sigma: float = 1.0
+    eps: float = 1e-3
+
+    def __post_init__(self) -> None:
+        _positive("sigma", self.sigma)
+        _margin(self.eps)
+
+    def alpha(self, t: Tensor) -> Tensor:
+        return 1 - t
+
+    def beta(self, t: Tensor) -> Tensor:
+        return t
+
+    def gamma(self, t: Tensor) -> Tensor:
+        return self.sigma * torch.sqrt(t * (1 - t))
+
+    @property
+    def span(self) -> tuple[float, float]:
+        return self.eps, 1 - self.eps
+
+
+MEANS: dict[str, type[Interpolant]] = {"linear": Linear, "trig": Trig, "polynomial": Polynomial}
+
+LATENTS: dict[str, Callable[[Tensor], Tensor]] = {
+    "bridge": lambda t: torch.sqrt(t * (1 - t)),
+    "sine": lambda t: torch.sin(math.pi * t).square(),
+    "parabola": lambda t: t * (1 - t),
+}
+
+
+@dataclass(frozen=True)
+class Stochastic(Interpolant):
+    """`alpha x0 + beta x1 + sigma gamma(t) z`: a stochastic interpolant (Albergo et al., arXiv 2303.08797).
+
+    `mean` names the path without its latent (`linear`, `trig`, `polynomial` with n = 2), `latent` the weight of z: `bridge`
+    `sqrt(t (1 - t))`, `sine` `sin^2(pi t)`, `parabola` `t (1 - t)`, all zero at both ends. The derivative of `bridge`
+    diverges at both: the span keeps `eps` away from them.
+    """
+
+    mean: str = "linear"
+    latent: str = "sine"
+    sigma: float = 1.0
+    eps: float = 1e-3
+
+    def __post_init__(self) -> None:
+        for name, value, table in (("mean", self.mean, MEANS), ("latent", self.latent, LATENTS)):
+            if value not in table:
+                raise ValueError(f"{name}: {value!r} is not one of {', '.join(table)}")
+        _positive("sigma", self.sigma)
+        _margin(self.eps)
+
+    @cached_property
+    def _path(self) -> Interpolant:
+        return MEANS[self.mean]()
+
+    def alpha(self, t: Tensor) -> Tensor:
+        return self._path.alpha(t)
+
+    def beta(self, t: Tensor) -> Tensor:
+        return self._path.beta(t)
+
+    def gamma(self, t: Tensor) -> Tensor:
+        return self.sigma * LATENTS[self.latent](t)
+
+    @property
+    def span(self) -> tuple[float, float]:
+        return (self.eps, 1 - self.eps) if self.latent == "bridge" else (0.0, 1.0)
+
+
+def _positive(name: str, value: float) -> None:
+    if not value > 0:
+        raise ValueError(f"{name}: {value} must be greater than 0")
+
+
+def _margin(eps: float) -> None:
+    if not 0 < eps < 0.5:
+        raise ValueError(f"eps: {eps} must lie in (0, 0.5)")
+
+
+def _inside(name: str, value: float) -> None:
+    if not 0 < value < 1:
+        raise ValueError(f"{name}: {value} must lie in (0, 1)")
+
+
 def _at_least(name: str, value: float, bound: float) -> None:
     if not value >= bound:
         raise ValueError(f"{name}: {value} must be at least {bound}")
 
 
-def draw(
-    interpolant: Interpolant, x0: Tensor, x1: Tensor, rows: Tensor, generator: Generator
-) -> tuple[Tensor, Tensor, Tensor]:
-    """`(t, xt, ut)` for the pairs of one seed named by `rows`, which may have any shape; t uniform on the span."""
-    low, high = interpolant.span
-    # Drawn on the CPU whatever the device, so that a seed means the same batches everywhere.
-    t = (low + (high - low) * torch.rand(rows.shape, generator=generator)).to(x0.device)
-    z = torch.randn((*rows.shape, x0.shape[-1]), generator=generator).to(x0.device) if interpolant.noisy else None
-    rows = rows.to(x0.device)
-    return t, *interpolant.path(t, x0[rows], x1[rows], z)
-
-
-INTERPOLANTS: dict[str, type[Interpolant]] = {"linear": Linear, "target": Target, "trig": Trig, "vp": VP}
+INTERPOLANTS: dict[str, type[Interpolant]] = {
+    "linear": Linear,
+    "target": Target,
+    "trig": Trig,
+    "vp": VP,
+    "vp_sde": VPSDE,
+    "ddpm": DDPM,
+    "ve": VE,
+    "bridge": Bridge,
+    "polynomial": Polynomial,
+    "stochastic": Stochastic,
+}

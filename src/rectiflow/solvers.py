@@ -51,7 +51,7 @@ class Solution:
 
 
 @dataclass
-class _Counted:
+class Counted:
     """A velocity that counts its calls."""
 
     v: Field
@@ -91,7 +91,7 @@ class RungeKutta:
 
     def __call__(self, v: Field, x0: Tensor, trajectory: bool = False) -> Solution:
         """Solve from x0; `trajectory` keeps every state, otherwise only both ends."""
-        counted, x, h = _Counted(v), x0, 1 / self.steps
+        counted, x, h = Counted(v), x0, 1 / self.steps
         states = [x0]
         for i in range(self.steps):
             x = step(self.tableau, counted, i * h, h, x)
@@ -128,7 +128,7 @@ class Dopri5:
         """Solve from x0; `trajectory` reports 51 evenly spaced states, interpolated between the solver's own steps."""
         from torchdiffeq import odeint  # 0.6 s of imports that fixed steps do not need
 
-        counted = _Counted(v)
+        counted = Counted(v)
         t = torch.linspace(0, 1, 51 if trajectory else 2, dtype=x0.dtype, device=x0.device)
         try:
             x = odeint(

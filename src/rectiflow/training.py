@@ -1,4 +1,5 @@
-"""Conditional flow matching: `min E |v(t, xt) - ut|^2` over stored pairs, t uniform on the path's span.
+"""Conditional flow matching: `min E |v(t, xt) - ut|^2` over stored pairs, t uniform on the path's span; or the same for
+another prediction than the velocity, with its published weight.
 
 All seeds train at once, and seed k's weights depend on seed k's pairs and generator alone: each seed has its own leaf
 tensor, its own draws and its own reductions, while the network's products are batched (see `velocities`).
@@ -6,13 +7,14 @@ tensor, its own draws and its own reductions, while the network's products are b
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Generator, Tensor
 
-from rectiflow.interpolants import Interpolant, draw
+from rectiflow.interpolants import Interpolant
 from rectiflow.pairs import Pairs
+from rectiflow.predictions import PREDICTIONS, combine, draw
 from rectiflow.velocities import MLP, Frame, Velocity, pack
 
 Progress = Callable[[int, list[float]], None]
@@ -103,27 +105,44 @@ def means(x: Tensor) -> Tensor:
 
 
 def _batches(
-    interpolant: Interpolant, pairs: Pairs, options: Training, generators: Sequence[Generator]
+    velocity: Velocity, pairs: Pairs, options: Training, generators: Sequence[Generator]
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """One `(t, xt, ut)` for each step, drawn and interpolated many steps at a time: small calls cost more than work."""
+    """One `(t, xt, target)` for each step, drawn and interpolated many steps at a time: small calls cost more than work."""
     n, dim = pairs.x0.shape[1:]
     chunk = max(1, min(50, 2**22 // (options.batch * dim)))
     for start in range(0, options.steps, chunk):
         shape = (min(chunk, options.steps - start), options.batch)
         drawn = [
-            draw(interpolant, x0, x1, torch.randint(n, shape, generator=generator), generator)
+            draw(velocity.path, x0, x1, torch.randint(n, shape, generator=generator), generator, velocity.prediction)
             for x0, x1, generator in zip(pairs.x0, pairs.x1, generators, strict=True)
         ]
         yield from zip(*(torch.stack(parts, 1) for parts in zip(*drawn, strict=True)), strict=True)
 
 
-def _held_out(interpolant: Interpolant, pairs: Pairs, generators: Sequence[Generator]) -> tuple[Tensor, Tensor, Tensor]:
+def _held_out(velocity: Velocity, pairs: Pairs, generators: Sequence[Generator]) -> tuple[Tensor, Tensor, Tensor]:
     """The whole validation set at fixed times, so that two points of a curve differ by the weights alone."""
     rows = torch.arange(pairs.x0.shape[1])
     drawn = [
-        draw(interpolant, x0, x1, rows, generator) for x0, x1, generator in zip(pairs.x0, pairs.x1, generators, strict=True)
+        draw(velocity.path, x0, x1, rows, generator, velocity.prediction)
+        for x0, x1, generator in zip(pairs.x0, pairs.x1, generators, strict=True)
     ]
     return tuple(torch.stack(parts) for parts in zip(*drawn, strict=True))
+
+
+def _losses(velocity: Velocity, t: Tensor, xt: Tensor, target: Tensor) -> Tensor:
+    """Weighted squared errors, `(seeds, batch, dim)`."""
+    squares = (velocity.predict(t, xt) - target).square()
+    weight = PREDICTIONS[velocity.prediction].weight
+    return weight(velocity.path, t)[..., None] * squares if weight else squares
+
+
+def _frame(interpolant: Interpolant, pairs: Pairs, prediction: str) -> Frame:
+    """The units of the pairs, and of the prediction in the middle of the path."""
+    x0, x1 = pairs.x0, pairs.x1
+    if prediction == "velocity":
+        return Frame.of(x0, x1)
+    middle = torch.tensor(0.5, dtype=x0.dtype, device=x0.device)
+    return Frame.of(x0, x1, combine(PREDICTIONS[prediction].row(interpolant, middle), x0, x1))
 
 
 def _guard(step: int, values: Tensor, first: Tensor, seeds: Sequence[int], options: Training) -> None:
@@ -146,35 +165,36 @@ def fit(
     options: Training,
     start: Velocity | None = None,
     progress: Progress | None = None,
+    prediction: str = "velocity",
 ) -> tuple[Velocity, Curves]:
     """Train one field for each seed on its pairs and return the averaged weights with the loss curves.
 
-    `start` continues from a trained field (in its frame) instead of fresh weights. `progress(step, losses)` is called at
-    every logged step. Raises Diverged as soon as a logged loss is not finite.
+    `start` continues from a trained field of the same prediction (in its frame) instead of fresh weights.
+    `progress(step, losses)` is called at every logged step. Raises Diverged as soon as a logged loss is not finite.
     """
     generators = [Generator().manual_seed(seed) for seed in seeds]
     fresh = torch.stack([pack(network.init(generator)) for generator in generators]).to(pairs.x0.device)
-    theta, frame = (start.theta.clone(), start.frame) if start else (fresh, Frame.of(pairs.x0, pairs.x1))
+    goes_on = start is not None and start.prediction == prediction
+    theta, frame = (start.theta.clone(), start.frame) if goes_on else (fresh, _frame(interpolant, pairs, prediction))
     average = theta.clone()
-    velocity = Velocity(network, theta.requires_grad_(), frame)
-    averaged = Velocity(network, average, frame)
+    velocity = Velocity(network, theta.requires_grad_(), frame, interpolant, prediction)
+    averaged = replace(velocity, theta=average)
     optimiser = AdamW(theta.detach(), options.weight_decay, options.clip)
-    held_out = _held_out(interpolant, validation, generators)
+    held_out = _held_out(velocity, validation, generators)
 
     steps: list[int] = [0]
     rows: list[tuple[Tensor, Tensor]] = []
     squares = torch.zeros((), device=theta.device)
-    for step, (t, xt, ut) in enumerate(_batches(interpolant, pairs, options, generators), 1):
-        residual = (velocity(t, xt) - ut).square()
+    for step, batch in enumerate(_batches(velocity, pairs, options, generators), 1):
+        residual = _losses(velocity, *batch)
         (grad,) = torch.autograd.grad(residual.sum() / residual[0].numel(), theta)
         optimiser.step(grad, options.rate(step - 1))
         decay = min(options.ema, step / (9 + step)) if options.ema else 0.0
         torch._foreach_lerp_(list(average.unbind()), list(theta.detach().unbind()), 1 - decay)
         squares = squares + residual.detach()
         if step % options.log_every == 0 or step == options.steps:
-            t, xt, ut = held_out
             with torch.no_grad():
-                row = means(squares) / (step - steps[-1]), means((averaged(t, xt) - ut).square())
+                row = means(squares) / (step - steps[-1]), means(_losses(averaged, *held_out))
             rows.append(tuple(part.cpu() for part in row))
             steps.append(step)
             squares = torch.zeros_like(squares)

@@ -21,6 +21,9 @@ from torch import Generator, Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from rectiflow.interpolants import Interpolant, Linear
+from rectiflow.predictions import convert
+
 Shapes = dict[str, tuple[int, ...]]
 
 
@@ -137,10 +140,10 @@ def unpack(theta: Tensor, shapes: Shapes) -> dict[str, Tensor]:
 
 @dataclass(frozen=True)
 class Frame:
-    """The units a network works in: `v(t, x) = speed * network(t, (x - shift) / scale)`, one set for each seed.
+    """The units a network works in: `speed * network(t, (x - shift) / scale)`, one set for each seed.
 
-    Points are centred and brought to unit variance, velocities to unit size (cf. the preconditioning of Karras et al.,
-    arXiv 2206.00364); the constants come from the seed's own pairs and stay fixed.
+    Points are centred and brought to unit variance, what is predicted to unit size (cf. the preconditioning of Karras et
+    al., arXiv 2206.00364); the constants come from the seed's own pairs and stay fixed.
     """
 
     shift: Tensor
@@ -148,12 +151,12 @@ class Frame:
     speed: Tensor
 
     @classmethod
-    def of(cls, x0: Tensor, x1: Tensor) -> "Frame":
-        """The frame of pairs `(seeds, n, dim)`. A constant sample has scale 1."""
-        rows = [(torch.cat(ends), ends[1] - ends[0]) for ends in zip(x0.unbind(), x1.unbind(), strict=True)]
-        shift = torch.stack([points.mean(0, keepdim=True) for points, _ in rows])
-        scale = torch.stack([_size(points - points.mean(0)) for points, _ in rows])
-        speed = torch.stack([_size(move) for _, move in rows])
+    def of(cls, x0: Tensor, x1: Tensor, target: Tensor | None = None) -> "Frame":
+        """The frame of pairs and of what is predicted for them (the move), all `(seeds, n, dim)`. A constant has scale 1."""
+        rows = [torch.cat(ends) for ends in zip(x0.unbind(), x1.unbind(), strict=True)]
+        shift = torch.stack([points.mean(0, keepdim=True) for points in rows])
+        scale = torch.stack([_size(points - points.mean(0)) for points in rows])
+        speed = torch.stack([_size(part) for part in (x1 - x0 if target is None else target).unbind()])
         return cls(shift, scale, speed)
 
 
@@ -163,17 +166,33 @@ def _size(x: Tensor) -> Tensor:
     return torch.where(size > 0, size, 1.0)
 
 
+EPS = 1e-3  # how far from 0 and 1 another prediction than the velocity is asked: there it may not determine the velocity
+
+
 @dataclass(frozen=True)
 class Velocity:
-    """A trained field: `v(t, x)` for x `(seeds, batch, dim)` and t `()` or `(seeds, batch)`."""
+    """A trained field of a path: `v(t, x)` for x `(seeds, batch, dim)` and t `()` or `(seeds, batch)`.
+
+    The network predicts what `prediction` names among PREDICTIONS; called, it is the velocity whatever that is.
+    """
 
     network: MLP
     theta: Tensor
     frame: Frame
+    path: Interpolant = Linear()  # noqa: RUF009  frozen
+    prediction: str = "velocity"
 
     def __call__(self, t: Tensor, x: Tensor) -> Tensor:
-        frame = self.frame
-        return frame.speed * self.network(self.theta, t, (x - frame.shift) / frame.scale)
+        if self.prediction == "velocity":
+            return self.predict(t, x)
+        t = t.clamp(EPS, 1 - EPS)
+        return convert(self.path, t, x, self.predict(t, x), self.prediction, "velocity")
+
+    def predict(self, t: Tensor, x: Tensor) -> Tensor:
+        """What the network is trained on."""
+        frame, size = self.frame, self.path.size(t)
+        x = (x - frame.shift) / frame.scale
+        return frame.speed * self.network(self.theta, t, x if size is None else x / size[..., None])
 
     def seed(self, k: int) -> "Velocity":
         """The field of the k-th seed alone (its seed axis has length one)."""

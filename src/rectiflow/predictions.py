@@ -1,0 +1,170 @@
+"""What a network predicts along a path, and how every prediction gives every other.
+
+Along a path without latent, `xt = alpha x0 + beta x1`, and every quantity that a network is trained to predict is another
+such combination `a x0 + b x1`:
+
+    velocity  alpha' x0 + beta' x1        flow matching (arXiv 2210.02747)
+    noise     x0                          "epsilon" (Ho et al., arXiv 2006.11239)
+    data      x1                          "x-prediction" (Ramesh et al., arXiv 2204.06125)
+    v         beta x0 - alpha x1          "v-prediction" of diffusion (arXiv 2202.00512)
+    score     -x0 / alpha                 denoising score matching (Vincent 2011; Song et al., arXiv 2011.13456)
+
+With xt, any one of them gives x0 and x1 by one 2 x 2 linear solve, and so every other. Conditional means obey the same
+equations, so that the conversions hold for trained fields: `score` is then `grad log p_t`, if x0 ~ N(0, I).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+
+from rectiflow.interpolants import Interpolant
+
+Row = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A quantity `a x0 + b x1`: `row(path, t)` gives a and b, shaped like t.
+
+    `weight(path, t)` multiplies the squared error in the loss, as published. `gaussian_source` says that the quantity
+    has its meaning for x0 ~ N(0, I) only.
+    """
+
+    row: Callable[[Interpolant, Tensor], Row]
+    weight: Callable[[Interpolant, Tensor], Tensor] | None = None
+    gaussian_source: bool = True
+
+
+def _velocity(path: Interpolant, t: Tensor) -> Row:
+    _, (a, b, _) = path.rates(t)
+    return a, b
+
+
+def _noise(_: Interpolant, t: Tensor) -> Row:
+    return t.new_ones(t.shape), t.new_zeros(t.shape)
+
+
+def _data(_: Interpolant, t: Tensor) -> Row:
+    return t.new_zeros(t.shape), t.new_ones(t.shape)
+
+
+def _v(path: Interpolant, t: Tensor) -> Row:
+    return path.beta(t), -path.alpha(t)
+
+
+def _score(path: Interpolant, t: Tensor) -> Row:
+    return -1 / path.alpha(t), t.new_zeros(t.shape)
+
+
+def _variance(path: Interpolant, t: Tensor) -> Tensor:
+    """`alpha^2`, which makes score matching the noise loss (arXiv 2011.13456)."""
+    return path.alpha(t).square()
+
+
+PREDICTIONS: dict[str, Prediction] = {
+    "velocity": Prediction(_velocity, gaussian_source=False),
+    "noise": Prediction(_noise),
+    "data": Prediction(_data),
+    "v": Prediction(_v),
+    "score": Prediction(_score, _variance),
+}
+
+
+def solve(rows: tuple[Row, Row], values: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """x0 and x1 from two different combinations of them: `a x0 + b x1 = value` twice, by Cramer's rule."""
+    (a, b), (c, d) = ((p[..., None], q[..., None]) for p, q in rows)
+    first, second = values
+    determinant = a * d - b * c
+    return (d * first - b * second) / determinant, (a * second - c * first) / determinant
+
+
+def combine(row: Row, x0: Tensor, x1: Tensor) -> Tensor:
+    """`a x0 + b x1`."""
+    a, b = row
+    return a[..., None] * x0 + b[..., None] * x1
+
+
+def ends(path: Interpolant, t: Tensor, **known: Tensor) -> tuple[Tensor, Tensor]:
+    """x0 and x1 from any two of `x0`, `x1`, `xt`, `ut` and the names of PREDICTIONS, at times t on a path without latent.
+
+    t is `()` or `(batch,)`, the values `(batch, dim)`. Raises ValueError unless there are two, and for a latent path.
+    Where the two do not determine the others (noise and xt where beta is 0), the result is not finite.
+    """
+    if path.noisy:
+        raise ValueError(f"{type(path).__name__} has a latent: two of x0, x1, xt, ut do not give the others")
+    if len(known) != 2 or set(known) - set(QUANTITIES):
+        raise ValueError(f"ends: {sorted(known)} should be two of {', '.join(QUANTITIES)}")
+    first, second = (QUANTITIES[name](path, t) for name in known)
+    return solve((first, second), tuple(known.values()))
+
+
+def convert(path: Interpolant, t: Tensor, xt: Tensor, value: Tensor, given: str, wanted: str) -> Tensor:
+    """The prediction `wanted` from the prediction `given` at the points xt of time t."""
+    if given == wanted:
+        return value
+    return combine(QUANTITIES[wanted](path, t), *ends(path, t, xt=xt, **{given: value}))
+
+
+def _point(path: Interpolant, t: Tensor) -> Row:
+    return path.alpha(t), path.beta(t)
+
+
+QUANTITIES: dict[str, Callable[[Interpolant, Tensor], Row]] = {
+    "x0": _noise,
+    "x1": _data,
+    "xt": _point,
+    "ut": _velocity,
+    **{name: prediction.row for name, prediction in PREDICTIONS.items()},
+}
+
+
+def draw(
+    path: Interpolant, x0: Tensor, x1: Tensor, rows: Tensor, generator: Generator, prediction: str = "velocity"
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`(t, xt, target)` for the pairs of one seed named by `rows`, which may have any shape; t uniform on the path's span.
+
+    The target is what `prediction` names, on a path with latent the velocity alone.
+    """
+    low, high = path.span
+    # Drawn on the CPU whatever the device, so that a seed means the same batches everywhere.
+    t = (low + (high - low) * torch.rand(rows.shape, generator=generator)).to(x0.device)
+    z = torch.randn((*rows.shape, x0.shape[-1]), generator=generator).to(x0.device) if path.noisy else None
+    rows = rows.to(x0.device)
+    xt, ut = path.path(t, x0[rows], x1[rows], z)
+    return t, xt, ut if prediction == "velocity" else combine(PREDICTIONS[prediction].row(path, t), x0[rows], x1[rows])
+
+
+def matching_time(path: Interpolant, log_ratio: Tensor) -> Tensor:
+    """The time t of a path at which `log(beta / alpha)` has the given value, by bisection in float64 on the path's span.
+
+    The ratio of signal to noise grows along every path here. What lies outside the span is taken at its end.
+    """
+    low, high = (torch.full_like(log_ratio, end, dtype=torch.float64) for end in path.span)
+    for _ in range(60):
+        t = (low + high) / 2
+        early = path.beta(t).log() - path.alpha(t).log() < log_ratio
+        low, high = torch.where(early, t, low), torch.where(early, high, t)
+    return (low + high) / 2
+
+
+@dataclass(frozen=True)
+class Rescheduled:
+    """A field trained on the path `trained`, as a field of the path `wanted`: `v(t, x)`; exact for x0 ~ N(0, I).
+
+    Two such paths are one family up to time and scale: at times r and t of equal `beta / alpha`, x_r and x_t differ by the
+    factor `alpha(r) / alpha(t)`, and x0 and x1 given the point are the same (Karras et al., arXiv 2206.00364).
+    """
+
+    field: Callable[[Tensor, Tensor], Tensor]
+    trained: Interpolant
+    wanted: Interpolant
+
+    def __call__(self, t: Tensor, x: Tensor) -> Tensor:
+        r = t.double()
+        there = matching_time(self.trained, self.wanted.beta(r).log() - self.wanted.alpha(r).log())
+        xt = x * (self.trained.alpha(there) / self.wanted.alpha(r)).to(x)[..., None]
+        there = there.to(x)
+        x0, x1 = ends(self.trained, there, xt=xt, ut=self.field(there, xt))
+        return combine(_velocity(self.wanted, t), x0, x1)
