@@ -3,6 +3,11 @@
 The same results and the same dvc.lock as `dvc repro`. No server is needed; if `make ui` runs, the UI shows it.
 """
 
+from flows.home import private_server, wait_for_server
+
+if __name__ == "__main__":
+    private_server()
+
 import argparse
 import os
 import sys
@@ -14,7 +19,6 @@ from prefect import flow
 from prefect.states import Completed, Failed, State
 
 from flows import cluster
-from flows.home import tie_private_server
 from flows.running import run_stages
 from flows.slots import Slots
 from stages.settings import Refused
@@ -65,9 +69,12 @@ def main() -> int:
         parser.error(f"--workers: {args.workers} must be at least 1")
     if args.cluster and args.runner == "threads":
         parser.error("--cluster: say which by --runner dask or --runner ray")
-    tie_private_server()
     try:
+        wait_for_server()
         state = repro(args.targets, args.force, args.workers, runner=args.runner, address=args.cluster, return_state=True)
+    except Refused as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("error: stopped; what was finished is kept, the next run goes on from there", file=sys.stderr)
         return 130

@@ -20,6 +20,7 @@ from prefect.futures import PrefectFuture, wait
 from prefect.states import Completed, Failed, State
 
 from flows.commands import CommandFailed, Commands
+from flows.home import PRIVATE
 from flows.pipeline import RAN, Pipeline
 from flows.slots import LEASE, Devices, Slots, device, devices
 
@@ -53,7 +54,7 @@ class Told:
 
     def __init__(self, name: str) -> None:
         self.log, self.name = get_run_logger(), name
-        self.shown = bool(os.environ.get("PREFECT_API_URL"))
+        self.shown = not PRIVATE and "PREFECT_API_URL" in os.environ
         self.bar: UUID | None = None
 
     def __call__(self, line: str) -> None:

@@ -3,6 +3,11 @@
 `python -m flows.sweep 'training.lr=[0.004, 0.012]' 'methods=[icfm, otcfm]' 'rounds=[0, 1]'`
 """
 
+from flows.home import private_server, wait_for_server
+
+if __name__ == "__main__":
+    private_server()
+
 import argparse
 import itertools
 import json
@@ -143,6 +148,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, help="reflow rounds of every flow")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 2, help="stages at once (default: %(default)s)")
     args = parser.parse_args()
+    wait_for_server()
     state = sweep(
         args.axes, args.revision, args.dataset, args.method, args.rounds, [], args.set, args.workers, return_state=True
     )
