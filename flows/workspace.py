@@ -14,6 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
+from dvc.config import Config
+from dvc.repo import Repo
+
 from flows.home import HOME
 from flows.revisions import resolve
 from stages.settings import Refused
@@ -86,8 +89,12 @@ def populate(root: Path, where: Path, revision: str) -> Path:
     for key, unknown in (("user.name", "rectiflow"), ("user.email", "rectiflow@localhost")):  # experiments are commits
         command(where, "git", "config", key, command(root, "git", "config", "--default", unknown, "--get", key).strip())
     project = where / root.resolve().relative_to(top.resolve())
-    dvc(project, "cache", "dir", "--local", dvc(root, "cache", "dir").strip())
-    # DVC's notes on files (which had which hash) would otherwise stay behind in a place of the machine.
-    dvc(project, "config", "--local", "core.site_cache_dir", str(where / ".git/dvc"))
-    dvc(project, "checkout", "--quiet", "--allow-missing")
+    with Repo(str(root)) as repo:
+        cache = repo.cache.local_cache_dir
+    with Config(str(project / Repo.DVC_DIR)).edit("local") as config:
+        config["cache"] = {"dir": cache}
+        # DVC's notes on files (which had which hash) would otherwise stay behind in a place of the machine.
+        config["core"] = {"site_cache_dir": str(where / ".git/dvc")}
+    with Repo(str(project)) as repo:
+        repo.checkout(allow_missing=True)
     return project

@@ -63,7 +63,7 @@ def _solve(
 class EulerMaruyama:
     """`steps` equal steps of `dx = [v + g^2/2 s] dt + g dW` over the path's span; `g^2` is `scale` times a row of NOISES.
 
-    Strong order 1/2; moments and W2 fall with order 1. `scale: 0` is Euler's method for the flow.
+    Of order one, as g does not depend on x. `scale: 0` is Euler's method for the flow.
     """
 
     steps: int = 100
