@@ -5,13 +5,13 @@ import math
 import pytest
 import torch
 
-from rectiflow.interpolants import DDPM, VE, VP, VPSDE, Linear, Target, Trig
+from rectiflow.interpolants import DDPM, VE, VP, VPSDE, Linear, Polynomial, Target, Trig
 from rectiflow.metrics import w2
 from rectiflow.mixtures import GaussianMixture, Marginal
 from rectiflow.samplers import DDIM, NOISES, SAMPLERS, EulerMaruyama
 from rectiflow.solvers import TABLEAUX, RungeKutta
 
-PATHS = [Linear(), Target(sigma=0.01), Trig(), VP(), VPSDE(), DDPM(), VE()]
+PATHS = [Linear(), Target(sigma=0.01), Trig(), VP(), VPSDE(), DDPM(), VE(), Polynomial(n=2)]
 DIFFUSIONS = (VPSDE, DDPM, VE)
 
 

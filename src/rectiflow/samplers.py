@@ -36,9 +36,21 @@ NOISES: dict[str, Callable[[Interpolant, Tensor], Tensor]] = {
 }
 
 
-def _times(path: Interpolant, steps: int) -> list[float]:
-    low, high = path.span
-    return torch.linspace(low, high, steps + 1, dtype=torch.float64).tolist()
+EPS = 1e-2
+
+
+def _first(path: Interpolant) -> float:
+    """Where to begin: the span's lower end, or EPS later where the velocity there does not determine x0 and x1.
+
+    That is where both weights stand still, as on `polynomial`: the point has not moved much in between.
+    """
+    low = torch.tensor(path.span[0], dtype=torch.float64)
+    (alpha, beta, _), (da, db, _) = path.rates(low)
+    return path.span[0] if alpha * db != beta * da else path.span[0] + EPS
+
+
+def _times(path: Interpolant, end: float, steps: int) -> list[float]:
+    return torch.linspace(_first(path), end, steps + 1, dtype=torch.float64).tolist()
 
 
 def _noise(x: Tensor, generator: Generator) -> Tensor:
@@ -83,8 +95,7 @@ class EulerMaruyama:
 
     def starts(self, path: Interpolant) -> bool:
         """Whether the noise is finite where the path begins."""
-        low = torch.tensor(path.span[0], dtype=torch.float64)
-        return bool(NOISES[self.noise](path, low).isfinite())
+        return bool(NOISES[self.noise](path, torch.tensor(path.span[0], dtype=torch.float64)).isfinite())
 
     def __call__(self, v: Field, x0: Tensor, path: Interpolant, generator: Generator, trajectory: bool = False) -> Solution:
         """From source points x0 `(..., dim)`; v is the path's velocity field."""
@@ -96,7 +107,7 @@ class EulerMaruyama:
             score = convert(path, time, x, velocity, "velocity", "score")
             return x + h * (velocity + square / 2 * score) + (h * square).sqrt() * _noise(x, generator)
 
-        return _solve(step, v, path.start(x0), _times(path, self.steps), trajectory)
+        return _solve(step, v, path.start(x0), _times(path, path.span[1], self.steps), trajectory)
 
 
 @dataclass(frozen=True)
@@ -130,8 +141,7 @@ class DDIM:
         def step(field: Counted, x: Tensor, t: float, after: float) -> Tensor:
             return self.advance(path, x, field(torch.tensor(t, dtype=x.dtype, device=x.device), x), t, after, generator)
 
-        times = torch.linspace(path.span[0], 1, self.steps + 1, dtype=torch.float64).tolist()
-        return _solve(step, v, path.start(x0), times, trajectory)
+        return _solve(step, v, path.start(x0), _times(path, 1.0, self.steps), trajectory)
 
     def advance(self, path: Interpolant, x: Tensor, ut: Tensor, t: float, after: float, generator: Generator) -> Tensor:
         """One step from the points x of time t, where the velocity is ut, to the time `after`."""
