@@ -20,7 +20,6 @@ from uuid import uuid4
 from prefect import Task, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture
-from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Completed, Crashed, State
 from prefect.task_runners import ThreadPoolTaskRunner
 
@@ -47,7 +46,7 @@ def run_stages(
     run, pipeline = uuid4().hex[:12], SharedPipeline(root)
     try:
         plan, remote = pipeline.plan(targets), pipeline.remote()
-        with shown(), ThreadPoolTaskRunner(max_workers=workers) as here, ENGINES[engine](run, address, workers) as submit:
+        with ThreadPoolTaskRunner(max_workers=workers) as here, ENGINES[engine](run, address, workers) as submit:
             work = Work(pipeline, depths(plan), Slots(workers), force, shared_devices())
             stages = Run(run, work, plan, remote, here, submit)
             states = stages.states()
@@ -184,18 +183,6 @@ def pack(pipeline: SharedPipeline) -> bytes:
             if os.path.lexists(path):
                 archive.add(path, path.relative_to(root), filter=kept)
     return content.getvalue()
-
-
-@contextmanager
-def shown() -> Iterator[None]:
-    """Let nodes report to Prefect's private server where this flow has one. Only those of this machine can reach it."""
-    if PREFECT_API_URL.value():
-        yield
-        return
-    from prefect.server.api.server import SubprocessASGIServer
-
-    with temporary_settings({PREFECT_API_URL: SubprocessASGIServer().api_url}):
-        yield
 
 
 # ---- Engines.

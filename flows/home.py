@@ -58,16 +58,7 @@ def private_server() -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    words = [
-        "-m",
-        "uvicorn",
-        "--factory",
-        "prefect.server.api.server:create_app",
-        "--lifespan",
-        "on",
-        "--log-level",
-        "error",
-    ]
+    words = ["-m", "uvicorn", "--factory", "prefect.server.api.server:create_app", "--lifespan", "on"]
     env = {**os.environ, "PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
     command = tied([sys.executable, *words, "--host", "127.0.0.1", "--port", str(port), "--log-level", "error"])
     PRIVATE.append(subprocess.Popen(command, env=env, start_new_session=True))

@@ -148,7 +148,11 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, help="reflow rounds of every flow")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 2, help="stages at once (default: %(default)s)")
     args = parser.parse_args()
-    wait_for_server()
+    try:
+        wait_for_server()
+    except Refused as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     state = sweep(
         args.axes, args.revision, args.dataset, args.method, args.rounds, [], args.set, args.workers, return_state=True
     )

@@ -113,7 +113,7 @@ def check_method(key: str, method: Method) -> None:
             f"xt with a prediction does not determine the velocity"
         )
     for k, sampler in enumerate(samplers):
-        if interpolant.noisy or method.coupling.split("-")[0] != "independent":
+        if interpolant.noisy or not method.independent:
             raise Refused(
                 f"{PARAMS}: {key}.samplers.{k}: {sampler.label!r} needs the score, which the velocity gives for independent "
                 f"pairs on a path without latent alone; this method has {method.coupling!r} and {path!r}"

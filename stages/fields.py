@@ -10,16 +10,12 @@ import torch
 from rectiflow.interpolants import INTERPOLANTS
 from rectiflow.velocities import VELOCITIES, Frame, Velocity
 from stages.io import read_weights, write_weights
+from stages.settings import named
 
 
 def describe(table: Mapping[str, type], thing: Any) -> dict[str, Any]:
     """`{name: ..., option: ...}` of an object of a registry."""
     return {"name": next(name for name, kind in table.items() if kind is type(thing)), **asdict(thing)}
-
-
-def build(table: Mapping[str, type], spec: dict[str, Any]) -> Any:
-    """The object again."""
-    return table[spec["name"]](**{key: value for key, value in spec.items() if key != "name"})
 
 
 def write_velocity(path: Path, velocity: Velocity, seeds: list[int]) -> None:
@@ -39,6 +35,6 @@ def read_velocity(path: Path) -> tuple[Velocity, list[int]]:
     """A trained field and the seeds of its rows."""
     arrays, spec = read_weights(path)
     tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
-    network, trained_on = build(VELOCITIES, spec["network"]), build(INTERPOLANTS, spec["path"])
+    network, trained_on = named(VELOCITIES, spec["network"], "network"), named(INTERPOLANTS, spec["path"], "path")
     frame = Frame(tensors["shift"], tensors["scale"], tensors["speed"])
     return Velocity(network, tensors["theta"], frame, trained_on, spec["prediction"]), spec["seeds"]

@@ -144,7 +144,7 @@ def main(args: list[str]) -> None:
     write_table(folder / "samples.parquet", samples_table(seeds, drawn))
     write_table(folder / "trajectories.parquet", trajectories_table(seeds, paths))
     # The law of xt is known for independent pairs alone: not for optimal ones, not for those an earlier flow drew.
-    known = method.coupling.split("-")[0] == "independent" and not flow.rectified
+    known = method.independent and not flow.rectified
     marginal = read_oracle(DATA / "generate" / flow.dataset / "oracle.parquet", velocity.path) if known else None
     write_table(folder / "field.parquet", field_table(seeds, velocity, marginal, (x0, x1), f"sample/{flow.dataset}"))
 

@@ -171,6 +171,11 @@ class Method(Settings):
     network: dict[str, Any] = {}
     training: dict[str, Any] = {}
 
+    @property
+    def independent(self) -> bool:
+        """Whether x0 and x1 are independent in round 0, told from the coupling's name."""
+        return self.coupling.split("-")[0] == "independent"
+
 
 class Couple(Settings):
     """Pairs of a data set by a coupling."""

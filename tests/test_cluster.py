@@ -16,7 +16,7 @@ import pytest
 import tiny
 from moto.server import ThreadedMotoServer
 from ruamel.yaml import YAML
-from test_repro_flow import api, lock, replace, same, states, until  # noqa: F401  api is a fixture
+from test_repro_flow import api, lock, same, states  # noqa: F401  api is a fixture
 
 from flows import node
 from flows.cluster import pack
@@ -28,7 +28,6 @@ MINE, OTHER = "mine-otcfm-round0", "bimodal-icfm-round0"
 OF_FLOWS = {f"{stage}@{name}" for stage in ("train", "sample", "evaluate") for name in (MINE, OTHER)}
 ALL = {"check", "generate@bimodal", "ingest@mine", "couple@bimodal-independent", "couple@mine-exact", "report", *OF_FLOWS}
 MEASURED = {f"evaluate@{name}" for name in (MINE, OTHER)}
-OTCFM = "otcfm: {coupling: exact, interpolant: {name: linear}"
 BROKEN = f"""
 import sys
 
@@ -79,7 +78,7 @@ class Cluster:
         self.installed = tiny.clone(place / "installed", GRID)
         self.processes = [self.start("dask_scheduler", "--host", "127.0.0.1", "--port", "0")]
         log = place / "dask_scheduler.log"
-        self.address = until(lambda: re.search(r"Scheduler at: +(tcp://\S+)", log.read_text()), 60)[1]
+        self.address = tiny.wait(lambda: re.search(r"Scheduler at: +(tcp://\S+)", log.read_text()), 60)[1]
         self.nodes = {name: place / name for name in ("one", "two")}
         for name, folder in self.nodes.items():
             words = ["--nthreads", "1", "--no-nanny", "--name", name]
@@ -170,8 +169,8 @@ def test_afterwards_there_is_nothing_to_do(computed, cluster, api):  # noqa: F81
 
 def test_a_failure_on_a_node_is_told_and_stops_what_depends_on_it(computed, cluster, api):  # noqa: F811
     where = computed[0]
-    replace(where, "params.yaml", OTCFM, f"{OTCFM}, training: {{lr: 0.002}}")
-    replace(where, "stages/evaluate.py", "\nFIELD_TIMES", BROKEN)  # no commit: nodes get the files as they are
+    tiny.edit(where)
+    tiny.replace(where, "stages/evaluate.py", "\nFIELD_TIMES", BROKEN)  # no commit: nodes get the files as they are
     done = cluster.run(where, PREFECT_API_URL=api)
     assert done.returncode == 1
     assert done.stdout.splitlines()[-1] == f"error: failed: evaluate@{MINE}; not run: report"

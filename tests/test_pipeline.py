@@ -29,7 +29,7 @@ def finished(tmp_path_factory):
 def edited(finished, tmp_path_factory):
     """A copy of it after another learning rate for one method, and the stages that ran."""
     where = Path(shutil.copytree(finished, tmp_path_factory.mktemp("edited") / "clone", symlinks=True))
-    edit(where)
+    tiny.edit(where)
     return where, set(tiny.repro(where))
 
 
@@ -41,32 +41,20 @@ def changed(finished, tmp_path):
     return where
 
 
-def replace(where: Path, name: str, old: str, new: str) -> None:
-    text = (where / name).read_text()
-    assert old in text
-    (where / name).write_text(text.replace(old, new))
-
-
-def edit(where: Path) -> None:
-    """Another learning rate for one method."""
-    line = "otcfm: {coupling: exact, interpolant: {name: linear}"
-    replace(where, "params.yaml", line, line + ", training: {lr: 0.002}")
-
-
 def test_nothing_runs_when_nothing_changed_and_the_tree_stays_clean(finished):
     assert tiny.repro(finished) == []
     assert tiny.git(finished, "status", "--porcelain") == ""
 
 
 def test_an_edit_of_the_metrics_reruns_evaluation_only(changed):
-    replace(changed, "src/rectiflow/metrics.py", "import numpy as np\n", "import numpy as np  # edited\n")
+    tiny.replace(changed, "src/rectiflow/metrics.py", "import numpy as np\n", "import numpy as np  # edited\n")
     stages = set(tiny.repro(changed))
     assert {stage.split("@")[0] for stage in stages} == {"evaluate"}
     assert len(stages) == 3
 
 
 def test_a_metric_that_changes_its_value_reaches_the_report_and_nothing_above_evaluation(changed):
-    replace(changed, "src/rectiflow/metrics.py", "return w2_squared(x, y) ** 0.5", "return 2 * w2_squared(x, y) ** 0.5")
+    tiny.replace(changed, "src/rectiflow/metrics.py", "return w2_squared(x, y) ** 0.5", "return 2 * w2_squared(x, y) ** 0.5")
     assert {stage.split("@")[0] for stage in tiny.repro(changed)} == {"evaluate", "report"}
 
 
@@ -86,13 +74,13 @@ def test_a_parameter_set_back_brings_the_old_results_back_without_computing(fini
 def test_one_more_round_runs_that_round_only(changed):
     new = "bimodal-icfm-round2"
     row = f"  {new}: {{dataset: bimodal, method: icfm, pairs: reflow/{new}, flow: bimodal-icfm-round1}}\n"
-    replace(changed, "params.yaml", "flows: {<<", row + "flows: {<<")
+    tiny.replace(changed, "params.yaml", "flows: {<<", row + "flows: {<<")
     expected = {"check", "report", *(f"{stage}@{new}" for stage in ("reflow", "train", "sample", "evaluate"))}
     assert set(tiny.repro(changed)) == expected
 
 
 def test_one_more_seed_leaves_the_other_seeds_results_as_they_are(finished, changed):
-    replace(changed, "params.yaml", "seeds: [0, 3]", "seeds: [0, 1, 3]")
+    tiny.replace(changed, "params.yaml", "seeds: [0, 3]", "seeds: [0, 1, 3]")
     row = "bimodal-icfm-round1"
     assert f"reflow@{row}" in tiny.repro(changed, f"evaluate@{row}")
 
@@ -116,7 +104,7 @@ def test_a_row_taken_away_leaves_nothing_behind_and_comes_back_without_computing
 
 
 def test_mistaken_parameters_stop_everything_and_nothing_is_lost(changed):
-    replace(changed, "params.yaml", "steps: 60", "steps: -60")
+    tiny.replace(changed, "params.yaml", "steps: 60", "steps: -60")
     before = {path: path.read_bytes() for path in (changed / "data").rglob("*.parquet")}
     done = tiny.run(changed, sys.executable, "-m", "dvc", "repro")
     assert done.returncode != 0
@@ -138,7 +126,7 @@ def test_a_broken_file_of_the_user_stops_the_run_and_the_last_data_stay(changed)
 
 @pytest.mark.parametrize(("moment", "seconds"), [("train", 1.0), ("evaluate", 0.4)])
 def test_after_a_kill_a_second_run_completes_to_the_same_bytes(changed, edited, tmp_path, moment, seconds):
-    edit(changed)
+    tiny.edit(changed)
     command = [sys.executable, "-m", "dvc", "repro"]
     with open(tmp_path / "log", "w") as log:
         process = subprocess.Popen(

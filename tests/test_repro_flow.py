@@ -24,7 +24,6 @@ from flows.child import tied
 from flows.commands import CommandFailed, Commands, arguments
 from flows.pipeline import Pipeline
 
-OTCFM = "otcfm: {coupling: exact, interpolant: {name: linear}"
 NAME = "mine-otcfm-round0"
 BRANCH = {f"train@{NAME}", f"sample@{NAME}", f"evaluate@{NAME}"}
 STARTED: list[subprocess.Popen[bytes]] = []
@@ -72,7 +71,7 @@ def flowed(flowing, serial):
 def edited(serial, tmp_path_factory):
     """What `dvc repro` makes of another learning rate for one method: the clone, and the stages that ran."""
     where = copy(serial, tmp_path_factory.mktemp("edited"))
-    edit(where)
+    tiny.edit(where)
     return where, set(tiny.repro(where))
 
 
@@ -92,7 +91,7 @@ def api(tmp_path_factory):
     with open(home / "log", "w") as log:
         server = subprocess.Popen(command, cwd=home, env=env, stdout=log, stderr=log, start_new_session=True)
     url = f"http://127.0.0.1:{port}/api"
-    until(lambda: healthy(url), 120)
+    tiny.wait(lambda: healthy(url), 120)
     yield url
     os.killpg(server.pid, signal.SIGKILL)
     server.wait()
@@ -107,17 +106,6 @@ def healthy(url: str) -> bool:
 
 def copy(where: Path, to: Path) -> Path:
     return Path(shutil.copytree(where, to / "clone", symlinks=True))
-
-
-def replace(where: Path, name: str, old: str, new: str) -> None:
-    text = (where / name).read_text()
-    assert old in text
-    (where / name).write_text(text.replace(old, new))
-
-
-def edit(where: Path, keys: str = "lr: 0.002") -> None:
-    """Another training of one method."""
-    replace(where, "params.yaml", OTCFM, f"{OTCFM}, training: {{{keys}}}")
 
 
 def states(output: str) -> dict[str, tuple[str, str]]:
@@ -141,15 +129,6 @@ def same(left: Path, right: Path) -> bool:
         for where in (left, right)
     )
     return left_files == right_files and len(left_files) > 5
-
-
-def until(condition, seconds: float):
-    """The condition's value once it is true."""
-    end = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < end, f"not within {seconds} seconds"
-        time.sleep(0.05)
-    return value
 
 
 def processes(where: Path, *words: str) -> list[psutil.Process]:
@@ -227,7 +206,7 @@ def test_the_flow_has_nothing_to_do_after_dvc_and_leaves_the_lock_alone(serial, 
 
 
 def test_an_edit_runs_what_dvc_would_run_and_its_reverse_comes_from_the_run_cache(serial, edited, changed, api):
-    edit(changed)
+    tiny.edit(changed)
     done = tiny.flow(changed, PREFECT_API_URL=api)
     assert ran(done.stdout) == edited[1] == {"check", "report", *BRANCH}
     assert same(changed, edited[0])
@@ -303,8 +282,8 @@ def test_a_list_of_claims_that_a_kill_left_half_written_is_no_obstacle(tmp_path)
 
 
 def test_a_failure_stops_what_depends_on_it_and_nothing_else(serial, changed, api):
-    edit(changed, "lr: 1.0e+30")
-    replace(changed, "params.yaml", "flow: bimodal-icfm-round0}", "flow: bimodal-icfm-round0, training: {lr: 0.002}}")
+    tiny.edit(changed, "lr: 1.0e+30")
+    tiny.replace(changed, "params.yaml", "flow: bimodal-icfm-round0}", "flow: bimodal-icfm-round0, training: {lr: 0.002}}")
     done = tiny.flow(changed, PREFECT_API_URL=api)
     assert done.returncode == 1
     last = done.stdout.strip().splitlines()[-1]
@@ -319,7 +298,7 @@ def test_a_failure_stops_what_depends_on_it_and_nothing_else(serial, changed, ap
     recorded = tiny.run(changed, sys.executable, "-m", "dvc", "status", *sorted(others))
     assert "Data and pipelines are up to date" in recorded.stdout
 
-    replace(changed, "params.yaml", ", training: {lr: 1.0e+30}", "")
+    tiny.replace(changed, "params.yaml", ", training: {lr: 1.0e+30}", "")
     mended = tiny.flow(changed, PREFECT_API_URL=api)
     assert mended.returncode == 0
     assert ran(mended.stdout) == {"check", "report"}
@@ -328,7 +307,7 @@ def test_a_failure_stops_what_depends_on_it_and_nothing_else(serial, changed, ap
 
 def test_a_signal_ends_every_process_and_the_next_run_completes(edited, flowed, observer, api, tmp_path):
     changed = copy(flowed[0], tmp_path)
-    edit(changed)
+    tiny.edit(changed)
     (observer / "stages.train").touch()  # trainings wait
     server = {"PREFECT_API_URL": api}
     signals = {
@@ -337,11 +316,11 @@ def test_a_signal_ends_every_process_and_the_next_run_completes(edited, flowed, 
     }
     for number, (send, others) in signals.items():
         process = started(changed, tmp_path / "log", **settings(observer, **others))
-        until(lambda: processes(changed, "stages.train"), 90)
+        tiny.wait(lambda: processes(changed, "stages.train"), 90)
         send(process.pid, number)
-        until(lambda: not processes(changed, "stages.train"), 10)
+        tiny.wait(lambda: not processes(changed, "stages.train"), 10)
         assert process.wait(30) != 0
-        until(lambda: not processes(changed), 10)  # the private server is gone as well
+        tiny.wait(lambda: not processes(changed), 10)  # the private server is gone as well
     said = (tmp_path / "log").read_text()
     assert "\nerror: stopped; what was finished is kept, the next run goes on from there\n" in said
     assert "Traceback" not in said
@@ -353,9 +332,9 @@ def test_a_signal_ends_every_process_and_the_next_run_completes(edited, flowed, 
 
 
 def test_beside_dvc_in_another_process_both_come_to_the_same(edited, changed, api, tmp_path):
-    edit(changed)
+    tiny.edit(changed)
     flow = started(changed, tmp_path / "log", PREFECT_API_URL=api)
-    until(lambda: "Beginning flow run" in (tmp_path / "log").read_text(), 60)
+    tiny.wait(lambda: "Beginning flow run" in (tmp_path / "log").read_text(), 60)
     other = tiny.run(changed, sys.executable, "-m", "dvc", "repro")
     said = (tmp_path / "log").read_text()
     assert flow.wait(120) == 0, (tmp_path / "log").read_text()
@@ -378,7 +357,7 @@ def test_no_workers_is_refused(serial):
 
 
 def test_mistaken_parameters_are_named_and_nothing_runs(changed, api):
-    replace(changed, "params.yaml", "steps: 60", "stepz: 60")
+    tiny.replace(changed, "params.yaml", "steps: 60", "stepz: 60")
     done = tiny.flow(changed, PREFECT_API_URL=api)
     assert done.returncode == 1
     assert states(done.stdout)["check"][0] == "Failed"
@@ -447,14 +426,14 @@ def test_kill_ends_a_grandchild_and_nothing_starts_any_more(command, seconds):
 
     thread = threading.Thread(target=run)
     thread.start()
-    until(lambda: lines, 20)
+    tiny.wait(lambda: lines, 20)
     child, parent = map(int, lines[0].split())
-    until(lambda: seconds or not alive(parent), 20)
+    tiny.wait(lambda: seconds or not alive(parent), 20)
     assert alive(child)
     commands.kill()
     thread.join(10)
     assert not thread.is_alive()
-    until(lambda: not alive(child), 10)
+    tiny.wait(lambda: not alive(child), 10)
     assert raised == (["the run was stopped"] if seconds else [])
     with pytest.raises(CommandFailed, match="the run was stopped"):
         commands.run(stage, print)
@@ -479,8 +458,8 @@ def test_device_stages_of_a_run_share_the_devices(changed, observer, api):
     flows = "".join(
         f"  {row}: {{dataset: bimodal, method: m{k}, pairs: couple/bimodal-independent}}\n" for k, row in enumerate(rows)
     )
-    replace(changed, "params.yaml", "reflow: {pairs", f"{methods}reflow: {{pairs")
-    replace(changed, "params.yaml", "reflows: &reflows", f"{flows}reflows: &reflows")
+    tiny.replace(changed, "params.yaml", "reflow: {pairs", f"{methods}reflow: {{pairs")
+    tiny.replace(changed, "params.yaml", "reflows: &reflows", f"{flows}reflows: &reflows")
     environment = settings(observer, PREFECT_API_URL=api, RECTIFLOW_DEVICES="toy:4")
     done = tiny.flow(changed, *(f"sample@{row}" for row in rows), **environment)
     assert done.returncode == 0, done.stdout
@@ -496,11 +475,11 @@ def test_device_stages_of_a_run_share_the_devices(changed, observer, api):
 
 
 def test_a_killed_runs_device_is_taken_at_once(edited, changed, observer, api, tmp_path):
-    edit(changed)
+    tiny.edit(changed)
     (observer / "stages.train").touch()
     environment = settings(observer, PREFECT_API_URL=api, RECTIFLOW_DEVICES="single:1")
     process = started(changed, tmp_path / "log", **environment)
-    until(lambda: processes(changed, "stages.train"), 60)
+    tiny.wait(lambda: processes(changed, "stages.train"), 60)
     process.kill()
     process.wait()
     assert httpx.get(f"{api}/v2/concurrency_limits/single").json()["active_slots"] == 1  # its lease goes on
@@ -516,11 +495,11 @@ def test_a_killed_runs_device_is_taken_at_once(edited, changed, observer, api, t
 def test_a_run_that_waits_for_a_device_ends_when_told(changed, observer, api, tmp_path):
     from flows.slots import device
 
-    edit(changed)
+    tiny.edit(changed)
     environment = settings(observer, PREFECT_API_URL=api, RECTIFLOW_DEVICES="busy:1")
     with device("0", observer / f"rectiflow-devices-{os.getuid()}"):
         process = started(changed, tmp_path / "log", **environment)
-        until(lambda: "'check' - Finished" in (tmp_path / "log").read_text(), 60)
+        tiny.wait(lambda: "'check' - Finished" in (tmp_path / "log").read_text(), 60)
         time.sleep(1)
         assert not processes(changed, "stages.train")
         process.terminate()

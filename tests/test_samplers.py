@@ -4,25 +4,18 @@ import math
 
 import pytest
 import torch
+from test_mixtures import mixture
 
 from rectiflow.interpolants import DDPM, VE, VP, VPSDE, Linear, Polynomial, Target, Trig
 from rectiflow.metrics import w2
-from rectiflow.mixtures import GaussianMixture, Marginal
+from rectiflow.mixtures import Marginal
 from rectiflow.samplers import DDIM, NOISES, SAMPLERS, EulerMaruyama
 from rectiflow.solvers import TABLEAUX, RungeKutta
 
 PATHS = [Linear(), Target(sigma=0.01), Trig(), VP(), VPSDE(), DDPM(), VE(), Polynomial(n=2)]
 DIFFUSIONS = (VPSDE, DDPM, VE)
-
-
-def law(*rows):
-    """Rows of (weight, std, mean...) in float64."""
-    table = torch.tensor(rows, dtype=torch.float64)
-    return GaussianMixture(table[:, 0], table[:, 2:], table[:, 1])
-
-
-BIMODAL = law((0.5, 1.0, -2.0, 0.0), (0.5, 1.0, 2.0, 0.0))
-NORMAL = law((1.0, 1.0, 0.0, 0.0))
+BIMODAL = mixture((0.5, 1.0, -2.0, 0.0), (0.5, 1.0, 2.0, 0.0))
+NORMAL = mixture((1.0, 1.0, 0.0, 0.0))
 
 
 def samplers(path, steps):
@@ -49,12 +42,12 @@ def test_samples_have_the_targets_moments_and_lie_at_the_floor(path, sampler, ge
 
 def error_of_the_variance(sampler, path, steps, n=400_000):
     """How far the variance is from the exact one at the end, for a Gaussian target in one dimension."""
-    target = law((1.0, 0.5, 1.0))
+    target = mixture((1.0, 0.5, 1.0))
     generator = torch.Generator().manual_seed(steps)
     end = 1.0 if isinstance(sampler, DDIM) else path.span[1]
     t = torch.tensor(end, dtype=torch.float64)
     exact = path.alpha(t) ** 2 + path.beta(t) ** 2 * 0.25
-    field = Marginal(path, law((1.0, 1.0, 0.0)), target).velocity
+    field = Marginal(path, mixture((1.0, 1.0, 0.0)), target).velocity
     x0 = torch.randn(n, 1, generator=generator, dtype=torch.float64)
     x = sampler(field, (x0 - x0.mean()) / x0.std(), path, generator).end
     return abs(float(x.var() - exact))

@@ -141,5 +141,18 @@ def wait(done: Callable[[], Any], seconds: float) -> Any:
     end = time.monotonic() + seconds
     while not (value := done()):
         assert time.monotonic() < end, f"not within {seconds} s"
-        time.sleep(0.3)
+        time.sleep(0.1)
     return value
+
+
+def replace(where: Path, name: str, old: str, new: str) -> None:
+    """Another text in a file of a clone."""
+    text = (where / name).read_text()
+    assert old in text
+    (where / name).write_text(text.replace(old, new))
+
+
+def edit(where: Path, training: str = "lr: 0.002") -> None:
+    """Another training of one method."""
+    line = "otcfm: {coupling: exact, interpolant: {name: linear}"
+    replace(where, "params.yaml", line, f"{line}, training: {{{training}}}")

@@ -80,20 +80,24 @@ class Interpolant(ABC):
         return blend(weights), blend(derivatives)
 
 
-@dataclass(frozen=True)
-class Linear(Interpolant):
-    """`(1 - t) x0 + t x1 + sigma z`: rectified flow (Liu et al., arXiv 2209.03003); I-CFM with sigma > 0."""
-
-    sigma: float = 0.0
-
-    def __post_init__(self) -> None:
-        _at_least("sigma", self.sigma, 0)
+class Straight(Interpolant):
+    """A path that follows the straight line `(1 - t) x0 + t x1`, with or without a latent."""
 
     def alpha(self, t: Tensor) -> Tensor:
         return 1 - t
 
     def beta(self, t: Tensor) -> Tensor:
         return t
+
+
+@dataclass(frozen=True)
+class Linear(Straight):
+    """`(1 - t) x0 + t x1 + sigma z`: rectified flow (Liu et al., arXiv 2209.03003); I-CFM with sigma > 0."""
+
+    sigma: float = 0.0
+
+    def __post_init__(self) -> None:
+        _at_least("sigma", self.sigma, 0)
 
     def gamma(self, t: Tensor) -> Tensor:
         return self.sigma * torch.ones_like(t)
@@ -151,8 +155,24 @@ class VP(Interpolant):
         return 0.0, 1.0 - self.eps
 
 
+class Diffusion(Interpolant):
+    """A path that preserves the variance, `alpha^2 + beta^2 = 1`, given by `log beta`; x0 ~ N(0, I) only."""
+
+    gaussian_source: ClassVar[bool] = True
+
+    @abstractmethod
+    def log_beta(self, t: Tensor) -> Tensor:
+        """Logarithm of the weight of x1."""
+
+    def alpha(self, t: Tensor) -> Tensor:
+        return torch.sqrt(-torch.expm1(2 * self.log_beta(t)))
+
+    def beta(self, t: Tensor) -> Tensor:
+        return torch.exp(self.log_beta(t))
+
+
 @dataclass(frozen=True)
-class VPSDE(Interpolant):
+class VPSDE(Diffusion):
     """Variance-preserving diffusion (Song et al., arXiv 2011.13456): `dx = -b(s)/2 x ds + sqrt(b(s)) dW`, `s = 1 - t`.
 
     `b(s) = beta_min + s (beta_max - beta_min)`; then `beta = exp(-s^2 (beta_max - beta_min)/4 - s beta_min/2)` and
@@ -162,7 +182,6 @@ class VPSDE(Interpolant):
     beta_min: float = 0.1
     beta_max: float = 20.0
     eps: float = 1e-3
-    gaussian_source: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         _at_least("beta_min", self.beta_min, 0)
@@ -170,15 +189,9 @@ class VPSDE(Interpolant):
             raise ValueError(f"beta_max: {self.beta_max} must be greater than beta_min ({self.beta_min})")
         _inside("eps", self.eps)
 
-    def _log_beta(self, t: Tensor) -> Tensor:
+    def log_beta(self, t: Tensor) -> Tensor:
         s = 1 - t
         return -s * s * (self.beta_max - self.beta_min) / 4 - s * self.beta_min / 2
-
-    def alpha(self, t: Tensor) -> Tensor:
-        return torch.sqrt(-torch.expm1(2 * self._log_beta(t)))
-
-    def beta(self, t: Tensor) -> Tensor:
-        return torch.exp(self._log_beta(t))
 
     @property
     def span(self) -> tuple[float, float]:
@@ -186,7 +199,7 @@ class VPSDE(Interpolant):
 
 
 @dataclass(frozen=True)
-class DDPM(Interpolant):
+class DDPM(Diffusion):
     """The discrete schedule of DDPM (Ho et al., arXiv 2006.11239), its step k at our time `t = 1 - k / steps`.
 
     `beta^2 = prod_{i <= k} (1 - b_i)`, the noise rates b_i evenly spaced from `beta_min` to `beta_max`, and
@@ -196,7 +209,6 @@ class DDPM(Interpolant):
     steps: int = 1000
     beta_min: float = 1e-4
     beta_max: float = 0.02
-    gaussian_source: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         _at_least("steps", self.steps, 2)
@@ -209,17 +221,11 @@ class DDPM(Interpolant):
         rates = torch.linspace(self.beta_min, self.beta_max, self.steps, dtype=torch.float64)
         return torch.cat([torch.zeros(1, dtype=torch.float64), torch.log1p(-rates).cumsum(0) / 2])
 
-    def _log_beta(self, t: Tensor) -> Tensor:
+    def log_beta(self, t: Tensor) -> Tensor:
         k = (1 - t) * self.steps
         table = self._table.to(t)
         left = k.detach().floor().clamp(0, self.steps - 1).long()
         return table[left] + (k - left) * (table[left + 1] - table[left])
-
-    def alpha(self, t: Tensor) -> Tensor:
-        return torch.sqrt(-torch.expm1(2 * self._log_beta(t)))
-
-    def beta(self, t: Tensor) -> Tensor:
-        return torch.exp(self._log_beta(t))
 
     @property
     def span(self) -> tuple[float, float]:
@@ -268,7 +274,7 @@ class Polynomial(Interpolant):
 
 
 @dataclass(frozen=True)
-class Bridge(Interpolant):
+class Bridge(Straight):
     """`(1 - t) x0 + t x1 + sigma sqrt(t (1 - t)) z`: the Brownian bridge between x0 and x1.
 
     With Sinkhorn pairs of regularisation `2 sigma^2` this is SB-CFM (Tong et al., arXiv 2302.00482). gamma' diverges at both
@@ -282,14 +288,8 @@ class Bridge(Interpolant):
         _positive("sigma", self.sigma)
         _margin(self.eps)
 
-    def alpha(self, t: Tensor) -> Tensor:
-        return 1 - t
-
-    def beta(self, t: Tensor) -> Tensor:
-        return t
-
     def gamma(self, t: Tensor) -> Tensor:
-        return self.sigma * torch.sqrt(t * (1 - t))
+        return self.sigma * LATENTS["bridge"](t)
 
     @property
     def span(self) -> tuple[float, float]:

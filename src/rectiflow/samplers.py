@@ -7,7 +7,6 @@ diffusions VP-SDE and VE-SDE, DDPM's ancestral sampling and DDIM are rows of wha
 Noise is drawn from the generator passed in, on the CPU whatever the device.
 """
 
-import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -16,7 +15,7 @@ from torch import Generator, Tensor
 
 from rectiflow.interpolants import Interpolant
 from rectiflow.predictions import convert, ends
-from rectiflow.solvers import Counted, Field, Solution
+from rectiflow.solvers import Field, Solution, check_steps, march
 
 
 def _reverse(path: Interpolant, t: Tensor) -> Tensor:
@@ -57,20 +56,6 @@ def _noise(x: Tensor, generator: Generator) -> Tensor:
     return torch.randn(x.shape, generator=generator, dtype=x.dtype).to(x.device)
 
 
-def _solve(
-    step: Callable[[Counted, Tensor, float, float], Tensor], field: Field, x: Tensor, times: list[float], trajectory: bool
-) -> Solution:
-    """The states at `times`, or the first and the last."""
-    counted, states = Counted(field), [x]
-    for t, after in itertools.pairwise(times):
-        x = step(counted, x, t, after)
-        if trajectory:
-            states.append(x)
-    if not trajectory:
-        states, times = [*states, x], [times[0], times[-1]]
-    return Solution(torch.tensor(times, dtype=x.dtype, device=x.device), torch.stack(states), counted.calls)
-
-
 @dataclass(frozen=True)
 class EulerMaruyama:
     """`steps` equal steps of `dx = [v + g^2/2 s] dt + g dW` over the path's span; `g^2` is `scale` times a row of NOISES.
@@ -83,7 +68,7 @@ class EulerMaruyama:
     scale: float = 1.0
 
     def __post_init__(self) -> None:
-        _check_steps(self.steps)
+        check_steps(self.steps)
         if self.noise not in NOISES:
             raise ValueError(f"noise: {self.noise!r} is not one of {', '.join(NOISES)}")
         if not self.scale >= 0:
@@ -100,14 +85,14 @@ class EulerMaruyama:
     def __call__(self, v: Field, x0: Tensor, path: Interpolant, generator: Generator, trajectory: bool = False) -> Solution:
         """From source points x0 `(..., dim)`; v is the path's velocity field."""
 
-        def step(field: Counted, x: Tensor, t: float, after: float) -> Tensor:
+        def step(field: Field, x: Tensor, t: float, after: float) -> Tensor:
             time, h = torch.tensor(t, dtype=x.dtype, device=x.device), after - t
             velocity = field(time, x)
             square = self.scale * NOISES[self.noise](path, time)
             score = convert(path, time, x, velocity, "velocity", "score")
             return x + h * (velocity + square / 2 * score) + (h * square).sqrt() * _noise(x, generator)
 
-        return _solve(step, v, path.start(x0), _times(path, path.span[1], self.steps), trajectory)
+        return march(step, v, path.start(x0), _times(path, path.span[1], self.steps), trajectory)
 
 
 @dataclass(frozen=True)
@@ -123,7 +108,7 @@ class DDIM:
     eta: float = 0.0
 
     def __post_init__(self) -> None:
-        _check_steps(self.steps)
+        check_steps(self.steps)
         if not 0 <= self.eta <= 1:
             raise ValueError(f"eta: {self.eta} must lie in [0, 1]")
 
@@ -138,10 +123,10 @@ class DDIM:
     def __call__(self, v: Field, x0: Tensor, path: Interpolant, generator: Generator, trajectory: bool = False) -> Solution:
         """From source points x0 `(..., dim)`; v is the path's velocity field."""
 
-        def step(field: Counted, x: Tensor, t: float, after: float) -> Tensor:
+        def step(field: Field, x: Tensor, t: float, after: float) -> Tensor:
             return self.advance(path, x, field(torch.tensor(t, dtype=x.dtype, device=x.device), x), t, after, generator)
 
-        return _solve(step, v, path.start(x0), _times(path, 1.0, self.steps), trajectory)
+        return march(step, v, path.start(x0), _times(path, 1.0, self.steps), trajectory)
 
     def advance(self, path: Interpolant, x: Tensor, ut: Tensor, t: float, after: float, generator: Generator) -> Tensor:
         """One step from the points x of time t, where the velocity is ut, to the time `after`."""
@@ -152,11 +137,6 @@ class DDIM:
         variance = self.eta**2 * spread.square() * kept / alpha.square()
         x = float(mean) * data + float((spread.square() - variance).clamp_min(0).sqrt()) * noise
         return x + float(variance.sqrt()) * _noise(x, generator) if self.eta else x
-
-
-def _check_steps(steps: int) -> None:
-    if steps < 1:
-        raise ValueError(f"steps: {steps} must be at least 1")
 
 
 Sampler = EulerMaruyama | DDIM

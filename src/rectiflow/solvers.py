@@ -5,6 +5,7 @@ evaluations is counted here, where the calls are made. Products and sums are sep
 round differently in a vector's body and tail, and a sample must not depend on its place in the batch.
 """
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -51,7 +52,7 @@ class Solution:
 
 
 @dataclass
-class Counted:
+class _Counted:
     """A velocity that counts its calls."""
 
     v: Field
@@ -78,6 +79,27 @@ def _advance(x: Tensor, h: float, weights: tuple[float, ...], slopes: list[Tenso
     return x
 
 
+def check_steps(steps: int) -> None:
+    """Raise ValueError unless there is a step to take."""
+    if steps < 1:
+        raise ValueError(f"steps: {steps} must be at least 1")
+
+
+def march(
+    advance: Callable[[Field, Tensor, float, float], Tensor], v: Field, x: Tensor, times: list[float], trajectory: bool
+) -> Solution:
+    """From one time to the next by `advance(v, x, t, next)`; the evenly spaced states, or only the first and the last."""
+    counted, states = _Counted(v), [x]
+    for t, after in itertools.pairwise(times):
+        x = advance(counted, x, t, after)
+        if trajectory:
+            states.append(x)
+    if not trajectory:
+        states.append(x)
+    t = torch.linspace(times[0], times[-1], len(states), dtype=x.dtype, device=x.device)
+    return Solution(t, torch.stack(states), counted.calls)
+
+
 @dataclass(frozen=True)
 class RungeKutta:
     """`steps` equal steps of an explicit tableau."""
@@ -86,21 +108,16 @@ class RungeKutta:
     steps: int
 
     def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise ValueError(f"steps: {self.steps} must be at least 1")
+        check_steps(self.steps)
 
     def __call__(self, v: Field, x0: Tensor, trajectory: bool = False) -> Solution:
         """Solve from x0; `trajectory` keeps every state, otherwise only both ends."""
-        counted, x, h = Counted(v), x0, 1 / self.steps
-        states = [x0]
-        for i in range(self.steps):
-            x = step(self.tableau, counted, i * h, h, x)
-            if trajectory:
-                states.append(x)
-        if not trajectory:
-            states.append(x)
-        t = torch.linspace(0, 1, len(states), dtype=x0.dtype, device=x0.device)
-        return Solution(t, torch.stack(states), counted.calls)
+        h = 1 / self.steps
+
+        def advance(field: Field, x: Tensor, t: float, _: float) -> Tensor:
+            return step(self.tableau, field, t, h, x)
+
+        return march(advance, v, x0, [i * h for i in range(self.steps)] + [1.0], trajectory)
 
 
 class GaveUp(ArithmeticError):
@@ -128,7 +145,7 @@ class Dopri5:
         """Solve from x0; `trajectory` reports 51 evenly spaced states, interpolated between the solver's own steps."""
         from torchdiffeq import odeint  # 0.6 s of imports that fixed steps do not need
 
-        counted = Counted(v)
+        counted = _Counted(v)
         t = torch.linspace(0, 1, 51 if trajectory else 2, dtype=x0.dtype, device=x0.device)
         try:
             x = odeint(
