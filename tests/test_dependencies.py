@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import sys
 from pathlib import Path
 
 import pytest
@@ -116,3 +117,10 @@ def test_a_stages_params_are_exactly_the_keys_it_reads(workspace, name):
         leaves = {path for path in seen if not any(other.startswith(path + ".") for other in seen)}
         # A section that is read whole is recorded by its own name; what is looked up inside it needs no line of its own.
         assert {leaf if leaf in declared else leaf.split(".")[0] for leaf in leaves} == declared
+
+
+@pytest.mark.parametrize("name", ["evaluate", "report"])
+def test_what_only_reads_numbers_starts_without_torch(name):
+    """Its import takes a second, and every flow of the grid is evaluated by a process of its own."""
+    code = f"import sys, stages.{name}; sys.exit('torch' in sys.modules)"
+    assert tiny.run(ROOT, sys.executable, "-c", code).returncode == 0

@@ -68,11 +68,9 @@ def flowed(flowing, serial):
 
 
 @pytest.fixture(scope="module")
-def edited(serial, tmp_path_factory):
+def edited(tmp_path_factory):
     """What `dvc repro` makes of another learning rate for one method: the clone, and the stages that ran."""
-    where = copy(serial, tmp_path_factory.mktemp("edited"))
-    tiny.edit(where)
-    return where, set(tiny.repro(where))
+    return tiny.edited(tmp_path_factory)
 
 
 @pytest.fixture

@@ -88,23 +88,40 @@ def clone(where: Path, content: str = PARAMS) -> Path:
     return where
 
 
-def computed(factory: Any, content: str = PARAMS) -> Path:
-    """A clone of its own in which `dvc repro` computed everything and that was committed.
-
-    It is computed once for all tests, whatever process runs them, and then copied.
-    """
-    shared = factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        shared = shared.parent
-    original = shared / f"computed-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
+def shared(factory: Any, name: str, make: Callable[[Path], None]) -> Path:
+    """A copy of a folder that is made once for all tests, whatever process runs them."""
+    base = factory.getbasetemp()
+    original = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
     with open(f"{original}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (done := Path(f"{original}.done")).exists():
-            repro(clone(original, content))
-            git(original, "add", "-A")
-            git(original, "commit", "-qm", "computed")
+            make(original)
             done.touch()
-    return Path(shutil.copytree(original, factory.mktemp("computed").resolve() / "clone", symlinks=True))
+    return Path(shutil.copytree(original, factory.mktemp(name).resolve() / "clone", symlinks=True))
+
+
+def computed(factory: Any, content: str = PARAMS) -> Path:
+    """A clone in which `dvc repro` computed everything and that was committed."""
+
+    def make(where: Path) -> None:
+        repro(clone(where, content))
+        git(where, "add", "-A")
+        git(where, "commit", "-qm", "computed")
+
+    return shared(factory, f"computed-{hashlib.sha256(content.encode()).hexdigest()[:8]}", make)
+
+
+def edited(factory: Any) -> tuple[Path, set[str]]:
+    """A computed clone after `edit` and `dvc repro`, and the stages that ran."""
+    ran = ".dvc/tmp/ran"
+
+    def make(where: Path) -> None:
+        shutil.copytree(computed(factory), where, symlinks=True)
+        edit(where)
+        (where / ran).write_text("\n".join(repro(where)))
+
+    where = shared(factory, "edited", make)
+    return where, set((where / ran).read_text().split())
 
 
 def flow_environment(**settings: str) -> dict[str, str]:

@@ -6,7 +6,6 @@ Arrays in, arrays out: finished samples need no autograd and no GPU.
 import math
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
@@ -90,6 +89,8 @@ def entropic_plan(cost: np.ndarray, reg: float, reg_m: float = math.inf, iterati
     1607.05816). Sinkhorn's iterations on the potentials, in the log domain, where nothing underflows: POT's unbalanced
     solvers lose the outliers' rows, and with them the plan. Raises ArithmeticError when the marginals have not settled.
     """
+    import torch  # a second that distances do not need
+
     _check_finite(cost)
     kernel = torch.from_numpy(-cost / reg)
     n, m = cost.shape
