@@ -8,9 +8,8 @@ The first revision is the baseline of all others. Every metric is better when it
 import re
 from argparse import ArgumentParser
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from html import escape
-from math import isfinite, isnan, nan
+from math import isnan
 from pathlib import Path
 from string import Template
 from typing import NoReturn
@@ -20,10 +19,10 @@ import pandas as pd
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 from prefect.states import Completed, Failed, State
-from scipy.special import stdtr, stdtrit
 
+from flows.differences import SEPARATED, Difference, differences, summary
 from flows.revisions import FLOW, WORKSPACE, Commit, Revision, changes, history, measured, read, revision
-from rectiflow.statistics import Estimate, estimate, paired
+from rectiflow.statistics import Estimate, estimate
 from stages.figures import COLOURS, plt, uri
 from stages.io import write_text
 from stages.page import PAGE, figure, number, section, table
@@ -31,8 +30,6 @@ from stages.settings import Refused, run
 
 METRICS = ["w2", "w2_1step", "straightness"]
 OUT = Path("reports/compare.html")
-LEVEL = 0.05
-SEPARATED = ("better", "worse", "lower", "higher")
 
 STYLE = PAGE.template.partition("<style>")[2].partition("</style>")[0]
 COMPARISON = Template("""<!doctype html>
@@ -48,87 +45,6 @@ td:last-child { white-space: normal; }
 $body
 </body></html>
 """)
-
-
-# ---- Statistics
-
-
-@dataclass(frozen=True)
-class Difference:
-    """A metric of a flow on both sides; `gap` is run minus baseline over the seeds that both have, `p` its Student's t."""
-
-    dataset: str
-    method: str
-    round: int
-    metric: str
-    baseline: Estimate | None
-    run: Estimate | None
-    gap: Estimate | None
-    verdict: str
-    p: float = nan
-    holm: bool = False
-
-
-def differences(baseline: pd.DataFrame, run: pd.DataFrame) -> list[Difference]:
-    """Every flow and metric of two `measured` frames, those that survive Holm's correction marked."""
-    first, other = (
-        {key: rows.set_index("seed").value for key, rows in frame.groupby([*FLOW, "metric"], sort=False)}
-        for frame in (baseline, run)
-    )
-    rows = [difference(key, first.get(key), other.get(key)) for key in dict.fromkeys([*first, *other])]
-    tested = [k for k, row in enumerate(rows) if not isnan(row.p)]
-    kept = {k for k, holds in zip(tested, survivors([rows[k].p for k in tested]), strict=True) if holds}
-    return [replace(row, holm=k in kept) for k, row in enumerate(rows)]
-
-
-def difference(key: tuple[str, str, int, str], first: pd.Series | None, other: pd.Series | None) -> Difference:
-    """One row from the values by seed, None for a side that has none."""
-    sides = [None if side is None else estimate(side.tolist()) for side in (first, other)]
-    if first is None or other is None:
-        return Difference(*key, *sides, None, "only in run" if first is None else "only in baseline")
-    common = first.index.intersection(other.index).sort_values()
-    if common.empty:
-        return Difference(*key, *sides, None, "no seed in common")
-    gap = paired(other[common].tolist(), first[common].tolist())
-    found = verdict(gap, bool((other[common] == first[common]).all()), floor=key[-1].endswith("_floor"))
-    return Difference(*key, *sides, gap, found, p_value(gap) if found in (*SEPARATED, "not separated") else nan)
-
-
-def verdict(gap: Estimate, same: bool, floor: bool) -> str:
-    """What the interval of a paired difference says. A floor belongs to the data: it is neither good nor bad."""
-    if same:
-        return "the same"
-    if not isfinite(gap.mean):
-        return "not finite"
-    if gap.n == 1:
-        return "one seed"
-    if abs(gap.mean) <= gap.half:
-        return "not separated"
-    return (("lower", "higher") if floor else ("better", "worse"))[gap.mean > 0]
-
-
-def p_value(gap: Estimate) -> float:
-    """Of the two-sided t test that the mean difference is zero."""
-    error = gap.half / stdtrit(gap.n - 1, 1 - LEVEL / 2)
-    return 2 * float(stdtr(gap.n - 1, -abs(gap.mean) / error)) if error else 0.0
-
-
-def survivors(p: Sequence[float]) -> np.ndarray:
-    """Holm: of m values in rising order the k-th, from 0, is at most LEVEL / (m - k), as are all before it."""
-    order, kept = np.argsort(p, kind="stable"), np.zeros(len(p), bool)
-    kept[order] = np.logical_and.accumulate(np.asarray(p)[order] <= LEVEL / np.arange(len(p), 0, -1))
-    return kept
-
-
-def summary(rows: Sequence[Difference]) -> str:
-    """How many rows are separated, beside how many would be if nothing had changed."""
-    same, tested = sum(row.verdict == "the same" for row in rows), sum(not isnan(row.p) for row in rows)
-    separated, kept = sum(row.verdict in SEPARATED for row in rows), sum(row.holm for row in rows)
-    chance = (
-        f" {separated} of the intervals exclude zero, where chance alone would make it about {LEVEL * tested:.1f}; {kept} "
-        "still do after Holm's correction (†)."
-    )
-    return f"{len(rows)} rows: {same} the same, {tested} with an interval around a difference." + chance * (tested > 0)
 
 
 def trend(commits: Sequence[Commit], metrics: Sequence[str]) -> pd.DataFrame:

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from rectiflow.statistics import estimate, paired
+from rectiflow.statistics import estimate, holm, paired
 
 
 @pytest.mark.parametrize("n", [3, 5])
@@ -64,3 +64,9 @@ def test_no_values_are_refused(values):
 def test_paired_values_of_different_seeds_are_refused():
     with pytest.raises(ValueError, match="the same seeds, got 2 and 3"):
         paired([1, 2], [1, 2, 3])
+
+
+def test_holm_stops_at_the_first_that_fails():
+    assert holm([0.01, 0.04, 0.03, 0.005]).tolist() == [True, False, False, True]
+    assert holm([0.03, 0.02]).tolist() == [True, True]
+    assert holm([]).tolist() == []
