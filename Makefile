@@ -4,7 +4,7 @@ export DVC_NO_ANALYTICS := 1
 # Stages are many short processes: without cached bytecode each compiles the project anew, 0.2 s a stage.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help repro dvc ui ui-stop test check
+.PHONY: help repro dvc exercises ui ui-stop test check
 
 help:           ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -16,6 +16,10 @@ repro: .venv/ready   ## data to report: re-runs what a change touched, stages si
 dvc: .venv/ready     ## the same by `dvc repro`, one stage after the other
 	python -m stages.check
 	dvc repro
+
+exercises: .venv/ready   ## five questions about flow matching -> experiments/exercises/reports/index.html
+	cd experiments/exercises && python -m stages.check
+	python -m flows.repro --root experiments/exercises
 
 ui: .venv/ready      ## Prefect's UI on this machine: trigger and watch experiments
 	python -m flows.ui start

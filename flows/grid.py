@@ -54,7 +54,9 @@ def regrid(content: Rows, pairs: Mapping[tuple[str, str], int]) -> None:
         coupling, name = content["methods"][method]["coupling"], f"{dataset}-{method}"
         couple = f"{dataset}-{coupling}"
         new["couples"][couple] = old["couples"].get(couple, {"dataset": dataset, "coupling": coupling})
-        fresh = {"dataset": dataset, "method": method, "pairs": f"couple/{couple}", **_shared(old["round0"], dataset)}
+        auto = content["methods"][method]["interpolant"].get("name") == "auto"
+        pairs_of = f"train/{name}" if auto else f"couple/{couple}"
+        fresh = {"dataset": dataset, "method": method, "pairs": pairs_of, **_shared(old["round0"], dataset)}
         new["round0"][f"{name}-round0"] = old["round0"].get(f"{name}-round0", fresh)
         for k in range(1, last + 1):
             row = f"{name}-round{k}"
@@ -65,6 +67,19 @@ def regrid(content: Rows, pairs: Mapping[tuple[str, str], int]) -> None:
         order = [name for name in old[part] if name in rows] + [name for name in rows if name not in old[part]]
         content[part].clear()
         content[part].update({name: _line(rows[name]) for name in order})
+    drop(content, {**new["round0"], **new["reflows"]})
+
+
+def drop(content: Rows, flows: Mapping[str, Any]) -> None:
+    """Take away the rows beyond the grid that speak of flows which are not in it."""
+    needs = {
+        "choices": lambda name, _: [f"{name}-round0"],
+        "relations": lambda _, row: [row["first"], row["second"]],
+        "studies": lambda _, row: [f"{dataset}-{method}-round0" for dataset in row["datasets"] for method in row["methods"]],
+    }
+    for part, needed in needs.items():
+        for name in [name for name, row in content[part].items() if set(needed(name, row)) - set(flows)]:
+            del content[part][name]
 
 
 def _line(row: Mapping[str, Any]) -> Mapping[str, Any]:

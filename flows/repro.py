@@ -60,6 +60,9 @@ def verdict(states: dict[str, State]) -> State:
 def main() -> int:
     parser = argparse.ArgumentParser("python -m flows.repro", description=__doc__.split("\n")[0])
     parser.add_argument("targets", nargs="*", metavar="STAGE", help="stages to bring up to date (default: all)")
+    parser.add_argument(
+        "--root", default=".", help="the project's folder, such as experiments/exercises (default: this one)"
+    )
     parser.add_argument("--force", action="store_true", help="run them even where nothing changed")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 2, help="stages at once (default: %(default)s)")
     parser.add_argument("--runner", choices=["threads", *cluster.ENGINES], default="threads", help="where stages run")
@@ -71,7 +74,9 @@ def main() -> int:
         parser.error("--cluster: say which by --runner dask or --runner ray")
     try:
         wait_for_server()
-        state = repro(args.targets, args.force, args.workers, runner=args.runner, address=args.cluster, return_state=True)
+        state = repro(
+            args.targets, args.force, args.workers, args.root, runner=args.runner, address=args.cluster, return_state=True
+        )
     except Refused as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

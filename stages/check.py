@@ -18,7 +18,25 @@ from stages.generate import build_dataset, build_seeds, parse_builtin, parse_tab
 from stages.io import DATA, write_text
 from stages.reflow import Reflow
 from stages.sample import Sample, build_samplers, build_solvers
-from stages.settings import PARAMS, Compute, Couple, Flow, Method, Refused, Workers, build, finish, named, parse, read, run
+from stages.settings import (
+    PARAMS,
+    Choice,
+    Compute,
+    Couple,
+    Flow,
+    Method,
+    Refused,
+    Relation,
+    Study,
+    Workers,
+    build,
+    finish,
+    merged,
+    named,
+    parse,
+    read,
+    run,
+)  # fmt: skip
 from stages.train import build_interpolant, build_network, specs
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
@@ -42,13 +60,16 @@ class Params(Workers):
     round0: dict[str, Flow]
     reflows: dict[str, Flow]
     flows: dict[str, Flow]
+    choices: dict[str, Choice]
+    relations: dict[str, Relation]
+    studies: dict[str, Study]
 
 
 def check(content: Mapping[str, Any]) -> None:
     """Raise Refused for the first thing that is wrong."""
     params = parse(Params, content, "")
     build_seeds(content)
-    for part in ("datasets", "tables", "couplings", "methods", "couples", "flows", "reflows"):
+    for part in ("datasets", "tables", "couplings", "methods", "couples", "flows", "reflows", "choices", "relations"):
         check_names(part, content[part])
     for name, row in params.datasets.items():
         call, sizes, options = parse_builtin(row, f"datasets.{name}")
@@ -65,6 +86,8 @@ def check(content: Mapping[str, Any]) -> None:
         if name.split("-")[0] != row["name"]:  # what holds for a kind of pairs is told from their name
             raise Refused(f"{PARAMS}: couplings: {name!r} should be called {row['name']} or {row['name']}-SOMETHING")
     check_sampling(params)
+    if params.reflow.stop and len(params.seeds) < 2:
+        raise Refused(f"{PARAMS}: reflow.stop: true needs two seeds or more, to tell a gain from chance")
     check_couples(params)
     for name, method in params.methods.items():
         member(f"methods.{name}.coupling", method.coupling, params.couplings)
@@ -73,8 +96,14 @@ def check(content: Mapping[str, Any]) -> None:
         raise Refused(f"{PARAMS}: flows: should be the rows of round0 and reflows together: {{<<: [*round0, *reflows]}}")
     if not params.flows:
         raise Refused(f"{PARAMS}: round0: {{}}: at least one flow is needed")
+    for name, choice in params.choices.items():
+        check_choice(name, choice, params, content)
     for name, flow in params.flows.items():
         check_flow(name, flow, params, content)
+    for name, relation in params.relations.items():
+        check_relation(name, relation, params, content)
+    for name, study in params.studies.items():
+        check_study(name, study, params)
 
 
 def check_names(part: str, rows: Mapping[str, Any]) -> None:
@@ -103,6 +132,13 @@ def check_sampling(params: Params) -> None:
 
 def check_method(key: str, method: Method) -> None:
     """The path exists, the prediction determines the velocity on it, and samplers have a score to go by."""
+    if method.auto:
+        for field, value, right in (("prediction", method.prediction, "velocity"), ("samplers", method.samplers, [])):
+            if value != right:
+                raise Refused(f"{PARAMS}: {key}.{field}: {value!r} should be {right!r}: the path 'auto' is not known yet")
+        if len(method.interpolant) > 1:
+            raise Refused(f"{PARAMS}: {key}.interpolant: {method.interpolant!r} should be {{name: auto}} and nothing else")
+        return
     interpolant = build_interpolant(method, key)
     member(f"{key}.prediction", method.prediction, PREDICTIONS)
     samplers = build_samplers(method.samplers, f"{key}.samplers")
@@ -154,7 +190,9 @@ def check_flow(name: str, flow: Flow, params: Params, content: Mapping[str, Any]
             raise Refused(f"{PARAMS}: {key}: round {k} continues {expected['flow']!r}, which is not a row of flows")
     else:
         couple = f"{flow.dataset}-{method.coupling}"
-        expected = {"pairs": f"couple/{couple}", "flow": None}
+        expected = {"pairs": f"train/{base}" if method.auto else f"couple/{couple}", "flow": None}
+        if method.auto and base not in params.choices:
+            raise Refused(f"{PARAMS}: {key}: its path is not chosen anywhere; add the row {base} to choices")
         if couple not in params.couples:
             raise Refused(
                 f"{PARAMS}: {key}: its pairs are missing; add to couples: "
@@ -182,6 +220,8 @@ def check_round(key: str, flow: Flow, params: Params) -> None:
 
 def check_source(key: str, flow: Flow, method: Method, content: Mapping[str, Any]) -> None:
     """A path, a prediction or a sampler that only exists for a Gaussian source needs one."""
+    if method.auto:  # its candidates were looked at
+        return
     interpolant = build_interpolant(method, f"methods.{flow.method}")
     if interpolant.gaussian_source:
         uses = f"the path {method.interpolant['name']!r}"
@@ -191,14 +231,79 @@ def check_source(key: str, flow: Flow, method: Method, content: Mapping[str, Any
         uses = f"the sampler {method.samplers[0]['name']!r}"
     else:
         return
-    kind = "tables" if flow.dataset in content["tables"] else "datasets"
-    _, dataset = build_dataset(kind, content[kind][flow.dataset], f"{kind}.{flow.dataset}")
-    if not dataset.gaussian_source:
-        free = [name for name, path in INTERPOLANTS.items() if not path.gaussian_source]
+    if not has_gaussian_source(flow.dataset, content):
         raise Refused(
             f"{PARAMS}: {key}.method: {flow.method!r} uses {uses}, which needs the source N(0, I), but {flow.dataset!r} has "
-            f"another; paths for any source: {', '.join(free)}, with the prediction velocity and no samplers"
+            f"another; paths for any source: {free_paths()}, with the prediction velocity and no samplers"
         )
+
+
+def has_gaussian_source(name: str, content: Mapping[str, Any]) -> bool:
+    kind = "tables" if name in content["tables"] else "datasets"
+    return build_dataset(kind, content[kind][name], f"{kind}.{name}")[1].gaussian_source
+
+
+def free_paths() -> str:
+    return ", ".join(name for name, path in INTERPOLANTS.items() if not path.gaussian_source)
+
+
+def check_choice(name: str, row: Choice, params: Params, content: Mapping[str, Any]) -> None:
+    """Candidates that suit the data, each once; pairs that are there; a budget."""
+    key = f"choices.{name}"
+    member(f"{key}.dataset", row.dataset, [*params.datasets, *params.tables])
+    couples = [f"couple/{couple}" for couple, of in params.couples.items() if of.dataset == row.dataset]
+    member(f"{key}.pairs", row.pairs, couples)
+    methods = [f"{row.dataset}-{method}" for method, of in params.methods.items() if of.auto]
+    if name not in methods:
+        raise Refused(
+            f"{PARAMS}: choices: {name!r} should be called {row.dataset}-METHOD, a method whose interpolant is "
+            f"{{name: auto}}; there is {', '.join(methods) or 'none'}"
+        )
+    for k, spec in enumerate(row.candidates):
+        path = named(INTERPOLANTS, spec, f"{key}.candidates.{k}")
+        if spec in row.candidates[:k]:
+            raise Refused(f"{PARAMS}: {key}.candidates.{k}: {spec!r} is there already")
+        if path.gaussian_source and not has_gaussian_source(row.dataset, content):
+            raise Refused(
+                f"{PARAMS}: {key}.candidates.{k}: {spec['name']!r} needs the source N(0, I), but {row.dataset!r} has "
+                f"another; paths for any source: {free_paths()}"
+            )
+    named(SOLVERS, row.solver, f"{key}.solver")
+    build(Training, merged(content["training"], row.training), f"{key}.training")
+    build_network(merged(content["network"], row.network), f"{key}.network", 2)
+
+
+def check_relation(name: str, row: Relation, params: Params, content: Mapping[str, Any]) -> None:
+    """Two flows of one data set, both of independent pairs on paths that time and scale take into each other."""
+    key = f"relations.{name}"
+    member(f"{key}.dataset", row.dataset, [*params.datasets, *params.tables])
+    if ROUND.fullmatch(name):
+        raise Refused(f"{PARAMS}: relations: {name!r} is named like a flow; leave out the round")
+    for field in ("first", "second"):
+        flow = getattr(row, field)
+        member(f"{key}.{field}", flow, [other for other, of in params.flows.items() if of.dataset == row.dataset])
+        method = params.methods[params.flows[flow].method]
+        if params.flows[flow].rectified or not method.independent or method.auto or build_interpolant(method, key).noisy:
+            raise Refused(
+                f"{PARAMS}: {key}.{field}: {flow!r} should be round 0 of independent pairs on a path without latent: the "
+                f"points that the fields are compared at are known there alone"
+            )
+    if row.path:
+        named(INTERPOLANTS, row.path, f"{key}.path")
+    if not has_gaussian_source(row.dataset, content):
+        raise Refused(
+            f"{PARAMS}: {key}.dataset: {row.dataset!r} should have the source N(0, I), from which paths differ by time"
+        )
+
+
+def check_study(name: str, row: Study, params: Params) -> None:
+    """What a section of the report compares is in the grid."""
+    for dataset in row.datasets:
+        member(f"studies.{name}.datasets", dataset, [*params.datasets, *params.tables])
+        for method in row.methods:
+            member(f"studies.{name}.methods", method, params.methods)
+            if f"{dataset}-{method}-round0" not in params.flows:
+                raise Refused(f"{PARAMS}: studies.{name}: {dataset}-{method}-round0 is missing in flows")
 
 
 def prune(content: Mapping[str, Any]) -> None:
@@ -208,7 +313,7 @@ def prune(content: Mapping[str, Any]) -> None:
     """
     problems, flows = {**content["datasets"], **content["tables"]}, content["flows"]
     rows = {"generate": problems, "couple": content["couples"], "reflow": content["reflows"]}
-    rows |= dict.fromkeys(("train", "sample", "evaluate"), flows)
+    rows |= {"train": {**flows, **content["choices"]}, "sample": flows, "evaluate": {**flows, **content["relations"]}}
     for stage, names in rows.items():
         for path in (DATA / stage).glob("[!.]*"):
             if path.name.removesuffix(".parquet") not in names:

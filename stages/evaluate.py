@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rectiflow import metrics
-from stages.io import DATA, by_seed, read_table, write_table
+from stages.io import DATA, ENDED, by_seed, read_table, write_table
 from stages.settings import Flow, load, load_workers, run
 
 FIELD_TIMES = (0.05, 0.95)
@@ -75,11 +75,29 @@ def seed_tasks(folder: Path, seed: int, points: dict[str, np.ndarray]) -> Iterat
 
 
 def field_tasks(table: dict[str, np.ndarray]) -> Iterator[Task]:
-    """The error of the field against the closed form over x ~ p_t, t in [0.05, 0.95], where the table has rows."""
+    """The field against the closed form over x ~ p_t, t in [0.05, 0.95], where the table has rows: its relative error, its
+    loss, and the loss that the closed form itself has, below which no field comes.
+    """
     inside = (table["t"] >= FIELD_TIMES[0]) & (table["t"] <= FIELD_TIMES[1])
     for seed in dict.fromkeys(table["seed"].tolist()):
         rows = inside & (table["seed"] == seed)
-        yield Measure(seed, "", 0, "velocity_error"), partial(metrics.relative_error, table["v"][rows], table["exact"][rows])
+        ut, v, exact = (table[name][rows] for name in ("ut", "v", "exact"))
+        yield Measure(seed, "", 0, "velocity_error"), partial(metrics.relative_error, v, exact)
+        yield Measure(seed, "", 0, "loss"), partial(metrics.mean_square, v, ut)
+        yield Measure(seed, "", 0, "loss_floor"), partial(metrics.mean_square, exact, ut)
+
+
+def history_tasks(table: dict[str, np.ndarray], targets: dict[int, np.ndarray], nfe: int) -> Iterator[Task]:
+    """W2 after so many training steps, `w2_after_STEPS`, by the reference solve."""
+    for seed, step in dict.fromkeys(zip(table["seed"].tolist(), table["step"].tolist(), strict=True)):
+        rows = (table["seed"] == seed) & (table["step"] == step)
+        yield Measure(seed, "euler", nfe, f"w2_after_{step}"), partial(metrics.w2, table["x"][rows], targets[seed])
+
+
+def write_measures(name: str, measures: list[Measure], values: list[float]) -> None:
+    columns = {field: [getattr(measure, field) for measure in measures] for field in Measure._fields}
+    columns |= {field: np.array(columns[field], np.int32) for field in ("seed", "nfe")}
+    write_table(DATA / "evaluate" / f"{name}.parquet", {**columns, "value": np.array(values, np.float64)})
 
 
 def main(args: list[str]) -> None:
@@ -88,15 +106,19 @@ def main(args: list[str]) -> None:
     workers, flow = load_workers(), load(Flow, f"flows.{name}")
     path, folder = DATA / "generate" / flow.dataset / "points.parquet", DATA / "sample" / name
     sides = {"source": ("source", "test"), "target": ("target", "test"), "floor": ("target", "floor")}
+    if (folder / ENDED).exists():
+        return write_measures(name, [], [])
     tables = {side: by_seed(read_table(path, side=where, split=split)) for side, (where, split) in sides.items()}
     tasks = [*field_tasks(read_table(folder / "field.parquet"))]
     for k, seed in enumerate(tables["target"][0]):
         tasks += seed_tasks(folder, seed, {side: columns["x"][k] for side, (_, columns) in tables.items()})
+    if (history := folder / "history.parquet").exists():
+        steps = next(measure.nfe for measure, _ in tasks if measure.metric == "straightness")
+        targets = dict(zip(tables["target"][0], tables["target"][1]["x"], strict=True))
+        tasks += history_tasks(read_table(history), targets, steps)
     with ThreadPoolExecutor(workers) as pool:  # the assignment, where the time goes, releases the interpreter's lock
         values = list(pool.map(lambda task: task[1](), tasks))
-    columns = {field: [getattr(measure, field) for measure, _ in tasks] for field in Measure._fields}
-    columns |= {field: np.array(columns[field], np.int32) for field in ("seed", "nfe")}
-    write_table(DATA / "evaluate" / f"{name}.parquet", {**columns, "value": np.array(values, np.float64)})
+    write_measures(name, [measure for measure, _ in tasks], values)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
 """Trained velocity fields on disk: `velocity.safetensors`."""
 
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from rectiflow.interpolants import INTERPOLANTS
 from rectiflow.velocities import VELOCITIES, Frame, Velocity
@@ -38,3 +39,15 @@ def read_velocity(path: Path) -> tuple[Velocity, list[int]]:
     network, trained_on = named(VELOCITIES, spec["network"], "network"), named(INTERPOLANTS, spec["path"], "path")
     frame = Frame(tensors["shift"], tensors["scale"], tensors["speed"])
     return Velocity(network, tensors["theta"], frame, trained_on, spec["prediction"]), spec["seeds"]
+
+
+def write_history(path: Path, steps: list[int], weights: Tensor) -> None:
+    """The weights `(points, seeds, size)` after so many training steps each."""
+    write_weights(path, {"theta": weights.numpy()}, {"steps": steps})
+
+
+def read_history(path: Path, velocity: Velocity) -> Iterator[tuple[int, Velocity]]:
+    """The field after each of the stored numbers of training steps; `velocity` is the finished one."""
+    arrays, spec = read_weights(path)
+    for step, theta in zip(spec["steps"], torch.from_numpy(arrays["theta"]), strict=True):
+        yield step, replace(velocity, theta=theta.to(velocity.theta.device))

@@ -147,7 +147,7 @@ def trajectories(shown: dict[Key, Drawn], count: int = 80) -> str:
     return uri(figure, "png")
 
 
-def _panels(count: int) -> tuple[Figure, np.ndarray]:
+def panels(count: int) -> tuple[Figure, np.ndarray]:
     columns = min(count, 2)
     rows = -(-count // columns)
     figure, axes = plt.subplots(rows, columns, figsize=(4.6 * columns, 3.1 * rows), squeeze=False, layout="constrained")
@@ -156,21 +156,26 @@ def _panels(count: int) -> tuple[Figure, np.ndarray]:
     return figure, axes.flat
 
 
-def _style(methods: list[str], method: str, k: int) -> dict[str, object]:
+def line_style(methods: list[str], method: str, k: int) -> dict[str, object]:
     return {"color": COLOURS[methods.index(method) % len(COLOURS)], "ls": ["-", "--", ":", "-."][k % 4], "lw": 1.4}
+
+
+def levels(ax: Axes, floor: float) -> None:
+    """The floor as a line with its name."""
+    ax.axhline(floor, color="#666", lw=0.8)
+    ax.annotate("floor", (1, floor), (-2, -2), ("axes fraction", "data"), "offset points", ha="right", va="top", fontsize=8)
 
 
 def _nfe_panel(ax: Axes, nfe: pd.DataFrame, dataset: str, floor: float) -> None:
     """W2 of every flow of a data set against the solver's evaluations, with 95 % intervals and the floor."""
     methods = list(nfe.method.unique())
     for (method, k, solver), rows in nfe[nfe.dataset == dataset].groupby(["method", "round", "solver"], sort=False):
-        style = _style(methods, method, k) | ({} if len(rows) > 1 else {"ls": ""})
+        style = line_style(methods, method, k) | ({} if len(rows) > 1 else {"ls": ""})
         errors = np.stack([rows.w2 - rows.low, rows.high - rows.w2])
         label = f"{method} {k}" if solver == "euler" else None
         marker = "o" if solver == "euler" else "D"
         ax.errorbar(rows.nfe, rows.w2, errors, marker=marker, ms=3, capsize=2, elinewidth=0.7, label=label, **style)
-    ax.axhline(floor, color="#666", lw=0.8)
-    ax.annotate("floor", (1, floor), (-2, -2), ("axes fraction", "data"), "offset points", ha="right", va="top", fontsize=8)
+    levels(ax, floor)
     ax.set(title=dataset, xscale="log", yscale="log", xlabel="function evaluations", ylabel="W2 to the test set")
     ax.legend(fontsize=7, ncols=2)
 
@@ -178,7 +183,7 @@ def _nfe_panel(ax: Axes, nfe: pd.DataFrame, dataset: str, floor: float) -> None:
 def against_nfe(nfe: pd.DataFrame, floors: dict[str, float]) -> str:
     """W2 against the number of function evaluations, a panel for each data set."""
     datasets = list(nfe.dataset.unique())
-    figure, axes = _panels(len(datasets))
+    figure, axes = panels(len(datasets))
     for ax, dataset in zip(axes, datasets, strict=False):
         _nfe_panel(ax, nfe, dataset, floors[dataset])
     return uri(figure, "svg")
@@ -208,11 +213,11 @@ def overview(nfe: pd.DataFrame, floors: dict[str, float], shown: dict[Key, Drawn
 
 def per_round(rounds: pd.DataFrame) -> str:
     """Straightness after each round, a line for each data set and method that was rectified."""
-    figure, axes = _panels(1)
+    figure, axes = panels(1)
     methods = list(rounds.method.unique())
     for (dataset, method), rows in rounds.groupby(["dataset", "method"], sort=False):
         if len(rows) > 1:
-            style = _style(methods, method, list(rounds.dataset.unique()).index(dataset))
+            style = line_style(methods, method, list(rounds.dataset.unique()).index(dataset))
             axes[0].plot(rows["round"], rows.straightness, marker="o", ms=4, label=f"{dataset} {method}", **style)
     axes[0].set(yscale="log", xlabel="round", ylabel="straightness S")
     axes[0].xaxis.get_major_locator().set_params(integer=True)
@@ -224,10 +229,10 @@ def per_round(rounds: pd.DataFrame) -> str:
 def training(losses: pd.DataFrame) -> str:
     """Held-out loss against steps, a panel for each data set; losses of different paths have different floors."""
     datasets, methods = list(losses.dataset.unique()), list(losses.method.unique())
-    figure, axes = _panels(len(datasets))
+    figure, axes = panels(len(datasets))
     for ax, dataset in zip(axes, datasets, strict=False):
         for (method, k), rows in losses[losses.dataset == dataset].groupby(["method", "round"], sort=False):
-            ax.plot(rows.step, rows.validation, label=f"{method} {k}", **_style(methods, method, k))
+            ax.plot(rows.step, rows.validation, label=f"{method} {k}", **line_style(methods, method, k))
         ax.set(title=dataset, yscale="log", xlabel="step", ylabel="held-out loss")
         ax.legend(fontsize=7, ncols=2)
     return uri(figure, "svg")

@@ -21,6 +21,7 @@ from safetensors import safe_open
 from safetensors.numpy import save
 
 DATA = Path("data")
+ENDED = "ended"  # a file in place of a round that was not worth it: see stages.reflow
 ROW_GROUP = 2**16
 
 Column = np.ndarray | Sequence[str]

@@ -7,12 +7,14 @@ from string import Template
 
 import pandas as pd
 
-from rectiflow.statistics import Estimate, estimate, paired
+from rectiflow.statistics import Estimate, estimate
 from stages import figures
 from stages.figures import Drawn, Key
-from stages.results import by_flow, select
+from stages.results import Values, against_first, by_flow, select, smallest
 
 PACKAGES = ("rectiflow", "torch", "torchdiffeq", "POT", "scipy", "numpy", "pyarrow", "pandas", "dvc")
+
+RANKED = ("w2", "w2_1step", "straightness", "chord_deviation")
 
 PAGE = Template("""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
@@ -25,6 +27,7 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size
 th, td { padding: .22rem .7rem; text-align: right; border-bottom: 1px solid #eef0f3; white-space: nowrap; }
 th { border-bottom: 2px solid #c8ced8; } th:first-child, td:first-child { text-align: left; }
 .wide { overflow-x: auto; } figure { margin: 1rem 0; } img { max-width: 100%; } .half { color: #78808c; }
+.best { font-weight: 650; }
 figcaption, .note { color: #545d6b; font-size: .87rem; }
 pre { background: #f5f6f8; padding: 1rem; overflow-x: auto; font-size: .8rem; }
 nav a { margin-right: 1rem; }
@@ -74,9 +77,26 @@ def summary_tables(results: pd.DataFrame, steps: int) -> list[str]:
     for dataset in results.dataset.unique():
         keys = [key for key in found["w2"] if key[0] == dataset]
         used = [name for name in names if any(key in found[name] for key in keys)]
-        rows = [[f"{escape(k[1])}, round {k[2]}", *(number(found[name].get(k)) for name in used)] for k in keys]
+        best = {name: best_flows(results, steps, name, keys) for name in RANKED}
+        rows = []
+        for key in keys:
+            cells = [number(found[name].get(key)) for name in used]
+            marked = [
+                f'<span class="best">{cell}</span>' if key in best.get(name, ()) else cell
+                for name, cell in zip(used, cells, strict=True)
+            ]
+            rows.append([f"{escape(key[1])}, round {key[2]}", *marked])
         parts += [f"<h3>{escape(dataset)}</h3>", table(["flow", *(names[name] for name in used)], rows)]
     return parts
+
+
+def best_flows(results: pd.DataFrame, steps: int, name: str, keys: list[Key]) -> set[Key]:
+    """The flows with the smallest headline number, and those that the seeds do not separate from them."""
+    rows = {
+        str(k): select(results, steps, name, dataset=key[0], method=key[1], round=key[2]).value.tolist()
+        for k, key in enumerate(keys)
+    }
+    return {keys[int(label)] for label in smallest([Values(label, found) for label, found in rows.items() if found])}
 
 
 def ratio(results: pd.DataFrame, steps: int, top: tuple[str, Key], bottom: tuple[str, Key]) -> Estimate:
@@ -104,15 +124,14 @@ def straighter_table(results: pd.DataFrame, steps: int) -> str:
     rows = []
     for dataset in results.dataset.unique():
         methods = list(results[(results.dataset == dataset) & (results["round"] == 0)].method.unique())
-        for method in methods[1:]:
-            first, other = (
-                select(results, steps, "straightness", dataset=dataset, method=m, round=0).value.tolist()
-                for m in (methods[0], method)
-            )
-            gap = paired(other, first)
-            verdict = "not separated" if not abs(gap.mean) > gap.half else "straighter" if gap.mean < 0 else "less straight"
+        found = [
+            Values(m, select(results, steps, "straightness", dataset=dataset, method=m, round=0).value.tolist())
+            for m in methods
+        ]
+        for method, gap, holds in against_first(found) if found else []:
+            verdict = "not separated" if not holds else "straighter" if gap.mean < 0 else "less straight"
             rows.append([f"{escape(dataset)}: {escape(method)} − {escape(methods[0])}", number(gap), verdict])
-    return table(["difference in S at round 0", "paired by seed", "at 95 %"], rows)
+    return table(["difference in S at round 0", "paired by seed", "at 95 %, Holm"], rows)
 
 
 def by_dataset(shown: dict[Key, Drawn]) -> dict[str, dict[Key, Drawn]]:
@@ -145,8 +164,10 @@ def page(
     floors: dict[str, float],
     steps: int,
     params: str,
+    studies: list[tuple[str, str]],
+    ended: list[str],
 ) -> str:
-    """The whole page."""
+    """The whole page; `studies` are sections that look into one question, `ended` says which rounds were not worth it."""
     seeds = results.seed.nunique()
     points, paths = picture_parts(shown, steps)
     versions = table(["package", "version"], [[name, escape(version(name))] for name in PACKAGES])
@@ -159,15 +180,18 @@ def page(
             f'<p class="note">{interval}. W2 is the exact distance between as many draws as test points; its floor is the '
             "distance of a second sample of the target from the same test points, so values near the floor are as good as "
             "this test can tell. Straightness, chord deviation and NPE are measured on the reference paths; the field error "
-            "is relative to the closed form, where there is one.</p>",
+            "is relative to the closed form, where there is one. Bold: the smallest of a column and what the seeds do not "
+            "separate from it (t tests paired by seed, Holm's correction).</p>",
             *summary_tables(results, steps),
         ),
         section(
             "rectified", "What reflow buys",
             f'<p class="note">Ratios are formed seed by seed; {interval}.</p>', rectified_table(results, steps),
+            *(f"<p>{escape(why[0].upper() + why[1:])}.</p>" for why in ended),
             figure(figures.per_round(rounds), "Straightness S after each round; zero is a straight flow. Means over seeds."),
         ),
-        section("paths", "Which method starts straighter", straighter_table(results, steps)),
+        section("straighter", "Which method starts straighter", straighter_table(results, steps)),
+        *studies,
         section(
             "nfe", "W2 against function evaluations",
             figure(

@@ -1,5 +1,6 @@
 """Gather everything into `reports/`: metrics.json, results.csv, plots/*.csv and the page index.html."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -7,11 +8,12 @@ import numpy as np
 import pandas as pd
 
 from stages.figures import Drawn, Key, overview
-from stages.io import DATA, read_table, write_bytes, write_json, write_text
+from stages.io import DATA, ENDED, read_table, write_bytes, write_json, write_text
 from stages.page import page
 from stages.progress import progress
 from stages.results import against_nfe, curves, headlines, per_round, rounded, select, tidy
 from stages.settings import PARAMS, Flow, parse, read, run
+from stages.studies import Evidence, sections
 
 REPORTS = Path("reports")
 
@@ -45,6 +47,33 @@ def plane(x: np.ndarray) -> np.ndarray:
     return x if x.shape[-1] > 1 else np.concatenate([x, np.zeros_like(x)], -1)
 
 
+def relations(content: dict[str, Any]) -> pd.DataFrame:
+    """What was measured between fields: the rows of all relations, with their names and what they relate."""
+    frames = [
+        pd.DataFrame(read_table(DATA / "evaluate" / f"{name}.parquet")).assign(
+            name=name, dataset=row["dataset"], first=row["first"], second=row["second"],
+            path=(row.get("path") or method_of(content, row["first"])["interpolant"])["name"],
+        )
+        for name, row in content["relations"].items()
+    ]  # fmt: skip
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
+
+def method_of(content: dict[str, Any], flow: str) -> dict[str, Any]:
+    return content["methods"][content["flows"][flow]["method"]]
+
+
+def choices(content: dict[str, Any]) -> pd.DataFrame:
+    """The evidence of all choices, with their names, data sets and budgets."""
+    frames = []
+    for name, row in content["choices"].items():
+        folder = DATA / "train" / name
+        budget = json.loads((folder / "choice.json").read_text())["steps"]
+        evidence = pd.DataFrame(read_table(folder / "evidence.parquet"))
+        frames.append(evidence.assign(name=name, dataset=row["dataset"], steps=budget))
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
+
 def csv(frame: pd.DataFrame) -> str:
     """Comma-separated values with ten significant digits."""
     return frame.map(lambda value: rounded(value) if isinstance(value, float) else value).to_csv(index=False)
@@ -54,6 +83,8 @@ def main(_: list[str]) -> None:
     """`python -m stages.report`"""
     content = read()
     steps, keys = content["sample"]["trajectory_steps"], flow_keys(content)
+    ended = {name: DATA / "train" / name / ENDED for name in keys.values() if (DATA / "train" / name / ENDED).exists()}
+    keys = {key: name for key, name in keys.items() if name not in ended}
     say = progress("report", 3, 3)
     results = tidy({key: read_table(DATA / "evaluate" / f"{name}.parquet") for key, name in keys.items()})
     losses = curves({key: read_table(DATA / "train" / name / "curves.parquet") for key, name in keys.items()})
@@ -61,7 +92,10 @@ def main(_: list[str]) -> None:
     say(1, f"{len(results)} measurements of {len(keys)} flows")
     shown = {key: drawn(name, key[0], steps) for key, name in keys.items()}
     floors = select(results, steps, "w2_floor").groupby("dataset").value.mean().to_dict()
-    html = page(results, nfe, rounds, losses, shown, floors, steps, PARAMS.read_text())
+    evidence = Evidence(results, nfe, floors, relations(content), choices(content), steps)
+    why = [path.read_text().strip() for path in ended.values()]
+    studies = sections(content["studies"], evidence)
+    html = page(results, nfe, rounds, losses, shown, floors, steps, PARAMS.read_text(), studies, list(dict.fromkeys(why)))
     say(2, "page drawn")
     write_text(REPORTS / "results.csv", csv(results))
     for name, frame in {"w2_nfe": nfe, "straightness": rounds, "training": losses}.items():

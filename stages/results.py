@@ -1,12 +1,12 @@
 """All measurements as one tidy frame, and what is derived from it: headline numbers, tables, plot data."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from rectiflow.statistics import Estimate, estimate
+from rectiflow.statistics import Estimate, estimate, holm, p_value, paired
 
 COLUMNS = ["dataset", "method", "round", "seed", "solver", "nfe", "metric", "value"]
 HEADLINES = ("w2", "w2_1step", "w2_floor", "straightness", "chord_deviation", "npe")
@@ -36,6 +36,28 @@ def by_flow(results: pd.DataFrame, steps: int, name: str) -> dict[tuple[str, str
     rows = select(results, steps, name)
     groups = rows.groupby(["dataset", "method", "round"], sort=False).value
     return {(dataset, method, int(k)): estimate(values.tolist()) for (dataset, method, k), values in groups}
+
+
+class Values(NamedTuple):
+    """A label and its values by seed."""
+
+    label: str
+    values: list[float]
+
+
+def against_first(rows: Sequence[Values]) -> list[tuple[str, Estimate, bool]]:
+    """Every other row minus the first, paired by seed, and whether the seeds separate them (t tests, Holm's correction)."""
+    gaps = [paired(row.values, rows[0].values) for row in rows[1:]]
+    kept = holm([p_value(gap) if gap.n > 1 else 1.0 for gap in gaps])
+    return [(row.label, gap, bool(holds)) for row, gap, holds in zip(rows[1:], gaps, kept, strict=True)]
+
+
+def smallest(rows: Sequence[Values]) -> set[str]:
+    """The labels of the smallest mean and of those that the seeds do not separate from it; none for a single seed."""
+    ranked = sorted(rows, key=lambda row: estimate(row.values).mean)
+    if len(ranked) < 2 or len(ranked[0].values) < 2:
+        return set()
+    return {ranked[0].label, *(label for label, _, holds in against_first(ranked) if not holds)}
 
 
 def headlines(results: pd.DataFrame, steps: int) -> dict[str, Any]:

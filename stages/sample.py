@@ -1,11 +1,11 @@
 """Draw from a trained flow, from the same source points for every method.
 
 Writes `data/sample/NAME/samples.parquet` (every solver of `sample.solvers`), `trajectories.parquet` (states of the
-reference Euler solve, from which the path metrics are computed) and `field.parquet` (the field at points of the training
-path beside the closed form, where there is one).
+reference Euler solve, from which the path metrics are computed), `field.parquet` (the field at points of the training
+path beside the closed form, where there is one) and `history.parquet` (draws after so many training steps, where the
+weights were kept).
 """
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,15 +13,15 @@ import torch
 from pydantic import Field
 from torch import Generator, Tensor
 
-from rectiflow.interpolants import Interpolant
-from rectiflow.mixtures import GaussianMixture, Marginal
+from rectiflow.mixtures import Marginal
 from rectiflow.predictions import draw
 from rectiflow.samplers import SAMPLERS, Sampler
 from rectiflow.solvers import SOLVERS, TABLEAUX, RungeKutta, Solution, Solver
 from rectiflow.velocities import Velocity
 from stages.compute import prepare, stream
-from stages.fields import read_velocity
-from stages.io import DATA, read_table, write_table
+from stages.fields import read_history, read_velocity
+from stages.io import DATA, ENDED, copy, write_table
+from stages.oracle import read_oracle
 from stages.pairs import read_points
 from stages.progress import progress
 from stages.settings import Flow, Method, Settings, load, named, run
@@ -83,36 +83,34 @@ def trajectories_table(seeds: list[int], solutions: list[Solution]) -> dict[str,
     return {"seed": np.repeat(np.array(seeds, np.int32), times * points), "t": t, "x": x}
 
 
-def read_oracle(path: Path, interpolant: Interpolant) -> Marginal | None:
-    """The closed form of a data set for this path, if there is one."""
-    sides = []
-    for side in ("source", "target"):
-        rows = {name: torch.tensor(column) for name, column in read_table(path, side=side).items()}
-        if not len(rows["weight"]):
-            return None
-        sides.append(GaussianMixture(rows["weight"], rows["mean"].double(), rows["std"]))
-    return Marginal(interpolant, *sides)
+def history_table(seeds: list[int], drawn: list[tuple[int, list[Solution]]]) -> dict[str, Any]:
+    """Rows `(seed, step, x)`: draws of the field after so many training steps, step after step."""
+    x = np.stack([[found.end[0].cpu().numpy() for found in solutions] for _, solutions in drawn])  # step, seed, n, dim
+    step, seed = np.broadcast_arrays(np.array([[step] for step, _ in drawn], np.int32), np.array(seeds, np.int32))
+    columns = {"seed": seed, "step": step}
+    return {name: np.repeat(column, x.shape[2]) for name, column in columns.items()} | {"x": x.reshape(-1, x.shape[-1])}
 
 
 def field_table(
     seeds: list[int], velocity: Velocity, marginal: Marginal | None, ends: tuple[Tensor, Tensor], purpose: str
 ) -> dict[str, Any]:
-    """Rows `(seed, t, x, v, exact)`: the field beside the closed form at x ~ p_t, t uniform on the path's span.
+    """Rows `(seed, t, x, ut, v, exact)`: what is regressed, the field and the closed form at x ~ p_t, t uniform on the span.
 
     Without a closed form there is nothing to compare, and no rows.
     """
     if marginal is None:
         nothing = np.zeros((0, ends[0].shape[-1]))
-        return {"seed": np.zeros(0, np.int32), "t": np.zeros(0), "x": nothing, "v": nothing, "exact": nothing}
+        return {"seed": np.zeros(0, np.int32), "t": np.zeros(0)} | dict.fromkeys(("x", "ut", "v", "exact"), nothing)
     n = min(ends[0].shape[1], ends[1].shape[1])
     drawn = [
         draw(velocity.path, x0[:n], x1[:n], torch.arange(n), stream(purpose, seed))
         for x0, x1, seed in zip(*ends, seeds, strict=True)
     ]
-    t, x = (torch.stack([part[i] for part in drawn]) for i in (0, 1))
+    t, x, ut = (torch.stack(parts) for parts in zip(*drawn, strict=True))
     with torch.no_grad():
         v, exact = velocity(t, x), marginal.velocity(t.double(), x.double())
-    columns = {"t": t.flatten(), **{name: part.flatten(0, 1) for name, part in (("x", x), ("v", v), ("exact", exact))}}
+    vectors = {"x": x, "ut": ut, "v": v, "exact": exact}
+    columns = {"t": t.flatten(), **{name: part.flatten(0, 1) for name, part in vectors.items()}}
     return {"seed": np.repeat(np.array(seeds, np.int32), n)} | {k: c.cpu().numpy() for k, c in columns.items()}
 
 
@@ -120,6 +118,8 @@ def main(args: list[str]) -> None:
     """`python -m stages.sample NAME`, NAME a row of `flows`."""
     (name,) = args
     device = prepare()
+    if (ended := DATA / "train" / name / ENDED).exists():
+        return copy(ended, DATA / "sample" / name / ENDED)
     settings, flow = load(Sample, "sample"), load(Flow, f"flows.{name}")
     method = load(Method, f"methods.{flow.method}")
     solvers = build_solvers(settings.solvers)
@@ -140,7 +140,10 @@ def main(args: list[str]) -> None:
     reference = RungeKutta(TABLEAUX["euler"], settings.trajectory_steps)
     paths = solve(velocity, reference, x0[:, : settings.trajectory_points], trajectory=True)
 
-    folder = DATA / "sample" / name
+    folder, kept = DATA / "sample" / name, DATA / "train" / name / "history.safetensors"
+    if kept.exists():
+        history = [(step, solve(then, reference, x0)) for step, then in read_history(kept, velocity)]
+        write_table(folder / "history.parquet", history_table(seeds, history))
     write_table(folder / "samples.parquet", samples_table(seeds, drawn))
     write_table(folder / "trajectories.parquet", trajectories_table(seeds, paths))
     # The law of xt is known for independent pairs alone: not for optimal ones, not for those an earlier flow drew.

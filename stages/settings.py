@@ -172,9 +172,46 @@ class Method(Settings):
     training: dict[str, Any] = {}
 
     @property
+    def auto(self) -> bool:
+        """Whether the path is the outcome of a choice."""
+        return self.interpolant.get("name") == "auto"
+
+    @property
     def independent(self) -> bool:
         """Whether x0 and x1 are independent in round 0, told from the coupling's name."""
         return self.coupling.split("-")[0] == "independent"
+
+
+class Relation(Settings):
+    """Two trained flows of a data set, compared at points of the `path` (the first one's own if there is none)."""
+
+    dataset: str
+    first: str
+    second: str
+    path: dict[str, Any] | None = None
+
+
+class Choice(Settings):
+    """Candidate paths trained on the same `pairs` for a small budget, ranked by held-out W2 after `solver`."""
+
+    dataset: str
+    pairs: str
+    candidates: list[dict[str, Any]] = Field(min_length=2)
+    solver: dict[str, Any]
+    network: dict[str, Any] = {}
+    training: dict[str, Any] = {}
+
+
+class Study(Settings):
+    """A section of the report that looks into one question, with the data sets and methods it compares, up to a number of
+    `rounds` if there is one.
+    """
+
+    kind: Literal["paths", "rounds", "steps", "fields", "choice"]
+    title: str
+    datasets: list[str] = Field(min_length=1)
+    methods: list[str] = Field(min_length=1)
+    rounds: int | None = Field(None, ge=0)
 
 
 class Couple(Settings):
@@ -185,7 +222,9 @@ class Couple(Settings):
 
 
 class Flow(Settings):
-    """One trained flow. `pairs` is `couple/DATASET-COUPLING`, or `reflow/NAME` together with the `flow` it continues."""
+    """One trained flow. `pairs` is `couple/DATASET-COUPLING`, `reflow/NAME` together with the `flow` it continues, or, where
+    the path is `auto`, `train/NAME`, a row of `choices`.
+    """
 
     dataset: str
     method: str

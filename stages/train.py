@@ -1,5 +1,6 @@
 """Train one flow on stored pairs: `data/train/NAME/velocity.safetensors` and the loss curves beside it."""
 
+import json
 from typing import Any
 
 import numpy as np
@@ -8,8 +9,8 @@ from rectiflow.interpolants import INTERPOLANTS, Interpolant, Linear
 from rectiflow.training import Curves, Training, fit
 from rectiflow.velocities import VELOCITIES
 from stages.compute import prepare
-from stages.fields import read_velocity, write_velocity
-from stages.io import DATA, seed_major, write_table
+from stages.fields import read_velocity, write_history, write_velocity
+from stages.io import DATA, ENDED, copy, seed_major, write_table
 from stages.pairs import read_pairs
 from stages.progress import progress
 from stages.settings import Flow, Method, build, load, merged, named, read, run, section
@@ -18,6 +19,16 @@ from stages.settings import Flow, Method, build, load, merged, named, read, run,
 def build_interpolant(method: Method, key: str) -> Interpolant:
     """The path of a method."""
     return named(INTERPOLANTS, method.interpolant, f"{key}.interpolant")
+
+
+def path_of(method: Method, flow: Flow) -> Interpolant:
+    """The path that a flow is trained on: straight after a round, a choice's outcome for `auto`, else the method's."""
+    if flow.rectified:
+        return Linear()
+    if method.auto:
+        choice = DATA / flow.pairs / "choice.json"
+        return named(INTERPOLANTS, json.loads(choice.read_text())["path"], str(choice))
+    return build_interpolant(method, f"methods.{flow.method}")
 
 
 def build_network(spec: dict[str, Any], key: str, dim: int) -> Any:
@@ -49,9 +60,15 @@ def main(args: list[str]) -> None:
     method = load(Method, key)
     network_spec, training_spec = specs(content, method, flow)
     options = build(Training, training_spec, f"{key}.training")
-    interpolant = Linear() if flow.rectified else build_interpolant(method, key)
+    interpolant = path_of(method, flow)
 
-    source = DATA / flow.pairs
+    source, folder = DATA / flow.pairs, DATA / "train" / name
+    for note in ("progress.parquet", ENDED):
+        if (source / note).exists():
+            copy(source / note, folder / note)
+    if (folder / ENDED).exists():
+        copy(source / "velocity.safetensors", folder / "velocity.safetensors")
+        return
     seeds, pairs = read_pairs(source / "pairs.parquet", "train")
     _, validation = read_pairs(source / "pairs.parquet", "validation")
     start = read_velocity(source / "velocity.safetensors")[0].to(device) if flow.rectified else None
@@ -69,9 +86,10 @@ def main(args: list[str]) -> None:
         lambda step, losses: say(step, "held-out loss " + " ".join(f"{loss:.4f}" for loss in losses)),
         "velocity" if flow.rectified else method.prediction,
     )
-    folder = DATA / "train" / name
     write_velocity(folder / "velocity.safetensors", velocity, seeds)
     write_table(folder / "curves.parquet", curves_table(seeds, curves))
+    if curves.history is not None:
+        write_history(folder / "history.safetensors", curves.steps, curves.history)
 
 
 if __name__ == "__main__":

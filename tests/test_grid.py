@@ -10,6 +10,7 @@ from stages.check import check
 from stages.settings import Refused
 
 DEFAULT = (ROOT / "params.yaml").read_text()
+EXERCISES = (ROOT / "experiments/exercises/params.yaml").read_text()
 
 
 def written(where, text, **given):
@@ -31,13 +32,22 @@ def test_nothing_asked_for_leaves_every_byte(tmp_path):
     assert (tmp_path / "params.yaml").read_text() == DEFAULT
 
 
-@pytest.mark.parametrize("text", [tiny.PARAMS, DEFAULT], ids=["tiny", "default"])
+@pytest.mark.parametrize("text", [tiny.PARAMS, DEFAULT, EXERCISES], ids=["tiny", "default", "exercises"])
 def test_every_method_on_every_data_set_with_any_number_of_rounds_is_a_grid_that_runs(tmp_path, text):
     content = written(tmp_path, text, datasets=["bimodal"], methods=["icfm", "otcfm"], rounds=3)
     assert pairs(content) == {("bimodal", "icfm"), ("bimodal", "otcfm")}
     assert set(content["reflows"]) == {f"bimodal-{m}-round{k}" for m in ("icfm", "otcfm") for k in (1, 2, 3)}
     assert set(content["couples"]) == {"bimodal-independent", "bimodal-exact"}
     assert content["flows"] == content["round0"] | content["reflows"]
+
+
+def test_what_speaks_of_flows_that_are_gone_goes_with_them(tmp_path):
+    content = written(tmp_path, EXERCISES, datasets=["bimodal"], methods=["auto", "icfm", "ddpm"], rounds=1)
+    assert content["round0"]["bimodal-auto-round0"]["pairs"] == "train/bimodal-auto"
+    assert (list(content["choices"]), list(content["relations"]), list(content["studies"])) == (["bimodal-auto"], [], [])
+    content = written(tmp_path, EXERCISES.replace("[bimodal, ring]", "[bimodal]"), datasets=["bimodal"])
+    assert list(content["relations"]) == ["bimodal-vp", "bimodal-vp-linear"]
+    assert list(content["studies"]) == ["paths", "rounds", "fields", "steps", "choice"]
 
 
 def test_a_choice_of_data_sets_keeps_their_rows_and_drops_the_others(tmp_path):

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from rectiflow.statistics import estimate, holm, paired
+from rectiflow.statistics import estimate, holm, p_value, paired
 
 
 @pytest.mark.parametrize("n", [3, 5])
@@ -64,6 +64,10 @@ def test_no_values_are_refused(values):
 def test_paired_values_of_different_seeds_are_refused():
     with pytest.raises(ValueError, match="the same seeds, got 2 and 3"):
         paired([1, 2], [1, 2, 3])
+
+
+def test_p_of_no_difference_at_all_is_one_and_of_the_same_everywhere_zero():
+    assert (p_value(estimate([0.0, 0.0, 0.0])), p_value(estimate([2.0, 2.0, 2.0]))) == (1.0, 0.0)
 
 
 def test_holm_stops_at_the_first_that_fails():

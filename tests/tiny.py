@@ -45,6 +45,9 @@ round0: &round0
 reflows: &reflows
   bimodal-icfm-round1: {dataset: bimodal, method: icfm, pairs: reflow/bimodal-icfm-round1, flow: bimodal-icfm-round0}
 flows: {<<: [*round0, *reflows]}
+choices: {}
+relations: {}
+studies: {}
 """
 
 
@@ -78,9 +81,10 @@ def clone(where: Path, content: str = PARAMS) -> Path:
         ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout.splitlines()
     for name in names:
-        if (ROOT / name).is_file() and name != "dvc.lock" and not name.startswith("reports/"):
+        path = ROOT / name
+        if (path.is_file() or path.is_symlink()) and path.name != "dvc.lock" and "reports" not in Path(name).parts:
             (where / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(ROOT / name, where / name)
+            shutil.copyfile(path, where / name, follow_symlinks=False)
     (where / "params.yaml").write_text(content)
     git(where, "init", "-q")
     git(where, "add", "-A")

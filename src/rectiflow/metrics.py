@@ -83,6 +83,18 @@ def relative_error(v: ArrayLike, exact: ArrayLike) -> float:
     return float(np.linalg.norm(v - exact) / np.linalg.norm(exact))
 
 
+def correlation(v: ArrayLike, w: ArrayLike) -> float:
+    """Pearson's correlation of two fields at the same points, over points and coordinates together."""
+    v, w = _doubles(v, w)
+    return float(np.corrcoef(v.ravel(), w.ravel())[0, 1])
+
+
+def mean_square(v: ArrayLike, target: ArrayLike) -> float:
+    """`E |v - target|^2 / dim`: the loss that training reports, of given fields."""
+    v, target = _doubles(v, target)
+    return float(((v - target) ** 2).mean())
+
+
 def _doubles(*arrays: ArrayLike) -> list[np.ndarray]:
     return [np.asarray(array, np.float64) for array in arrays]
 

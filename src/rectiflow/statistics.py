@@ -38,7 +38,9 @@ def paired(a: Sequence[float], b: Sequence[float], level: float = 1 - LEVEL) -> 
 def p_value(gap: Estimate) -> float:
     """Of the two-sided t test that a mean (difference), with its 95 % interval, is zero; NaN for a single seed."""
     error = gap.half / stdtrit(gap.n - 1, 1 - LEVEL / 2)
-    return 2 * float(stdtr(gap.n - 1, -abs(gap.mean) / error)) if error else 0.0
+    if error == 0:
+        return 0.0 if gap.mean else 1.0
+    return 2 * float(stdtr(gap.n - 1, -abs(gap.mean) / error))
 
 
 def holm(p: Sequence[float]) -> np.ndarray:
@@ -46,3 +48,8 @@ def holm(p: Sequence[float]) -> np.ndarray:
     order, kept = np.argsort(p, kind="stable"), np.zeros(len(p), bool)
     kept[order] = np.logical_and.accumulate(np.asarray(p)[order] <= LEVEL / np.arange(len(p), 0, -1))
     return kept
+
+
+def improves(gap: Estimate) -> bool:
+    """Whether the mean difference of what is better when smaller is below zero beyond its interval; never for one seed."""
+    return gap.mean + gap.half < 0

@@ -34,7 +34,7 @@ class Training:
     """How long and how: AdamW, a linear warm-up into `schedule`, gradient clipping, an average of the weights.
 
     `ema` is the decay of the weights' exponential average (0 turns it off), `clip` the largest gradient norm of a seed,
-    `log_every` the steps between two rows of the curves.
+    `log_every` the steps between two rows of the curves, `history` whether the weights at each of them are kept.
     """
 
     steps: int = 3000
@@ -46,6 +46,7 @@ class Training:
     ema: float = 0.999
     clip: float = 10.0
     log_every: int = 100
+    history: bool = False
 
     def __post_init__(self) -> None:
         for name, low in (("steps", 1), ("batch", 1), ("log_every", 1), ("warmup", 0), ("weight_decay", 0)):
@@ -67,11 +68,15 @@ class Training:
 
 @dataclass(frozen=True)
 class Curves:
-    """Losses `(seeds, points)` after the given numbers of steps: the mean since the last point, and the held-out one."""
+    """Losses `(seeds, points)` after the given numbers of steps: the mean since the last point, and the held-out one.
+
+    `history` are the averaged weights there, `(points, seeds, size)`, or None where they were not to be kept.
+    """
 
     steps: list[int]
     training: Tensor
     validation: Tensor
+    history: Tensor | None = None
 
 
 class AdamW:
@@ -184,6 +189,7 @@ def fit(
 
     steps: list[int] = [0]
     rows: list[tuple[Tensor, Tensor]] = []
+    history: list[Tensor] = []
     squares = torch.zeros((), device=theta.device)
     for step, batch in enumerate(_batches(velocity, pairs, options, generators), 1):
         residual = _losses(velocity, *batch)
@@ -197,9 +203,11 @@ def fit(
                 row = means(squares) / (step - steps[-1]), means(_losses(averaged, *held_out))
             rows.append(tuple(part.cpu() for part in row))
             steps.append(step)
+            if options.history:
+                history.append(average.cpu().clone())
             squares = torch.zeros_like(squares)
             _guard(step, torch.maximum(*rows[-1]), rows[0][0], seeds, options)
             if progress:
                 progress(step, rows[-1][1].tolist())
     training, validation_losses = (torch.stack(column, 1) for column in zip(*rows, strict=True))
-    return averaged, Curves(steps[1:], training, validation_losses)
+    return averaged, Curves(steps[1:], training, validation_losses, torch.stack(history) if history else None)

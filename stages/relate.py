@@ -1,0 +1,88 @@
+"""Two trained fields at the same points: `data/evaluate/NAME.parquet`, rows `(seed, low, high, metric, value)`.
+
+Points are x ~ p_t on one path, t uniform. A field that was trained on another Gaussian path is brought to this one by time
+and scale first, which is exact (see `rectiflow.predictions.Rescheduled`). Each metric is given for t in `[low, high)`: over
+tenths, and first over everything that is compared.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+
+from rectiflow import metrics
+from rectiflow.interpolants import INTERPOLANTS, Interpolant
+from rectiflow.mixtures import Marginal
+from rectiflow.predictions import Rescheduled, draw
+from rectiflow.velocities import Velocity
+from stages.compute import prepare, stream
+from stages.fields import read_velocity
+from stages.io import DATA, write_table
+from stages.oracle import read_oracle
+from stages.pairs import read_points
+from stages.progress import progress
+from stages.settings import Relation, load, named, run
+
+WHOLE = (0.05, 0.95)
+BINS = [WHOLE, *((k / 10, (k + 1) / 10) for k in range(10))]
+DRAWS = 10  # points for each pair of test points
+
+Field = Callable[[Tensor, Tensor], Tensor]
+
+
+def on(path: Interpolant, velocity: Velocity) -> Field:
+    """A trained field as a field of `path`."""
+    return velocity if velocity.path == path else Rescheduled(velocity, velocity.path, path)
+
+
+def points(path: Interpolant, x0: Tensor, x1: Tensor, streams: list[Generator]) -> tuple[Tensor, Tensor]:
+    """Times `(seeds, n)` and points `(seeds, n, dim)` of the path, from independent test points of both sides."""
+    rows = torch.arange(min(x0.shape[1], x1.shape[1])).repeat(DRAWS)
+    drawn = [draw(path, *ends, rows, generator)[:2] for *ends, generator in zip(x0, x1, streams, strict=True)]
+    t, x = (torch.stack(parts) for parts in zip(*drawn, strict=True))
+    return t, x
+
+
+def measures(t: np.ndarray, first: np.ndarray, second: np.ndarray, exact: np.ndarray | None) -> Iterator[tuple[Any, ...]]:
+    """Rows `(low, high, metric, value)` of one seed, from fields `(n, dim)` at times `(n,)`."""
+    for low, high in BINS:
+        rows = (t >= max(low, WHOLE[0])) & (t < min(high, WHOLE[1]))
+        yield low, high, "difference", metrics.relative_error(second[rows], first[rows])
+        yield low, high, "correlation", metrics.correlation(second[rows], first[rows])
+        if exact is not None:
+            yield low, high, "error_first", metrics.relative_error(first[rows], exact[rows])
+            yield low, high, "error_second", metrics.relative_error(second[rows], exact[rows])
+
+
+def related(first: Field, second: Field, oracle: Marginal | None, t: Tensor, x: Tensor) -> list[np.ndarray | None]:
+    """Both fields and the closed form at the same points."""
+    with torch.no_grad():
+        v = [field(t, x).cpu().numpy() for field in (first, second)]
+    return [*v, oracle.velocity(t.double(), x.double()).cpu().numpy() if oracle else None]
+
+
+def main(args: list[str]) -> None:
+    """`python -m stages.relate NAME`, NAME a row of `relations`."""
+    (name,) = args
+    device, row = prepare(), load(Relation, f"relations.{name}")
+    fields = [read_velocity(DATA / "train" / flow / "velocity.safetensors") for flow in (row.first, row.second)]
+    (first, second), seeds = [field.to(device) for field, _ in fields], fields[0][1]
+    path = named(INTERPOLANTS, row.path, f"relations.{name}.path") if row.path else first.path
+    folder = DATA / "generate" / row.dataset
+    x0, x1 = (read_points(folder / "points.parquet", side, "test")[1].to(device) for side in ("source", "target"))
+    t, x = points(path, x0, x1, [stream(f"relate/{row.dataset}", seed) for seed in seeds])
+    v = related(on(path, first), on(path, second), read_oracle(folder / "oracle.parquet", path), t, x)
+    say, rows = progress(f"relate {name}", len(seeds), 2), []
+    for k, seed in enumerate(seeds):
+        found = list(measures(t[k].cpu().numpy(), *(None if part is None else part[k] for part in v)))
+        rows += [(seed, *measure) for measure in found]
+        say(k + 1, f"seed {seed}: {found[0][2]} {found[0][3]:.4f}, {found[1][2]} {found[1][3]:.4f}")
+    seed, low, high, metric, value = zip(*rows, strict=True)
+    columns = {"seed": np.array(seed, np.int32), "low": np.array(low), "high": np.array(high), "metric": metric}
+    write_table(DATA / "evaluate" / f"{name}.parquet", {**columns, "value": np.array(value)})
+
+
+if __name__ == "__main__":
+    run(main)
