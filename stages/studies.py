@@ -203,20 +203,25 @@ def steps(study: Study, evidence: Evidence) -> list[str]:
     parts = []
     for dataset in study.datasets:
         here = mine[mine.dataset == dataset]
-        kinds = list(dict.fromkeys(zip(here.method, here["round"], here.solver, strict=True)))
-        every = sorted(set.intersection(*(set(rows.nfe) for _, rows in here.groupby(["method", "round", "solver"]))))
-        cells = {(kind, n): at_nfe(evidence, dataset, *kind[:2], n, kind[2]) for kind in kinds for n in every}
-        names = {kind: f"{kind[0]} round {kind[1]} by {kind[2]}" for kind in kinds}
-        said = [
-            f"at {n:g} evaluation{'s' * (n != 1)} {verdict([Values(names[kind], cells[kind, n]) for kind in kinds], 'W2')}"
-            for n in (every[0], min(every, key=lambda n: abs(n - 10)), every[-1])
-        ]
+        # An adaptive solver chooses its evaluations, each seed its own: it is in the figure, at their mean.
+        groups = here.groupby(["method", "round", "solver"], sort=False).nfe
+        fixed = {kind: set(nfe) for kind, nfe in groups if not kind[2].startswith("dopri")}
+        names = {kind: f"{kind[0]} round {kind[1]} by {kind[2]}" for kind in fixed}
+        shared = sorted(n for n in set().union(*fixed.values()) if sum(n in nfe for nfe in fixed.values()) > 1)
+        cells = {(kind, n): at_nfe(evidence, dataset, *kind[:2], n, kind[2]) for kind in fixed for n in shared}
+        told = sorted({shared[0], min(shared, key=lambda n: abs(n - 10)), shared[-1]}) if shared else []
+        said = [f"at {n:g} evaluation{'s' * (n != 1)} {verdict(measured(names, cells, n), 'W2')}" for n in told]
         floor = evidence.floors[dataset]
-        parts.append(finding(f"{dataset} (floor {floor:.3f})", f"{'; '.join(dict.fromkeys(said))}."))
-        rows = [[escape(names[kind]), *(shown(cells[kind, n]) for n in every)] for kind in kinds]
-        parts.append(table(["method, round and solver", *(f"{n:g}" for n in every)], rows))
+        parts.append(finding(f"{dataset} (floor {floor:.3f})", f"{'; '.join(said)}."))
+        rows = [[escape(names[kind]), *(shown(cells[kind, n]) for n in shared)] for kind in fixed]
+        parts.append(table(["method, round and solver", *(f"{n:g}" for n in shared)], rows))
     caption = "W2 against evaluations, by method, round and solver; bars are 95 % intervals, grey lines the floors."
     return [*parts, figure(study_figures.solvers(mine, evidence.floors), caption)]
+
+
+def measured(names: dict[Any, str], cells: dict[Any, list[float]], nfe: float) -> list[Values]:
+    """The kinds that were drawn from at so many evaluations."""
+    return [Values(name, cells[kind, nfe]) for kind, name in names.items() if cells[kind, nfe]]
 
 
 # ---- Fields
