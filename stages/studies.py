@@ -85,34 +85,19 @@ def steps_until(history: pd.DataFrame) -> list[float]:
     return found
 
 
+def near_ten(evidence: Evidence) -> int:
+    """The Euler steps nearest to ten that every flow was drawn with."""
+    nfe = evidence.nfe[evidence.nfe.solver == "euler"].nfe
+    return int(min(sorted(nfe.unique()), key=lambda n: abs(n - 10)))
+
+
 def paths(study: Study, evidence: Evidence) -> list[str]:
     """Paths against each other: how straight, how good at a few evaluations, how fast learned."""
-    parts = []
-    few = sorted(evidence.nfe.nfe[evidence.nfe.solver == "euler"].unique())
-    few = min(few, key=lambda nfe: abs(nfe - 10))
-    for dataset in study.datasets:
-        straight = [Values(m, values(evidence, "straightness", dataset, m, 0)) for m in study.methods]
-        near = [Values(m, at_nfe(evidence, dataset, m, 0, few)) for m in study.methods]
-        learned = [Values(m, steps_until(settled(evidence, dataset, m))) for m in study.methods]
-        floor = plain(estimate(values(evidence, "w2_floor", dataset, study.methods[0], 0)))
-        said = f"{verdict(straight, 'straightness S')}. At {few:g} Euler steps {verdict(near, 'W2')} (floor {floor})."
-        if all(row.values for row in learned):
-            said += f" Of the steps until W2 stays within 10 % of its last value, {verdict(learned, 'number')}."
-        parts.append(finding(dataset, said))
-        header = ["path", "straightness S", "chord deviation", f"W2, {few:g} steps", f"W2, {evidence.steps} steps"]
-        header += ["loss", "its floor", "field error", "steps until near"]
-        metrics = ["straightness", "chord_deviation", None, "w2", "loss", "loss_floor", "velocity_error"]
-        rows = []
-        for method, at_few, until in zip(study.methods, near, learned, strict=True):
-            cells = [values(evidence, metric, dataset, method, 0) if metric else at_few.values for metric in metrics]
-            rows.append([escape(method), *map(shown, cells), shown(until.values)])
-        parts.append(table(header, rows))
-    mine = evidence.nfe[
-        evidence.nfe.dataset.isin(study.datasets) & evidence.nfe.method.isin(study.methods) & (evidence.nfe["round"] == 0)
-    ]
-    parts.append(
-        figure(figures.against_nfe(mine, evidence.floors), "W2 against evaluations, round 0; bars are 95 % intervals.")
-    )
+    parts = [part for dataset in study.datasets for part in path_parts(study, evidence, dataset)]
+    rows = evidence.nfe
+    mine = rows[rows.dataset.isin(study.datasets) & rows.method.isin(study.methods) & (rows["round"] == 0)]
+    caption = "W2 against evaluations, round 0; bars are 95 % intervals."
+    parts.append(figure(figures.against_nfe(mine, evidence.floors), caption))
     histories = {(d, m): settled(evidence, d, m) for d in study.datasets for m in mine.method.unique()}  # in one order
     if all(len(history) for history in histories.values()):
         caption = (
@@ -126,6 +111,27 @@ def paths(study: Study, evidence: Evidence) -> list[str]:
         "compare with their own floor alone.</p>"
     )
     return parts
+
+
+def path_parts(study: Study, evidence: Evidence, dataset: str) -> list[str]:
+    """What was found on a data set, and its table."""
+    few = near_ten(evidence)
+    straight = [Values(m, values(evidence, "straightness", dataset, m, 0)) for m in study.methods]
+    near = [Values(m, at_nfe(evidence, dataset, m, 0, few)) for m in study.methods]
+    learned = [Values(m, steps_until(settled(evidence, dataset, m))) for m in study.methods]
+    floor = plain(estimate(values(evidence, "w2_floor", dataset, study.methods[0], 0)))
+    said = f"{verdict(straight, 'straightness S')}. At {few} Euler steps {verdict(near, 'W2')} (floor {floor})."
+    if all(row.values for row in learned):
+        said += f" Of the steps until W2 stays within 10 % of its last value, {verdict(learned, 'number')}."
+    metrics = {
+        "straightness": "straightness S", "chord_deviation": "chord deviation", "w2": f"W2, {evidence.steps} steps",
+        "loss": "loss", "loss_floor": "its floor", "velocity_error": "field error",
+    }  # fmt: skip
+    rows = []
+    for at_few, until in zip(near, learned, strict=True):
+        found = [values(evidence, metric, dataset, at_few.label, 0) for metric in metrics]
+        rows.append([escape(at_few.label), *map(shown, [*found, at_few.values, until.values])])
+    return [finding(dataset, said), table(["path", *metrics.values(), f"W2, {few} steps", "steps until near"], rows)]
 
 
 def at_nfe(evidence: Evidence, dataset: str, method: str, k: int, nfe: float, solver: str = "euler") -> list[float]:
@@ -161,27 +167,7 @@ def ends_after(evidence: Evidence, dataset: str, method: str) -> int:
 
 def rounds(study: Study, evidence: Evidence) -> list[str]:
     """Reflow rounds: straightness, one step against many, and when to stop."""
-    parts = []
-    for dataset in study.datasets:
-        rows, said = [], []
-        for method in study.methods:
-            many = values(evidence, "w2", dataset, method, 0)
-            for k in range(last_round(evidence, dataset, method, study.rounds) + 1):
-                one, s = (values(evidence, name, dataset, method, k) for name in ("w2_1step", "straightness"))
-                change = gains(evidence, dataset, method, k) if k else {}
-                marks = [number(gap) + (" ↓" if improves(gap) else "") for gap in change.values()] or ["", ""]
-                share = shown([a / b for a, b in zip(one, many, strict=True)])
-                many_now = shown(values(evidence, "w2", dataset, method, k))
-                rows.append([f"{escape(method)}, round {k}", shown(s), marks[0], shown(one), marks[1], many_now, share])
-            first = [a / b for a, b in zip(values(evidence, "w2_1step", dataset, method, min(1, k)), many, strict=True)]
-            stop = ends_after(evidence, dataset, method)
-            said.append(
-                f"after one round, one step of {method} is at {plain(estimate(first))} of the W2 that {evidence.steps} "
-                f"steps had in round 0, and round {stop} is the last that improves S or one-step W2 beyond its interval"
-            )
-        parts.append(finding(dataset, f"{'; '.join(said)}."))
-        header = ["flow", "straightness S", "change", "W2, 1 step", "change", f"W2, {evidence.steps} steps"]
-        parts.append(table([*header, f"1 step / {evidence.steps} of round 0"], rows))
+    parts = [part for dataset in study.datasets for part in round_parts(study, evidence, dataset)]
     picked = evidence.results[evidence.results.dataset.isin(study.datasets) & evidence.results.method.isin(study.methods)]
     caption = "Straightness S and W2 of a single step after each round; bars are 95 % intervals."
     parts.append(figure(study_figures.rounds(picked, evidence.steps), caption))
@@ -191,6 +177,31 @@ def rounds(study: Study, evidence: Evidence) -> list[str]:
         "(<code>reflow.stop</code>). It asks whether a gain is real, not whether it is large.</p>"
     )
     return parts
+
+
+def round_parts(study: Study, evidence: Evidence, dataset: str) -> list[str]:
+    """What was found on a data set, and its table."""
+    rows, said = [], []
+    for method in study.methods:
+        last = last_round(evidence, dataset, method, study.rounds)
+        many = values(evidence, "w2", dataset, method, 0)
+        ratios = [
+            [a / b for a, b in zip(values(evidence, "w2_1step", dataset, method, k), many, strict=True)]
+            for k in range(last + 1)
+        ]
+        for k, ratio in enumerate(ratios):
+            one, s, now = (values(evidence, name, dataset, method, k) for name in ("w2_1step", "straightness", "w2"))
+            change = gains(evidence, dataset, method, k) if k else {}
+            marks = [number(gap) + " ↓" * improves(gap) for gap in change.values()] or ["", ""]
+            cells = [shown(s), marks[0], shown(one), marks[1], shown(now), shown(ratio)]
+            rows.append([f"{escape(method)}, round {k}", *cells])
+        said.append(
+            f"after one round, one step of {method} is at {plain(estimate(ratios[min(1, last)]))} of the W2 that "
+            f"{evidence.steps} steps had in round 0, and round {ends_after(evidence, dataset, method)} is the last that "
+            f"improves S or one-step W2 beyond its interval"
+        )
+    header = ["flow", "straightness S", "change", "W2, 1 step", "change", f"W2, {evidence.steps} steps"]
+    return [finding(dataset, f"{'; '.join(said)}."), table([*header, f"1 step / {evidence.steps} of round 0"], rows)]
 
 
 # ---- Function evaluations

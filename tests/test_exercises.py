@@ -60,6 +60,7 @@ STUDIED = {
 
 def content() -> str:
     text = tiny.PARAMS.replace("methods:\n", f"methods:{METHODS}").replace("reflow: {pairs", "reflow: {stop: true, pairs")
+    text = text.replace("{name: euler, steps: 4}]", "{name: euler, steps: 4}, {name: dopri5, rtol: 0.01, atol: 0.01}]")
     text = text.replace("round0: &round0", f"round0: &round0{ROUND0}").replace("&reflows", f"&reflows{REFLOWS}", 1)
     rows = [
         f"  {kind}: {{kind: {kind}, title: The {kind}, datasets: [bimodal], methods: {methods}}}\n"
