@@ -22,7 +22,7 @@ SHARED = ("network", "training")  # what a row may override
 def present(content: Mapping[str, Any]) -> dict[tuple[str, str], int]:
     """The `(data set, method)` pairs of the grid and the last round of each."""
     found: dict[tuple[str, str], int] = {}
-    for name, row in [*content["round0"].items(), *content["reflows"].items()]:
+    for name, row in [*content["round0"].items(), *content["reflows"].items(), *content["until"].items()]:
         key = (row["dataset"], row["method"])
         found[key] = max(found.get(key, 0), int(ROW.fullmatch(name)["k"]))
     return found
@@ -47,8 +47,8 @@ def chosen(
 
 
 def regrid(content: Rows, pairs: Mapping[tuple[str, str], int]) -> None:
-    """Replace the rows of `couples`, `round0` and `reflows` by those of the pairs; rows that stay keep what they say."""
-    old = {part: dict(content[part]) for part in ("couples", "round0", "reflows")}
+    """Replace the rows of `couples`, `round0`, `reflows` and `until` by those of the pairs; a row that stays is kept."""
+    old = {part: dict(content[part]) for part in ("couples", "round0", "reflows", "until")}
     new: dict[str, dict[str, Any]] = {part: {} for part in old}
     for (dataset, method), last in pairs.items():
         coupling, name = content["methods"][method]["coupling"], f"{dataset}-{method}"
@@ -61,13 +61,14 @@ def regrid(content: Rows, pairs: Mapping[tuple[str, str], int]) -> None:
         for k in range(1, last + 1):
             row = f"{name}-round{k}"
             fresh = {"dataset": dataset, "method": method, "pairs": f"reflow/{row}", "flow": f"{name}-round{k - 1}"}
-            new["reflows"][row] = old["reflows"].get(row, fresh)
+            part = "until" if row in old["until"] else "reflows"
+            new[part][row] = old[part].get(row, fresh)
     for part, rows in new.items():
         # In the order they had, and in place: `flows` refers to these very mappings.
         order = [name for name in old[part] if name in rows] + [name for name in rows if name not in old[part]]
         content[part].clear()
         content[part].update({name: _line(rows[name]) for name in order})
-    drop(content, {**new["round0"], **new["reflows"]})
+    drop(content, {**new["round0"], **new["reflows"], **new["until"]})
 
 
 def drop(content: Rows, flows: Mapping[str, Any]) -> None:

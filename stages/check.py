@@ -39,6 +39,7 @@ from stages.settings import (
 )  # fmt: skip
 from stages.train import build_interpolant, build_network, specs
 
+NAMED = ("datasets", "tables", "couplings", "methods", "couples", "flows", "reflows", "until", "choices", "relations")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 ROUND = re.compile(r"(?P<base>.+)-round(?P<k>0|[1-9][0-9]*)")
 
@@ -59,6 +60,7 @@ class Params(Workers):
     couples: dict[str, Couple]
     round0: dict[str, Flow]
     reflows: dict[str, Flow]
+    until: dict[str, Flow]
     flows: dict[str, Flow]
     choices: dict[str, Choice]
     relations: dict[str, Relation]
@@ -69,7 +71,7 @@ def check(content: Mapping[str, Any]) -> None:
     """Raise Refused for the first thing that is wrong."""
     params = parse(Params, content, "")
     build_seeds(content)
-    for part in ("datasets", "tables", "couplings", "methods", "couples", "flows", "reflows", "choices", "relations"):
+    for part in NAMED:
         check_names(part, content[part])
     for name, row in params.datasets.items():
         call, sizes, options = parse_builtin(row, f"datasets.{name}")
@@ -86,14 +88,18 @@ def check(content: Mapping[str, Any]) -> None:
         if name.split("-")[0] != row["name"]:  # what holds for a kind of pairs is told from their name
             raise Refused(f"{PARAMS}: couplings: {name!r} should be called {row['name']} or {row['name']}-SOMETHING")
     check_sampling(params)
-    if params.reflow.stop and len(params.seeds) < 2:
-        raise Refused(f"{PARAMS}: reflow.stop: true needs two seeds or more, to tell a gain from chance")
     check_couples(params)
     for name, method in params.methods.items():
         member(f"methods.{name}.coupling", method.coupling, params.couplings)
         check_method(f"methods.{name}", method)
-    if params.flows != params.round0 | params.reflows:
-        raise Refused(f"{PARAMS}: flows: should be the rows of round0 and reflows together: {{<<: [*round0, *reflows]}}")
+    if params.flows != params.round0 | params.reflows | params.until:
+        raise Refused(
+            f"{PARAMS}: flows: should be the rows of round0, reflows and until together: {{<<: [*round0, *reflows, *until]}}"
+        )
+    if params.until and len(params.seeds) < 2:
+        raise Refused(f"{PARAMS}: until: {next(iter(params.until))!r} needs two seeds or more, to tell a gain from chance")
+    if both := sorted(set(params.reflows) & set(params.until)):
+        raise Refused(f"{PARAMS}: until: {both[0]!r} is a row of reflows already")
     if not params.flows:
         raise Refused(f"{PARAMS}: round0: {{}}: at least one flow is needed")
     for name, choice in params.choices.items():
@@ -181,7 +187,7 @@ def check_flow(name: str, flow: Flow, params: Params, content: Mapping[str, Any]
     if not parts or parts["base"] != base:
         raise Refused(f"{PARAMS}: {key}: {name!r} should be called {base}-roundK, K its round")
     k = int(parts["k"])
-    if name in (params.round0 if k else params.reflows):
+    if name in params.round0 if k else name not in params.round0:
         raise Refused(f"{PARAMS}: {key}: round {k} belongs in {'reflows' if k else 'round0'}")
     if k:
         check_round(key, flow, params)
@@ -312,7 +318,7 @@ def prune(content: Mapping[str, Any]) -> None:
     Nothing is lost: DVC's cache has it, and brings it back with the row.
     """
     problems, flows = {**content["datasets"], **content["tables"]}, content["flows"]
-    rows = {"generate": problems, "couple": content["couples"], "reflow": content["reflows"]}
+    rows = {"generate": problems, "couple": content["couples"], "reflow": {**content["reflows"], **content["until"]}}
     rows |= {"train": {**flows, **content["choices"]}, "sample": flows, "evaluate": {**flows, **content["relations"]}}
     for stage, names in rows.items():
         for path in (DATA / stage).glob("[!.]*"):

@@ -21,7 +21,8 @@ from safetensors import safe_open
 from safetensors.numpy import save
 
 DATA = Path("data")
-ENDED = "ended"  # a file in place of a round that was not worth it: see stages.reflow
+ENDED = "ended"  # a file in place of a round that was not worth it: see stages.rectify
+PROGRESS = "progress.parquet"  # what the rounds until then were like
 ROW_GROUP = 2**16
 
 Column = np.ndarray | Sequence[str]

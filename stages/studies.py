@@ -174,7 +174,7 @@ def rounds(study: Study, evidence: Evidence) -> list[str]:
     parts.append(
         '<p class="note">Changes are to the round before, paired by seed; an arrow marks those below zero beyond their 95 % '
         "interval. Where neither has one, a further round gains nothing that these seeds can see: that is the stop rule "
-        "(<code>reflow.stop</code>). It asks whether a gain is real, not whether it is large.</p>"
+        "of <code>until</code>. It asks whether a gain is real, not whether it is large.</p>"
     )
     return parts
 

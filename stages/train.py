@@ -10,7 +10,7 @@ from rectiflow.training import Curves, Training, fit
 from rectiflow.velocities import VELOCITIES
 from stages.compute import prepare
 from stages.fields import read_velocity, write_history, write_velocity
-from stages.io import DATA, ENDED, copy, seed_major, write_table
+from stages.io import DATA, ENDED, PROGRESS, copy, seed_major, write_table
 from stages.pairs import read_pairs
 from stages.progress import progress
 from stages.settings import Flow, Method, build, load, merged, named, read, run, section
@@ -63,7 +63,7 @@ def main(args: list[str]) -> None:
     interpolant = path_of(method, flow)
 
     source, folder = DATA / flow.pairs, DATA / "train" / name
-    for note in ("progress.parquet", ENDED):
+    for note in (PROGRESS, ENDED):
         if (source / note).exists():
             copy(source / note, folder / note)
     if (folder / ENDED).exists():

@@ -29,7 +29,7 @@ def altered(path, value):
     else:
         section[last] = value
     if parents[:1] in (["round0"], ["reflows"]) or path in ("round0", "reflows"):
-        content["flows"] = content["round0"] | content["reflows"]
+        content["flows"] = content["round0"] | content["reflows"] | content["until"]
     return content
 
 
@@ -96,7 +96,7 @@ MISTAKES = [
     ("round0/mine-otcfm-round0/method", "sbcfm", ["method", "'sbcfm'", "icfm, otcfm"]),
     ("reflows/bimodal-icfm-round1/flow", None, ["flow", "bimodal-icfm-round0"]),
     ("round0/bimodal-icfm-round0", None, ["bimodal-icfm-round1", "continues", "bimodal-icfm-round0"]),
-    ("flows", {}, ["flows", "round0 and reflows together"]),
+    ("flows", {}, ["flows", "round0, reflows and until together"]),
     ("seeds", [2**31], ["seeds", "2147483648"]),
     ("workers", 0, ["workers", "0"]),
     ("training/lr", float("inf"), ["training.lr", "inf", "finite"]),

@@ -35,10 +35,10 @@ ROUND0 = "".join(
         "auto": "train/bimodal-auto",
     }.items()
 )
-REFLOWS = "".join(
+UNTIL = "".join(
     f"\n  bimodal-{method}-round{k}: "
     f"{{dataset: bimodal, method: {method}, pairs: reflow/bimodal-{method}-round{k}, flow: bimodal-{method}-round{k - 1}}}"
-    for method, k in (("icfm", 2), ("icfm", 3), ("ddpm", 1))
+    for method, k in (("icfm", 1), ("icfm", 2), ("icfm", 3), ("ddpm", 1))
 )
 BEYOND = """
 choices:
@@ -59,9 +59,10 @@ STUDIED = {
 
 
 def content() -> str:
-    text = tiny.PARAMS.replace("methods:\n", f"methods:{METHODS}").replace("reflow: {pairs", "reflow: {stop: true, pairs")
+    text = tiny.PARAMS.replace("methods:\n", f"methods:{METHODS}")
     text = text.replace("{name: euler, steps: 4}]", "{name: euler, steps: 4}, {name: dopri5, rtol: 0.01, atol: 0.01}]")
-    text = text.replace("round0: &round0", f"round0: &round0{ROUND0}").replace("&reflows", f"&reflows{REFLOWS}", 1)
+    text = text.replace("round0: &round0", f"round0: &round0{ROUND0}").replace("&until {}", f"&until{UNTIL}")
+    text = re.sub(r"&reflows\n.*\n", "&reflows {}\n", text)
     rows = [
         f"  {kind}: {{kind: {kind}, title: The {kind}, datasets: [bimodal], methods: {methods}}}\n"
         for kind, methods in STUDIED.items()
@@ -226,7 +227,7 @@ MISTAKES = [
     ("kind: paths,", "kind: pathes,", "studies.paths.kind: 'pathes'"),
     ("datasets: [bimodal], methods: [vp]", "datasets: [mine], methods: [vp]", "mine-vp-round0 is missing in flows"),
     ("interpolant: {name: auto}}", "interpolant: {name: auto}, prediction: noise}", "'noise' should be 'velocity'"),
-    ("seeds: [0, 3]", "seeds: [0]", "reflow.stop: true needs two seeds"),
+    ("seeds: [0, 3]", "seeds: [0]", "until: 'bimodal-icfm-round1' needs two seeds"),
 ]
 
 

@@ -38,7 +38,7 @@ def test_every_method_on_every_data_set_with_any_number_of_rounds_is_a_grid_that
     assert pairs(content) == {("bimodal", "icfm"), ("bimodal", "otcfm")}
     assert set(content["reflows"]) == {f"bimodal-{m}-round{k}" for m in ("icfm", "otcfm") for k in (1, 2, 3)}
     assert set(content["couples"]) == {"bimodal-independent", "bimodal-exact"}
-    assert content["flows"] == content["round0"] | content["reflows"]
+    assert content["flows"] == content["round0"] | content["reflows"] | content["until"]
 
 
 def test_what_speaks_of_flows_that_are_gone_goes_with_them(tmp_path):

@@ -44,7 +44,8 @@ round0: &round0
   mine-otcfm-round0: {dataset: mine, method: otcfm, pairs: couple/mine-exact}
 reflows: &reflows
   bimodal-icfm-round1: {dataset: bimodal, method: icfm, pairs: reflow/bimodal-icfm-round1, flow: bimodal-icfm-round0}
-flows: {<<: [*round0, *reflows]}
+until: &until {}
+flows: {<<: [*round0, *reflows, *until]}
 choices: {}
 relations: {}
 studies: {}
