@@ -11,7 +11,7 @@ from stages.figures import Drawn, Key, overview
 from stages.io import DATA, ENDED, read_table, write_bytes, write_json, write_text
 from stages.page import page
 from stages.progress import progress
-from stages.results import against_nfe, curves, headlines, per_round, rounded, select, tidy
+from stages.results import against_nfe, agreements, curves, headlines, per_round, rounded, select, tidy
 from stages.settings import PARAMS, Flow, parse, read, run
 from stages.studies import Evidence, sections
 
@@ -100,7 +100,7 @@ def main(_: list[str]) -> None:
     write_text(REPORTS / "results.csv", csv(results))
     for name, frame in {"w2_nfe": nfe, "straightness": rounds, "training": losses}.items():
         write_text(REPORTS / "plots" / f"{name}.csv", csv(frame))
-    write_json(REPORTS / "metrics.json", headlines(results, steps))
+    write_json(REPORTS / "metrics.json", headlines(results, steps) | agreements(evidence.relations))
     write_bytes(REPORTS / "result.png", overview(nfe, floors, shown))
     write_text(REPORTS / "index.html", html)
     say(3, str(REPORTS / "index.html"))

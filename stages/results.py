@@ -69,6 +69,17 @@ def headlines(results: pd.DataFrame, steps: int) -> dict[str, Any]:
     return nested
 
 
+def agreements(relations: pd.DataFrame) -> dict[str, Any]:
+    """`{"relations": {name: {metric: mean}}}` over everything that is compared; empty without relations."""
+    if relations.empty:
+        return {}
+    whole = relations[relations.high - relations.low > 0.5].groupby(["name", "metric"], sort=False).value.mean()
+    nested: dict[str, Any] = {}
+    for (name, metric), value in whole.items():
+        nested.setdefault(name, {})[metric] = rounded(value)
+    return {"relations": nested}
+
+
 def rounded(value: float) -> float:
     """Ten significant digits: what the seeds can never resolve stays out of the diffs."""
     return float(f"{value:.10g}")

@@ -178,6 +178,9 @@ def test_a_field_agrees_with_itself_on_another_path_and_less_with_another_field(
     assert (same.loc["error_first"].value == same.loc["error_second"].value).all()
     assert other.loc["difference"].value.min() > 0
     assert len(other.loc["correlation"]) == 2 * 11
+    reported = json.loads((where / "reports/metrics.json").read_text())["relations"]
+    assert reported["bimodal-vp"]["correlation"] == pytest.approx(other.loc["correlation", 0.05].value.mean())
+    assert reported["bimodal-same"]["difference"] == 0
 
 
 def test_every_study_has_its_section_with_a_finding(where):
