@@ -18,7 +18,6 @@ from stages.studies import STUDIES
 
 METHODS = """
   vp: {coupling: independent, interpolant: {name: vp}, training: {history: true}}
-  vp_noise: {coupling: independent, interpolant: {name: vp}, prediction: noise}
   auto: {coupling: independent, interpolant: {name: auto}}
   ddpm:
     coupling: independent
@@ -30,7 +29,6 @@ ROUND0 = "".join(
     f"\n  bimodal-{method}-round0: {{dataset: bimodal, method: {method}, pairs: {pairs}}}"
     for method, pairs in {
         "vp": "couple/bimodal-independent",
-        "vp_noise": "couple/bimodal-independent",
         "ddpm": "couple/bimodal-independent",
         "auto": "train/bimodal-auto",
     }.items()
@@ -49,12 +47,12 @@ choices:
     solver: {name: euler, steps: 4}
     training: {steps: 30}
 relations:
-  bimodal-vp: {dataset: bimodal, first: bimodal-vp-round0, second: bimodal-vp_noise-round0}
+  bimodal-vp: {dataset: bimodal, first: bimodal-vp-round0, second: bimodal-ddpm-round0}
   bimodal-same: {dataset: bimodal, first: bimodal-vp-round0, second: bimodal-vp-round0, path: {name: linear}}
 studies:
 """
 STUDIED = {
-    "paths": "[vp, vp_noise]", "rounds": "[icfm, ddpm]", "fields": "[vp]", "steps": "[icfm, ddpm]", "choice": "[auto, icfm]",
+    "paths": "[vp, ddpm]", "rounds": "[icfm, ddpm]", "fields": "[vp]", "steps": "[icfm, ddpm]", "choice": "[auto, icfm]",
 }  # fmt: skip
 
 
@@ -219,7 +217,7 @@ def test_the_exercises_are_a_project_of_their_own_with_the_same_stages(where):
 # ---- Mistakes.
 
 
-FIRST, SECOND = "first: bimodal-vp-round0, second: bimodal-vp_noise", ", second: bimodal-vp_noise"
+FIRST, SECOND = "first: bimodal-vp-round0, second: bimodal-ddpm", ", second: bimodal-ddpm"
 MISTAKES = [
     ("{name: polynomial, n: 8}]", "{name: linear}]", "candidates.2: {'name': 'linear'} is there already"),
     ("candidates: [{name: linear}, ", "candidates: [{name: straight}, ", "'straight' is not one of linear, target"),

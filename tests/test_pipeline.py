@@ -72,7 +72,7 @@ def test_a_parameter_set_back_brings_the_old_results_back_without_computing(fini
 def test_one_more_round_runs_that_round_only(changed):
     new = "bimodal-icfm-round2"
     row = f"  {new}: {{dataset: bimodal, method: icfm, pairs: reflow/{new}, flow: bimodal-icfm-round1}}\n"
-    tiny.replace(changed, "params.yaml", "flows: {<<", row + "flows: {<<")
+    tiny.replace(changed, "params.yaml", "until:", row + "until:")
     expected = {"check", "report", *(f"{stage}@{new}" for stage in ("reflow", "train", "sample", "evaluate"))}
     assert set(tiny.repro(changed)) == expected
 
