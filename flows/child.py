@@ -17,14 +17,19 @@ def tied(words: Sequence[str]) -> list[str]:
     return [sys.executable, "-I", "-S", __file__, str(os.getpid()), *words]
 
 
-if __name__ == "__main__":
-    parent, command = int(sys.argv[1]), sys.argv[2:]
+def bind(parent: int) -> None:
+    """Tie this process to its parent, or end it if that has gone already."""
     if sys.platform == "linux":
         import ctypes
 
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         if os.getppid() != parent:  # it died before the call
             os._exit(1)
+
+
+if __name__ == "__main__":
+    command = sys.argv[2:]
+    bind(int(sys.argv[1]))
     try:
         os.execvp(command[0], command)
     except OSError as error:

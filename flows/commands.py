@@ -14,6 +14,7 @@ from dvc.stage import Stage
 from dvc.stage.run import prepare_kwargs
 
 from flows.child import tied
+from flows.warm import SUPPORTED, WARM, Ended, Process
 
 SHELL = set("|&;<>()$`*?\n")
 
@@ -29,6 +30,7 @@ def arguments(command: str) -> list[str]:
     return shlex.split(command)
 
 
+Running = subprocess.Popen[str] | Process
 EVERY: "weakref.WeakSet[Commands]" = weakref.WeakSet()
 
 
@@ -42,7 +44,7 @@ class Commands:
     """Runs commands and remembers which are running, so that `kill` ends them all."""
 
     def __init__(self) -> None:
-        self._running: set[subprocess.Popen[str]] = set()
+        self._running: set[Running] = set()
         self._lock, self._closed = threading.Lock(), False
         EVERY.add(self)
 
@@ -53,16 +55,17 @@ class Commands:
         path = os.pathsep.join([str(Path(sys.executable).parent), place["env"].get("PATH", "")])
         env = {**place["env"], "PATH": path, "PYTHONUNBUFFERED": "1", **(environment or {})}
         for line in stage.cmd if isinstance(stage.cmd, list) else [stage.cmd]:
-            self._run(line, arguments(line), say, cwd=place["cwd"], env=env)
+            try:
+                self._run(line, arguments(line), say, cwd=place["cwd"], env=env)
+            except Ended as error:
+                self.check()
+                raise CommandFailed(f"{line}: {error}") from error
 
     def _run(self, line: str, words: list[str], say: Callable[[str], None], cwd: str, env: Mapping[str, str]) -> None:
         last = ""
         with self._lock:
             self.check()
-            process = subprocess.Popen(
-                tied(words), cwd=cwd, env=env, text=True, errors="replace", start_new_session=True,
-                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            )  # fmt: skip
+            process = _start(words, cwd, env)
             self._running.add(process)
         try:
             for text in process.stdout:
@@ -90,7 +93,18 @@ class Commands:
             raise CommandFailed("the run was stopped")
 
 
-def _kill(process: subprocess.Popen[str]) -> None:
+def _start(words: list[str], cwd: str, env: Mapping[str, str]) -> Running:
+    """A command at its start, in a session of its own."""
+    match words:
+        case ["python", "-m", module, *rest] if SUPPORTED:
+            return WARM.start(module, rest, cwd, env)
+    return subprocess.Popen(
+        tied(words), cwd=cwd, env=env, text=True, errors="replace", start_new_session=True,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+
+
+def _kill(process: Running) -> None:
     """The command and whatever it started and left: each has a process group of its own."""
     try:
         os.killpg(process.pid, signal.SIGKILL)

@@ -37,11 +37,13 @@ if "{MINE}" in sys.argv:
 FIELD_TIMES"""
 # Put on the stages' path, this notes which node ran what.
 OBSERVER = """
-import os, sys
-words = getattr(sys, "orig_argv", [])
-if "-m" in words and words[words.index("-m") + 1].startswith("stages."):
-    with open(os.path.join(os.path.dirname(__file__), "log"), "a") as file:
-        print(os.environ.get("RECTIFLOW_NODE", "here"), words[words.index("-m") + 1][7:], words[-1], file=file)
+import os, runpy, sys
+here, run = os.path.dirname(__file__), runpy.run_module
+def noted(module, **options):
+    with open(os.path.join(here, "log"), "a") as file:
+        print(os.environ.get("RECTIFLOW_NODE", "here"), module[7:], sys.argv[-1], file=file)
+    return run(module, **options)
+runpy.run_module = noted
 """
 
 

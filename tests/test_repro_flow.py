@@ -27,18 +27,20 @@ from flows.pipeline import Pipeline
 NAME = "mine-otcfm-round0"
 BRANCH = {f"train@{NAME}", f"sample@{NAME}", f"evaluate@{NAME}"}
 STARTED: list[subprocess.Popen[bytes]] = []
-# Put on a stage's path, this notes where and when it computes, and makes it wait while there is a file that says so.
+# On the path of a flow, this notes where and when a stage computes, and makes it wait while there is a file that says so.
 OBSERVER = """
-import atexit, os, sys, time
-words = getattr(sys, "orig_argv", [])
-if "-m" in words and words[words.index("-m") + 1].startswith("stages."):
-    here, start = os.path.dirname(__file__), time.monotonic()
-    while os.path.exists(os.path.join(here, words[words.index("-m") + 1])):
+import os, runpy, sys, time
+here, run = os.path.dirname(__file__), runpy.run_module
+def observed(module, **options):
+    start, device = time.monotonic(), os.environ.get("CUDA_VISIBLE_DEVICES")
+    while os.path.exists(os.path.join(here, module)):
         time.sleep(0.1)
-    def note():
+    try:
+        return run(module, **options)
+    finally:
         with open(os.path.join(here, "log"), "a") as file:
-            file.write(f"{words[-1]} {os.environ.get('CUDA_VISIBLE_DEVICES')} {start} {time.monotonic()}\\n")
-    atexit.register(note)
+            file.write(f"{sys.argv[-1]} {device} {start} {time.monotonic()}\\n")
+runpy.run_module = observed
 """
 
 
@@ -129,13 +131,13 @@ def same(left: Path, right: Path) -> bool:
     return left_files == right_files and len(left_files) > 5
 
 
-def processes(where: Path, *words: str) -> list[psutil.Process]:
-    """Those that run in a clone with all these words in their command line."""
+def processes(where: Path, name: str = "") -> list[psutil.Process]:
+    """Those that run in a clone; those of this name."""
     found = []
     for process in psutil.process_iter():
         try:
             if process.status() != psutil.STATUS_ZOMBIE and process.cwd() == str(where):
-                if not set(words) - set(process.cmdline()):
+                if name in ("", process.name()):
                     found.append(process)
         except psutil.Error:
             pass
@@ -144,7 +146,7 @@ def processes(where: Path, *words: str) -> list[psutil.Process]:
 
 @pytest.fixture
 def observer(tmp_path):
-    """The folder of the observer; `settings` puts it on the stages' path, and `hold` makes stages wait."""
+    """The folder of the observer; `settings` puts it on a flow's path. Stages wait for a file of their name there to go."""
     folder = tmp_path / "observer"
     folder.mkdir()
     (folder / "sitecustomize.py").write_text(OBSERVER)
