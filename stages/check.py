@@ -44,6 +44,9 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 ROUND = re.compile(r"(?P<base>.+)-round(?P<k>0|[1-9][0-9]*)")
 
 
+METRICS = ("w2", "npe")  # what is published of a flow and measured here
+
+
 class Params(Workers):
     """The sections of `params.yaml`."""
 
@@ -310,6 +313,16 @@ def check_study(name: str, row: Study, params: Params) -> None:
             member(f"studies.{name}.methods", method, params.methods)
             if f"{dataset}-{method}-round0" not in params.flows:
                 raise Refused(f"{PARAMS}: studies.{name}: {dataset}-{method}-round0 is missing in flows")
+    if (row.kind == "published") != bool(row.figures) or bool(row.figures) != bool(row.source):
+        raise Refused(f"{PARAMS}: studies.{name}: figures and their source belong to the kind published, and it to them")
+    for k, figure in enumerate(row.figures):
+        key = f"studies.{name}.figures.{k}"
+        member(f"{key}.dataset", figure.dataset, row.datasets)
+        member(f"{key}.method", figure.method, row.methods)
+        if f"{figure.dataset}-{figure.method}-round{figure.round}" not in params.flows:
+            raise Refused(f"{PARAMS}: {key}: {figure.dataset}-{figure.method}-round{figure.round} is missing in flows")
+        for metric in figure.values:
+            member(f"{key}.values", metric, METRICS)
 
 
 def prune(content: Mapping[str, Any]) -> None:
@@ -318,7 +331,12 @@ def prune(content: Mapping[str, Any]) -> None:
     Nothing is lost: DVC's cache has it, and brings it back with the row.
     """
     problems, flows = {**content["datasets"], **content["tables"]}, content["flows"]
-    rows = {"generate": problems, "couple": content["couples"], "reflow": {**content["reflows"], **content["until"]}}
+    rows = {
+        "generate": problems,
+        "floor": problems,
+        "couple": content["couples"],
+        "reflow": {**content["reflows"], **content["until"]},
+    }
     rows |= {"train": {**flows, **content["choices"]}, "sample": flows, "evaluate": {**flows, **content["relations"]}}
     for stage, names in rows.items():
         for path in (DATA / stage).glob("[!.]*"):

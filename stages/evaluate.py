@@ -3,39 +3,18 @@
 Reads points only, no model: an edit to the metrics costs no sampling.
 """
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from rectiflow import metrics
-from stages.io import DATA, ENDED, by_seed, read_table, write_table
+from stages.io import DATA, ENDED, by_seed, read_table
+from stages.measures import Measure, Task, distances, write_measures
 from stages.settings import Flow, load, load_workers, run
 
 FIELD_TIMES = (0.05, 0.95)
-
-
-class Measure(NamedTuple):
-    """What a number measures; `solver` is empty where no solver is involved."""
-
-    seed: int
-    solver: str
-    nfe: int
-    metric: str
-
-
-Task = tuple[Measure, Callable[[], float]]
-
-
-def distances(where: tuple[int, str, int], suffix: str, points: np.ndarray, target: np.ndarray) -> Iterator[Task]:
-    """Comparisons of one seed's points with its target."""
-    seed = where[0]
-    yield Measure(*where, f"w2{suffix}"), lambda: metrics.w2(points, target)
-    yield Measure(*where, f"sliced_w2{suffix}"), lambda: metrics.sliced_w2(points, target, np.random.default_rng(seed))
-    yield Measure(*where, f"energy_distance{suffix}"), lambda: metrics.energy_distance(points, target)
 
 
 def sample_tasks(seed: int, table: dict[str, np.ndarray], target: np.ndarray) -> Iterator[Task]:
@@ -46,32 +25,34 @@ def sample_tasks(seed: int, table: dict[str, np.ndarray], target: np.ndarray) ->
         yield from distances(where, "", table["x"][rows], target)
 
 
-def path_tasks(seed: int, t: np.ndarray, x: np.ndarray, ends: tuple[np.ndarray, np.ndarray]) -> Iterator[Task]:
-    """How straight the flow runs, from the Euler states `(times, n, dim)` of one seed; `ends` are the test points."""
-    n = min(map(len, ends))
-
-    def npe() -> float:
-        return metrics.normalised_path_energy(metrics.path_energy(t, x), metrics.w2_squared(ends[0][:n], ends[1][:n]))
-
+def path_tasks(seed: int, t: np.ndarray, x: np.ndarray, optimum: float) -> Iterator[Task]:
+    """How straight the flow runs, from the Euler states `(times, n, dim)` of one seed; `optimum` is `W2^2(pi0, pi1)`."""
     paths = {
         "straightness": lambda: metrics.straightness(t, x),
         "chord_deviation": lambda: metrics.chord_deviation(t, x),
         "path_energy": lambda: metrics.path_energy(t, x),
         "transport_cost": lambda: metrics.transport_cost(x[0], x[-1]),
-        "npe": npe,
+        "npe": lambda: metrics.normalised_path_energy(metrics.path_energy(t, x), optimum),
     }
     for name, task in paths.items():
         yield Measure(seed, "euler", len(t) - 1, name), task
 
 
-def seed_tasks(folder: Path, seed: int, points: dict[str, np.ndarray]) -> Iterator[Task]:
-    """All numbers of one seed but the field's; `points` are its source, target and floor samples."""
+def known_tasks(seed: int, floor: dict[str, np.ndarray]) -> Iterator[Task]:
+    """The floors of the distances, which the data set has already."""
+    for metric, value in zip(floor["metric"].tolist(), floor["value"].tolist(), strict=True):
+        if metric.endswith("_floor"):
+            yield Measure(seed, "", 0, metric), partial(float, value)
+
+
+def seed_tasks(folder: Path, seed: int, target: np.ndarray, floor: dict[str, np.ndarray]) -> Iterator[Task]:
+    """All numbers of one seed but the field's; `target` is its test sample, `floor` what the data set is measured by."""
     paths = read_table(folder / "trajectories.parquet", seed=seed)
     t = np.unique(paths["t"])
     x = paths["x"].reshape(len(t), -1, paths["x"].shape[1])
-    yield from sample_tasks(seed, read_table(folder / "samples.parquet", seed=seed), points["target"])
-    yield from distances((seed, "", 0), "_floor", points["floor"], points["target"])
-    yield from path_tasks(seed, t, x, (points["source"], points["target"]))
+    yield from sample_tasks(seed, read_table(folder / "samples.parquet", seed=seed), target)
+    yield from known_tasks(seed, floor)
+    yield from path_tasks(seed, t, x, float(floor["value"][floor["metric"] == "w2_squared"][0]))
 
 
 def field_tasks(table: dict[str, np.ndarray]) -> Iterator[Task]:
@@ -94,31 +75,23 @@ def history_tasks(table: dict[str, np.ndarray], targets: dict[int, np.ndarray], 
         yield Measure(seed, "euler", nfe, f"w2_after_{step}"), partial(metrics.w2, table["x"][rows], targets[seed])
 
 
-def write_measures(name: str, measures: list[Measure], values: list[float]) -> None:
-    columns = {field: [getattr(measure, field) for measure in measures] for field in Measure._fields}
-    columns |= {field: np.array(columns[field], np.int32) for field in ("seed", "nfe")}
-    write_table(DATA / "evaluate" / f"{name}.parquet", {**columns, "value": np.array(values, np.float64)})
-
-
 def main(args: list[str]) -> None:
     """`python -m stages.evaluate NAME`, NAME a row of `flows`."""
     (name,) = args
     workers, flow = load_workers(), load(Flow, f"flows.{name}")
-    path, folder = DATA / "generate" / flow.dataset / "points.parquet", DATA / "sample" / name
-    sides = {"source": ("source", "test"), "target": ("target", "test"), "floor": ("target", "floor")}
+    folder, written = DATA / "sample" / name, DATA / "evaluate" / f"{name}.parquet"
     if (folder / ENDED).exists():
-        return write_measures(name, [], [])
-    tables = {side: by_seed(read_table(path, side=where, split=split)) for side, (where, split) in sides.items()}
+        return write_measures(written, [], workers)
+    points = read_table(DATA / "generate" / flow.dataset / "points.parquet", side="target", split="test")
+    seeds, columns = by_seed(points)
+    targets = dict(zip(seeds, columns["x"], strict=True))
     tasks = [*field_tasks(read_table(folder / "field.parquet"))]
-    for k, seed in enumerate(tables["target"][0]):
-        tasks += seed_tasks(folder, seed, {side: columns["x"][k] for side, (_, columns) in tables.items()})
+    for seed, target in targets.items():
+        tasks += seed_tasks(folder, seed, target, read_table(DATA / "floor" / f"{flow.dataset}.parquet", seed=seed))
     if (history := folder / "history.parquet").exists():
         steps = next(measure.nfe for measure, _ in tasks if measure.metric == "straightness")
-        targets = dict(zip(tables["target"][0], tables["target"][1]["x"], strict=True))
         tasks += history_tasks(read_table(history), targets, steps)
-    with ThreadPoolExecutor(workers) as pool:  # the assignment, where the time goes, releases the interpreter's lock
-        values = list(pool.map(lambda task: task[1](), tasks))
-    write_measures(name, [measure for measure, _ in tasks], values)
+    return write_measures(written, tasks, workers)
 
 
 if __name__ == "__main__":

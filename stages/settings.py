@@ -202,16 +202,28 @@ class Choice(Settings):
     training: dict[str, Any] = {}
 
 
+class Published(Settings):
+    """What others report of a flow: by metric the mean and, where it is given, the deviation over their runs."""
+
+    dataset: str
+    method: str
+    round: int = Field(0, ge=0)
+    values: dict[str, tuple[float, float | None]] = Field(min_length=1)
+
+
 class Study(Settings):
     """A section of the report that looks into one question, with the data sets and methods it compares, up to a number of
-    `rounds` if there is one.
+    `rounds` if there is one. Where they are set beside published `figures`, `source` says whose, and `note` what differs.
     """
 
-    kind: Literal["paths", "rounds", "steps", "fields", "choice"]
+    kind: Literal["paths", "rounds", "steps", "fields", "choice", "published"]
     title: str
     datasets: list[str] = Field(min_length=1)
     methods: list[str] = Field(min_length=1)
     rounds: int | None = Field(None, ge=0)
+    figures: list[Published] = []
+    source: str = ""
+    note: str = ""
 
 
 class Couple(Settings):

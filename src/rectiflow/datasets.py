@@ -130,14 +130,26 @@ def bimodal(*, distance: float = 2.0) -> Dataset:
     return Dataset(normal(2), _mixture(torch.tensor([[-distance, 0.0], [distance, 0.0]]), 1.0))
 
 
-def gaussians_to_moons(*, radius: float = 5.0, std: float = 1.0, noise: float = 0.1, scale: float = 3.0) -> Dataset:
-    """8gaussians -> moons. Defaults: the geometry of the published comparisons (circle 5, unit Gaussians, moons times 3)."""
-    return Dataset(eight_gaussians(radius, std), two_moons(noise, scale))
+def moons(
+    *, radius: float = 5.0, std: float = 1.0, noise: float = 0.1, scale: float = 3.0, source: str = "8gaussians"
+) -> Dataset:
+    """Eight Gaussians on a circle, or N(0, I) (`source`: 8gaussians or normal), -> two moons."""
+    return Dataset(
+        _among(source, {"8gaussians": eight_gaussians(radius, std), "normal": normal(2)}), two_moons(noise, scale)
+    )
 
 
-def normal_to_gaussians(*, radius: float = 5.0, std: float = 0.5) -> Dataset:
-    """N(0, I) -> eight Gaussians on a circle; a closed form exists."""
-    return Dataset(normal(2), eight_gaussians(radius, std))
+def gaussians(
+    *, radius: float = 5.0, std: float = 0.5, noise: float = 0.1, scale: float = 3.0, source: str = "normal"
+) -> Dataset:
+    """N(0, I), or two moons (`source`: normal or moons), -> eight Gaussians on a circle; from N(0, I) in closed form."""
+    return Dataset(_among(source, {"normal": normal(2), "moons": two_moons(noise, scale)}), eight_gaussians(radius, std))
+
+
+def _among(source: str, choices: dict[str, Distribution]) -> Distribution:
+    if source not in choices:
+        raise ValueError(f"source: {source!r} is not one of {', '.join(choices)}")
+    return choices[source]
 
 
 def checkerboard(*, scale: float = 2.0) -> Dataset:
@@ -193,8 +205,8 @@ SCALINGS: dict[str, Callable[[Tensor], tuple[Tensor, Tensor]]] = {
 
 DATASETS: dict[str, Callable[..., Dataset]] = {
     "bimodal": bimodal,
-    "moons": gaussians_to_moons,
-    "8gaussians": normal_to_gaussians,
+    "moons": moons,
+    "8gaussians": gaussians,
     "checkerboard": checkerboard,
     "scurve": scurve,
     "spirals": spirals,

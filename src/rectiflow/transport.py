@@ -27,7 +27,7 @@ def assignment(cost: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     Up to 1000 points by scipy's Jonker-Volgenant algorithm, beyond by POT's network simplex, whose import alone takes 1.7 s.
     The first is fast where the clouds lie close and slow where they do not (0.1 to 1 s at n = 1000 in the plane), so it is
     given a head start: see `_reduced` (0.13 to 0.23 s on the same problems; the simplex 0.16 s).
-    Raises ValueError when the cost is not finite, ArithmeticError when the simplex does not reach the optimum.
+    Raises ArithmeticError when the cost is not finite, or the simplex does not reach the optimum.
     """
     _check_finite(cost)
     return _simplex(cost) if len(cost) > SIMPLEX_FROM else linear_sum_assignment(_reduced(cost))
@@ -79,7 +79,7 @@ TOLERANCE = 1e-6  # how far a plan may be from where its iterations settle, in t
 
 def _check_finite(cost: np.ndarray) -> None:
     if not np.isfinite(cost).all():
-        raise ValueError("the transport cost is not finite: the samples contain NaN or infinite values")
+        raise ArithmeticError("the transport cost is not finite: the samples contain NaN or infinite values")
 
 
 def entropic_plan(cost: np.ndarray, reg: float, reg_m: float = math.inf, iterations: int = 10_000) -> np.ndarray:

@@ -12,7 +12,7 @@ choose the kernel: with MKL, that takes MKL_CBWR=AVX2,STRICT in the environment,
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -28,20 +28,53 @@ Shapes = dict[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
-class MLP:
-    """A perceptron with SiLU activations on `(x, t)`.
+class Activation:
+    """A nonlinearity: kernels `forward(a, out)` and `backward(slope, a, out)` that write into `out`, and the `gain` that a
+    layer's weights need, in deviations of 1 / sqrt(fan-in), to keep the size of what passes through.
+    """
 
-    `dim` is the dimension of x, `width` that of each of the `depth` hidden layers.
+    forward: Callable[[Tensor, Tensor], Tensor]
+    backward: Callable[[Tensor, Tensor, Tensor], Tensor]
+    gain: float
+
+
+aten = torch.ops.aten
+SELU = (1.6732632423543772, 1.0507009873554805, 1.0)  # alpha, scale: keeps mean 0 and variance 1 (arXiv 1706.02515)
+
+ACTIVATIONS = {
+    # a / (1 + exp(-a))
+    "silu": Activation(
+        lambda a, out: aten.silu.out(a, out=out),
+        lambda slope, a, out: aten.silu_backward.grad_input(slope, a, grad_input=out),
+        math.sqrt(2),
+    ),
+    # scale a above 0, scale alpha (exp(a) - 1) below
+    "selu": Activation(
+        lambda a, out: aten.elu.out(a, *SELU, out=out),
+        lambda slope, a, out: aten.elu_backward.grad_input(slope, *SELU, False, a, grad_input=out),
+        1.0,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class MLP:
+    """A perceptron on `(x, t)`.
+
+    `dim` is the dimension of x, `width` that of each of the `depth` hidden layers, `activation` one of ACTIVATIONS.
     """
 
     dim: int
     width: int = 64
     depth: int = 4
+    activation: str = "silu"
 
     def __post_init__(self) -> None:
         for name in ("dim", "width", "depth"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: {getattr(self, name)} must be at least 1")
+        if self.activation not in ACTIVATIONS:
+            raise ValueError(f"activation: {self.activation!r} is not one of {', '.join(ACTIVATIONS)}")
 
     @cached_property
     def shapes(self) -> Shapes:
@@ -51,11 +84,11 @@ class MLP:
         return {f"{i}.{part}": shape for i, (m, n) in pairs for part, shape in (("weight", (m, n)), ("bias", (1, n)))}
 
     def init(self, generator: Generator) -> dict[str, Tensor]:
-        """One seed's initial weights: variance 2 / fan-in (He et al., arXiv 1502.01852), a small last layer."""
-        weights, last = {}, f"{self.depth}."
+        """One seed's initial weights: variance gain^2 / fan-in (He et al., arXiv 1502.01852), a small last layer."""
+        weights, last, inner = {}, f"{self.depth}.", ACTIVATIONS[self.activation].gain
         for name, shape in self.shapes.items():
             if name.endswith("weight"):
-                gain = 0.1 if name.startswith(last) else math.sqrt(2)
+                gain = 0.1 if name.startswith(last) else inner
                 weights[name] = gain / math.sqrt(shape[0]) * torch.randn(shape, generator=generator)
             else:
                 bound = 0.0 if name.startswith(last) else 1.0
@@ -64,28 +97,29 @@ class MLP:
 
     def __call__(self, theta: Tensor, t: Tensor, x: Tensor) -> Tensor:
         """v at time t `()` or `(seeds, batch)` and points x `(seeds, batch, dim)`; shaped like x."""
-        return _Perceptron.apply(theta, torch.cat([x, t.expand(x.shape[:-1])[..., None]], -1), self.shapes)
+        inputs = torch.cat([x, t.expand(x.shape[:-1])[..., None]], -1)
+        return _Perceptron.apply(theta, inputs, self.shapes, ACTIVATIONS[self.activation])
 
 
 class _Perceptron(Function):
-    """Products with SiLU between, and their gradients, as one node of the graph: at these sizes a node costs as much as its
-    arithmetic (measured at three seeds, width 64, batch 128: 2.2 ms a step with a node for every product, 1.1 ms so).
+    """Products with activations between, and their gradients, as one node of the graph: at these sizes a node costs as much
+    as its arithmetic (measured at three seeds, width 64, batch 128: 2.2 ms a step with a node for every product, 1.1 ms so).
     """
 
     @staticmethod
-    def forward(ctx, theta: Tensor, h: Tensor, shapes: Shapes) -> Tensor:  # noqa: ANN001
+    def forward(ctx, theta: Tensor, h: Tensor, shapes: Shapes, activation: Activation) -> Tensor:  # noqa: ANN001
         weights = list(unpack(theta, shapes).values())
         inputs, sums = [], []
         for i, (weight, bias) in enumerate(zip(weights[::2], weights[1::2], strict=True)):
-            inputs.append(_silu(sums[-1]) if i else h)
+            inputs.append(_elementwise(activation.forward, sums[-1]) if i else h)
             sums.append(torch.baddbmm(bias, inputs[-1], weight))
         ctx.save_for_backward(theta, *inputs, *sums[:-1])
-        ctx.shapes = shapes
+        ctx.shapes, ctx.activation = shapes, activation
         return sums[-1]
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor | None, None]:  # noqa: ANN001
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor | None, None, None]:  # noqa: ANN001
         theta, *saved = ctx.saved_tensors
         layers = len(ctx.shapes) // 2
         inputs, sums = saved[:layers], saved[layers:]
@@ -99,30 +133,17 @@ class _Perceptron(Function):
             if i or ctx.needs_input_grad[1]:
                 grad = torch.bmm(grad, weights[2 * i].mT)
             if i:
-                grad = _silu_backward(grad, sums[i - 1])
-        return grad_theta, grad if ctx.needs_input_grad[1] else None, None
+                grad = _elementwise(ctx.activation.backward, grad, sums[i - 1])
+        return grad_theta, grad if ctx.needs_input_grad[1] else None, None, None
 
 
-def _silu(a: Tensor) -> Tensor:
-    """`a / (1 + exp(-a))`."""
-    out = torch.empty_like(a)
-    for part, result in _parts(a, out):
-        torch.ops.aten.silu.out(part, out=result)
+def _elementwise(kernel: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
+    """A kernel that writes into its last argument: seed by seed on a CPU, everything at once elsewhere."""
+    out = torch.empty_like(tensors[0])
+    whole = (*tensors, out)
+    for parts in zip(*(tensor.unbind() for tensor in whole), strict=True) if out.device.type == "cpu" else [whole]:
+        kernel(*parts)
     return out
-
-
-def _silu_backward(grad: Tensor, a: Tensor) -> Tensor:
-    out = torch.empty_like(a)
-    for slope, part, result in _parts(grad, a, out):
-        torch.ops.aten.silu_backward.grad_input(slope, part, grad_input=result)
-    return out
-
-
-def _parts(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Seed by seed on a CPU; everything at once elsewhere."""
-    if tensors[0].device.type != "cpu":
-        return iter((tensors,))
-    return zip(*(tensor.unbind() for tensor in tensors), strict=True)
 
 
 def pack(weights: dict[str, Tensor]) -> Tensor:
