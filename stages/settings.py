@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from inspect import Parameter, signature
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from ruamel.yaml import YAML
@@ -208,7 +208,7 @@ class Published(Settings):
     dataset: str
     method: str
     round: int = Field(0, ge=0)
-    values: dict[str, tuple[float, float | None]] = Field(min_length=1)
+    values: dict[str, Annotated[list[float], Field(min_length=1, max_length=2)]] = Field(min_length=1)
 
 
 class Study(Settings):
