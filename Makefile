@@ -4,7 +4,7 @@ export DVC_NO_ANALYTICS := 1
 # Stages are many short processes: without cached bytecode each compiles the project anew, 0.2 s a stage.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help repro dvc exercises ui ui-stop test check
+.PHONY: help repro dvc exercises table ui ui-stop test check
 
 help:           ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -20,6 +20,10 @@ dvc: .venv/ready     ## the same by `dvc repro`, one stage after the other
 exercises: .venv/ready   ## five questions about flow matching -> experiments/exercises/reports/index.html
 	cd experiments/exercises && python -m stages.check
 	python -m flows.repro --root experiments/exercises
+
+table: .venv/ready       ## five methods beside a published table -> experiments/transport_table/reports/index.html
+	cd experiments/transport_table && python -m stages.check
+	python -m flows.repro --root experiments/transport_table
 
 ui: .venv/ready      ## Prefect's UI on this machine: trigger and watch experiments
 	python -m flows.ui start

@@ -1,13 +1,14 @@
 """Figures of the sections that look into one question: means over seeds with their 95 % intervals, as data URIs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
 from rectiflow.statistics import Estimate, estimate
-from stages.figures import COLOURS, levels, line_style, panels, uri
+from stages.figures import COLOURS, GREY, levels, line_style, panels, uri
 from stages.results import by_flow
 
 
@@ -61,6 +62,26 @@ def solvers(nfe: pd.DataFrame, floors: dict[str, float]) -> str:
             ax.errorbar(rows.nfe, rows.w2, errors, marker="o", ms=3, capsize=2, elinewidth=0.7, **style)
         levels(ax, floors[dataset])
         ax.set(title=dataset, xscale="log", yscale="log", xlabel="function evaluations", ylabel="W2 to the test set")
+        ax.legend(fontsize=7)
+    return uri(figure, "svg")
+
+
+def beside(drawn: Mapping[tuple[str, str], Sequence[Any]], floors: dict[str, float]) -> str:
+    """Ours and theirs, a panel for each metric and data set, a line for each flow; see `stages.published`."""
+    figure, axes = panels(len(drawn))
+    for ax, ((metric, dataset), pairs) in zip(axes, drawn.items(), strict=False):
+        found, places = [estimate(pair.ours) for pair in pairs], np.arange(len(pairs))
+        style = {"color": COLOURS[0], "marker": "o", "ms": 4, "capsize": 2, "lw": 0, "elinewidth": 0.9}
+        ax.errorbar([e.mean for e in found], places, xerr=[e.half for e in found], label="ours", **style)
+        # A deviation wider than the mean would reach below zero, which the axis does not have.
+        deviations = [[min(np.nan_to_num(p.deviation), 0.95 * p.mean) for p in pairs], [p.deviation for p in pairs]]
+        style |= {"color": COLOURS[1], "mfc": "white"}
+        ax.errorbar([p.mean for p in pairs], places + 0.25, xerr=np.nan_to_num(deviations), label="theirs", **style)
+        if metric == "w2":
+            ax.axvline(floors[dataset], color=GREY, lw=1, zorder=0)
+        title = {"w2": "W2", "npe": "NPE"}[metric]
+        ax.set(title=dataset, xscale="log", xlabel=title, yticks=places, yticklabels=[pair.label for pair in pairs])
+        ax.invert_yaxis()
         ax.legend(fontsize=7)
     return uri(figure, "svg")
 

@@ -68,6 +68,17 @@ def test_only_moons_start_away_from_the_standard_normal(name):
     assert BUILT[name].gaussian_source == (name != "moons")
 
 
+def test_sources_of_the_plane_are_chosen_by_name(generator):
+    moons = DATASETS["moons"](noise=0.05, scale=2.0).target.sample(5, torch.Generator().manual_seed(1))
+    problem = DATASETS["8gaussians"](source="moons", noise=0.05, scale=2.0)
+    assert torch.equal(problem.source.sample(5, torch.Generator().manual_seed(1)), moons)
+    assert not problem.gaussian_source
+    assert DATASETS["moons"](source="normal").gaussian_source
+    for name in ("moons", "8gaussians"):
+        with pytest.raises(ValueError, match="^source: 'swiss' is not one of"):
+            DATASETS[name](source="swiss")
+
+
 @pytest.mark.parametrize(
     "source",
     [

@@ -87,7 +87,19 @@ def workspace(tmp_path_factory):
     where = tiny.clone(tmp_path_factory.mktemp("recorded"))
     content, original, read = tiny.params(), stages.settings.YAML, {}
     rows = {name: stage["foreach"].strip("${}") for name, stage in DVC.items() if "foreach" in stage}
-    order = ["check", "generate", "ingest", "couple", ("train", 0), ("reflow", 0), ("train", 1), "rectify", "choose"]
+    order = [
+        "check",
+        "generate",
+        "ingest",
+        "floor",
+        "table_floor",
+        "couple",
+        ("train", 0),
+        ("reflow", 0),
+        ("train", 1),
+        "rectify",
+        "choose",
+    ]
     order += ["relate", "sample", "evaluate"]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(where)
@@ -136,7 +148,7 @@ def test_a_stages_params_are_exactly_the_keys_it_reads(workspace, name):
         assert {leaf if leaf in declared else leaf.split(".")[0] for leaf in leaves} == declared
 
 
-@pytest.mark.parametrize("name", ["evaluate", "report"])
+@pytest.mark.parametrize("name", ["floor", "evaluate", "report"])
 def test_what_only_reads_numbers_starts_without_torch(name):
     """Its import takes a second, and every flow of the grid is evaluated by a process of its own."""
     code = f"import sys, stages.{name}; sys.exit('torch' in sys.modules)"

@@ -53,6 +53,10 @@ studies:
 """
 STUDIED = {
     "paths": "[vp, ddpm]", "rounds": "[icfm, ddpm]", "fields": "[vp]", "steps": "[icfm, ddpm]", "choice": "[auto, icfm]",
+    "published": "[icfm, vp], rounds: 1, source: Somebody 2025, note: A < B, figures: "
+    "[{dataset: bimodal, method: icfm, values: {w2: [0.001, 0.1], npe: [2.0]}}, "
+    "{dataset: bimodal, method: icfm, round: 1, values: {w2: [0.3, 0.1]}}, "
+    "{dataset: bimodal, method: vp, values: {w2: [9.0], npe: [0.1]}}]",
 }  # fmt: skip
 
 
@@ -226,6 +230,11 @@ MISTAKES = [
     (FIRST, f"first: mine-otcfm-round0{SECOND}", "relations.bimodal-vp.first"),
     (FIRST, f"first: bimodal-icfm-round1{SECOND}", "round 0 of independent pairs"),
     ("kind: paths,", "kind: pathes,", "studies.paths.kind: 'pathes'"),
+    ("w2: [9.0],", "w3: [9.0],", "studies.published.figures.2.values: 'w3' is not one of w2, npe"),
+    ("w2: [9.0],", "w2: [9.0, 1.0, 1.0],", "studies.published.figures.2.values.w2: [9.0, 1.0, 1.0]"),
+    ("icfm, round: 1, values", "icfm, round: 7, values", "figures.1: bimodal-icfm-round7 is missing in flows"),
+    (", source: Somebody 2025", "", "studies.published: figures and their source belong"),
+    ("depth: 2}", "depth: 2, activation: relu}", "activation: 'relu' is not one of silu, selu"),
     ("datasets: [bimodal], methods: [vp]", "datasets: [mine], methods: [vp]", "mine-vp-round0 is missing in flows"),
     ("interpolant: {name: auto}}", "interpolant: {name: auto}, prediction: noise}", "'noise' should be 'velocity'"),
     ("seeds: [0, 3]", "seeds: [0]", "until: 'bimodal-icfm-round1' needs two seeds"),

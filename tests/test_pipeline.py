@@ -47,13 +47,13 @@ def test_nothing_runs_when_nothing_changed_and_the_tree_stays_clean(finished):
 def test_an_edit_of_the_metrics_reruns_evaluation_only(changed):
     tiny.replace(changed, "src/rectiflow/metrics.py", "import numpy as np\n", "import numpy as np  # edited\n")
     stages = set(tiny.repro(changed))
-    assert {stage.split("@")[0] for stage in stages} == {"evaluate"}
-    assert len(stages) == 3
+    assert {stage.split("@")[0] for stage in stages} == {"floor", "table_floor", "evaluate"}
+    assert len(stages) == 5
 
 
 def test_a_metric_that_changes_its_value_reaches_the_report_and_nothing_above_evaluation(changed):
     tiny.replace(changed, "src/rectiflow/metrics.py", "return w2_squared(x, y) ** 0.5", "return 2 * w2_squared(x, y) ** 0.5")
-    assert {stage.split("@")[0] for stage in tiny.repro(changed)} == {"evaluate", "report"}
+    assert {stage.split("@")[0] for stage in tiny.repro(changed)} == {"floor", "table_floor", "evaluate", "report"}
 
 
 def test_one_methods_learning_rate_reruns_that_method_only(edited):

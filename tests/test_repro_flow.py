@@ -185,7 +185,7 @@ def _none_stays():
 def test_from_nothing_the_lock_and_the_reports_are_dvcs(serial, flowed):
     where, said = flowed
     assert same(where, serial)
-    assert said.count("\n16 stages run, 0 cached") == 1
+    assert said.count("\n18 stages run, 0 cached") == 1
     assert ran(said) == set(states(said))
 
 
@@ -200,7 +200,7 @@ def test_the_flow_has_nothing_to_do_after_dvc_and_leaves_the_lock_alone(serial, 
     before = (serial / "dvc.lock").stat().st_mtime_ns
     done = tiny.flow(serial, PREFECT_API_URL=api)
     assert done.returncode == 0
-    assert "\n0 stages run, 16 cached" in done.stdout
+    assert "\n0 stages run, 18 cached" in done.stdout
     assert set(states(done.stdout).values()) == {("Cached", "unchanged")}
     assert (serial / "dvc.lock").stat().st_mtime_ns == before
 

@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from stages.evidence import Evidence, verdict
 from stages.results import Values, against_first, smallest
-from stages.studies import Evidence, ends_after, steps_until, verdict
+from stages.studies import ends_after, steps_until
 
 SEEDS = range(5)
 

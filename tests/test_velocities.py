@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from rectiflow.velocities import MLP, VELOCITIES, Frame, Velocity, pack, unpack
+from rectiflow.velocities import ACTIVATIONS, MLP, VELOCITIES, Frame, Velocity, pack, unpack
 
 SEEDS = 8
 
@@ -27,12 +27,13 @@ def field_and_gradients(fields, t, x):
     return v.detach(), *torch.autograd.grad((v - 1).square().sum(), (theta, x))
 
 
+@pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("company", [[3], [0, 3, 6], list(range(SEEDS))], ids=len)
 @pytest.mark.parametrize(("batch", "width", "dim"), [(100, 50, 2), (33, 7, 3), (257, 64, 2), (1000, 33, 64)])
-def test_seed_is_computed_to_the_same_bits_in_any_company(batch, width, dim, company, threads, generator):
+def test_seed_is_computed_to_the_same_bits_in_any_company(batch, width, dim, company, threads, activation, generator):
     torch.set_num_threads(threads)
-    fields = velocity(MLP(dim, width=width, depth=3))
+    fields = velocity(MLP(dim, width=width, depth=3, activation=activation))
     t, x = inputs(generator, SEEDS, batch, dim)
     frame = Frame(*(part[company] for part in (fields.frame.shift, fields.frame.scale, fields.frame.speed)))
     together = field_and_gradients(Velocity(fields.network, fields.theta[company], frame), t[company], x[company])
@@ -42,12 +43,25 @@ def test_seed_is_computed_to_the_same_bits_in_any_company(batch, width, dim, com
         assert torch.equal(mine[0], ours[place])
 
 
+@pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("depth", [1, 3])
-def test_gradients_agree_with_finite_differences(depth, generator):
-    network = MLP(2, width=5, depth=depth)
+def test_gradients_agree_with_finite_differences(depth, activation, generator):
+    network = MLP(2, width=5, depth=depth, activation=activation)
     theta = velocity(network, seeds=3, dtype=torch.float64).theta.requires_grad_()
     t, x = inputs(generator, 3, 4, 2, torch.float64)
     assert torch.autograd.gradcheck(network, (theta, t.requires_grad_(), x.requires_grad_()))
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_a_network_is_the_layers_that_torch_would_stack(activation, generator):
+    network = MLP(2, width=6, depth=2, activation=activation)
+    theta = velocity(network, seeds=1, dtype=torch.float64).theta
+    t, x = inputs(generator, 1, 30, 2, torch.float64)
+    weights, h = unpack(theta, network.shapes), torch.cat([x, t[..., None]], -1)
+    for k in range(3):
+        h = h @ weights[f"{k}.weight"] + weights[f"{k}.bias"]
+        h = getattr(torch.nn.functional, activation)(h) if k < 2 else h
+    assert torch.allclose(network(theta, t, x), h, rtol=1e-12)
 
 
 def test_points_need_no_gradient_to_train_the_weights(generator):
@@ -107,9 +121,10 @@ def test_initial_weights_come_from_the_generator():
     assert not torch.equal(first, other)
 
 
+@pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("depth", [1, 4, 8])
-def test_initial_hidden_layers_neither_vanish_nor_explode(depth, generator):
-    network = MLP(2, width=256, depth=depth)
+def test_initial_hidden_layers_neither_vanish_nor_explode(depth, activation, generator):
+    network = MLP(2, width=256, depth=depth, activation=activation)
     v = network(pack(network.init(generator))[None], *inputs(generator, 1, 500, 2))
     assert 0.01 < v.std() < 1  # small, for the last layer starts small
 
