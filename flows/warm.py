@@ -18,7 +18,17 @@ from typing import TextIO
 from flows.child import tied
 from flows.fork import LONGEST
 
-SUPPORTED = sys.platform == "linux"  # elsewhere libraries do not promise to work after a fork
+
+def supported() -> bool:
+    """Linux, from 5.3 on: elsewhere libraries do not promise to work after a fork, or a process cannot be waited for so."""
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+    except (AttributeError, OSError):
+        return False
+    return True
+
+
+SUPPORTED = supported()
 
 
 class Ended(RuntimeError):
