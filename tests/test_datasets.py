@@ -75,7 +75,7 @@ def test_sources_of_the_plane_are_chosen_by_name(generator):
     assert not problem.gaussian_source
     assert DATASETS["moons"](source="normal").gaussian_source
     for name in ("moons", "8gaussians"):
-        with pytest.raises(ValueError, match="^source: 'swiss' is not one of"):
+        with pytest.raises(ValueError, match=r"^source: 'swiss' is not one of"):
             DATASETS[name](source="swiss")
 
 
