@@ -82,7 +82,7 @@ def published(study: Study, evidence: Evidence) -> list[str]:
     """Our numbers beside published ones, metric by metric."""
     parts, drawn = [], {}
     for metric, title in TITLES.items():
-        rows = []
+        rows, floors = [], ["floor"] if metric == "w2" else []
         for dataset in study.datasets:
             pairs = beside(study, evidence, dataset, metric)
             if not pairs:
@@ -90,9 +90,9 @@ def published(study: Study, evidence: Evidence) -> list[str]:
             floor = evidence.floors[dataset] if metric == "w2" else None
             drawn[metric, dataset] = pairs
             parts.append(finding(f"{title}, {dataset}", told(pairs, floor)))
-            known = shown(values(evidence, "w2_floor", dataset, study.methods[0], 0)) if metric == "w2" else ""
+            known = [shown(values(evidence, f"w2_{name}", dataset, study.methods[0], 0)) for name in floors]
             rows += [row(dataset, pair, known) for pair in pairs]
-        parts.append(table(["data", "flow", f"{title}, ours", "floor", f"{title}, theirs", "ours / theirs"], rows))
+        parts.append(table(["data", "flow", f"{title}, ours", *floors, f"{title}, theirs", "ours / theirs"], rows))
     caption = (
         f"Ours (filled; means and 95 % intervals) beside theirs (open; means, with deviations where they are given) from "
         f"{study.source}. Grey lines are the floors of W2 in our geometry."
@@ -103,7 +103,7 @@ def published(study: Study, evidence: Evidence) -> list[str]:
     return [*parts, f'<p class="note">{escape(said)}</p>']
 
 
-def row(dataset: str, pair: Pair, floor: str) -> list[str]:
+def row(dataset: str, pair: Pair, known: Sequence[str]) -> list[str]:
     theirs = f"{pair.mean:.3f}" + ("" if pair.deviation != pair.deviation else f" (sd {pair.deviation:.3f})")
     ratio = plain(estimate([value / pair.mean for value in pair.ours]))
-    return [escape(dataset), escape(pair.label), shown(pair.ours), floor, theirs, ratio]
+    return [escape(dataset), escape(pair.label), shown(pair.ours), *known, theirs, ratio]

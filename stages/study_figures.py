@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from rectiflow.statistics import Estimate, estimate
 from stages.figures import COLOURS, GREY, levels, line_style, panels, uri
@@ -81,6 +82,7 @@ def beside(drawn: Mapping[tuple[str, str], Sequence[Any]], floors: dict[str, flo
             ax.axvline(floors[dataset], color=GREY, lw=1, zorder=0)
         title = {"w2": "W2", "npe": "NPE"}[metric]
         ax.set(title=dataset, xscale="log", xlabel=title, yticks=places, yticklabels=[pair.label for pair in pairs])
+        ax.xaxis.set(major_locator=LogLocator(subs=(1, 2, 5)), major_formatter="{x:g}", minor_formatter=NullFormatter())
         ax.invert_yaxis()
         ax.legend(fontsize=7)
     return uri(figure, "svg")
