@@ -21,7 +21,7 @@ from selectors import EVENT_READ, DefaultSelector
 from typing import Any, NoReturn
 
 LIBRARIES = (
-    "torch", "pandas", "pyarrow.parquet", "scipy.optimize", "scipy.spatial.distance", "scipy.special", "ot", "pydantic",
+    "torch", "pandas", "pyarrow.parquet", "scipy.spatial", "scipy.sparse", "scipy.special", "lap", "ot", "pydantic",
     "ruamel.yaml", "safetensors.numpy", "tqdm",
 )  # fmt: skip
 LONGEST = 2**20  # bytes of a request: a command and its environment

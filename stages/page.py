@@ -12,7 +12,7 @@ from stages import figures
 from stages.figures import Drawn, Key
 from stages.results import Values, against_first, by_flow, select, smallest
 
-PACKAGES = ("rectiflow", "torch", "torchdiffeq", "POT", "scipy", "numpy", "pyarrow", "pandas", "dvc")
+PACKAGES = ("rectiflow", "torch", "torchdiffeq", "POT", "lapx", "scipy", "numpy", "pyarrow", "pandas", "dvc")
 
 RANKED = ("w2", "w2_1step", "straightness", "chord_deviation")
 

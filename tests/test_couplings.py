@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from rectiflow.couplings import COUPLINGS, exact, independent, minibatch
-from rectiflow.transport import SIMPLEX_FROM, assignment, square_cost
+from rectiflow.transport import ANCHORS, MATRIX, match, square_cost
 
-SIZES = [50, 400, 1100]  # plain, with a head start, and by the simplex
+SIZES = [50, 400, 1100]  # plain, with a head start, and, in the plane, from scale to scale
 PERMUTING = ("independent", "exact")  # the others leave points out
 every_coupling = pytest.mark.parametrize("coupling", COUPLINGS.values(), ids=COUPLINGS)
 every_permutation = pytest.mark.parametrize("coupling", [COUPLINGS[name] for name in PERMUTING], ids=PERMUTING)
@@ -25,8 +25,8 @@ def is_permutation(index, n):
     return np.array_equal(np.sort(index), np.arange(n))
 
 
-def test_sizes_cover_both_algorithms():
-    assert min(SIZES) <= 256 < sorted(SIZES)[1] <= SIMPLEX_FROM < max(SIZES)
+def test_sizes_cover_all_algorithms():
+    assert min(SIZES) <= ANCHORS < sorted(SIZES)[1] <= MATRIX < max(SIZES)
 
 
 def test_square_cost_of_close_pairs_keeps_its_digits():
@@ -37,38 +37,43 @@ def test_square_cost_of_close_pairs_keeps_its_digits():
 @pytest.mark.parametrize("n", SIZES)
 @pytest.mark.parametrize("dim", [2, 64])
 @pytest.mark.parametrize("gap", [0.0, 100.0])
-def test_assignment_costs_what_pot_says_is_optimal(n, dim, gap, generator):
-    cost = square_cost(*clouds(generator, n, dim, gap))
-    i, j = assignment(cost)
-    assert is_permutation(i, n)
+def test_a_match_costs_what_pot_says_is_optimal(n, dim, gap, generator):
+    x, y = clouds(generator, n, dim, gap)
+    j = match(x, y)
     assert is_permutation(j, n)
-    optimum = ot.emd2([], [], cost, numItermax=10**7)
-    assert cost[i, j].mean() == pytest.approx(optimum, rel=1e-9)
+    optimum = ot.emd2([], [], square_cost(x, y), numItermax=10**7)
+    assert (x - y[j]).square().sum(1).mean() == pytest.approx(optimum, rel=1e-9)
 
 
 @pytest.mark.parametrize("n", SIZES)
-def test_ties_are_still_assigned_one_to_one(n, generator):
-    x0, x1 = (side.round() for side in clouds(generator, n, 2))
-    i, j = assignment(square_cost(x0, x1))
-    assert is_permutation(i, n)
+def test_ties_are_still_matched_one_to_one_and_optimally(n, generator):
+    x, y = (side.round() for side in clouds(generator, n, 2))
+    j = match(x, y)
     assert is_permutation(j, n)
+    optimum = ot.emd2([], [], square_cost(x, y), numItermax=10**7)
+    assert (x - y[j]).square().sum(1).mean() == pytest.approx(optimum, rel=1e-9)
 
 
 @pytest.mark.parametrize("n", SIZES)
-def test_assignment_recovers_a_hidden_permutation(n, generator):
+def test_a_match_recovers_a_hidden_permutation(n, generator):
     x, _ = clouds(generator, n, 2)
     hidden = torch.randperm(n, generator=generator)
-    i, j = assignment(square_cost(x, x[hidden]))
-    assert np.array_equal(hidden.numpy()[j], i)
+    assert is_permutation(hidden, n)
+    assert np.array_equal(hidden.numpy()[match(x, x[hidden])], np.arange(n))
 
 
-@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("n", SIZES)
+def test_points_that_are_all_one_are_matched(n):
+    assert is_permutation(match(np.ones((n, 2)), np.zeros((n, 2))), n)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), 1e200])
 @pytest.mark.parametrize("n", [50, 1100])
-def test_cost_that_is_not_finite_is_refused(n, bad):
-    cost = np.ones((n, n))
-    cost[3, 4] = bad
+def test_points_that_are_not_finite_or_whose_squares_are_not_are_refused(n, bad):
+    x = np.ones((n, 2))
+    x[3, 1] = bad
     with pytest.raises(ArithmeticError, match="not finite"):
-        assignment(cost)
+        match(x, np.ones((n, 2)))
 
 
 def test_exact_refuses_unequal_sizes(generator):

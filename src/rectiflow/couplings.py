@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from rectiflow.transport import assignment, entropic_plan, partial_plan, square_cost
+from rectiflow.transport import entropic_plan, match, partial_plan, square_cost
 
 Coupling = Callable[[Tensor, Tensor, Generator], tuple[Tensor, Tensor]]
 
@@ -29,8 +29,7 @@ def exact(x0: Tensor, x1: Tensor, generator: Generator) -> tuple[Tensor, Tensor]
     """
     if len(x0) != len(x1):
         raise ValueError(f"exact coupling needs samples of equal size, got {len(x0)} and {len(x1)}")
-    i, j = assignment(square_cost(x0.cpu(), x1.cpu()))
-    return torch.from_numpy(i), torch.from_numpy(j)
+    return torch.arange(len(x0)), torch.from_numpy(match(x0.cpu(), x1.cpu()))
 
 
 def sinkhorn(

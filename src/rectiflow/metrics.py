@@ -8,14 +8,14 @@ integrals below are exact on the discrete flow (and `S = PE - cost` holds to rou
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rectiflow.transport import assignment, square_cost
+from rectiflow.transport import match, square_cost
 
 
 def w2_squared(x: ArrayLike, y: ArrayLike) -> float:
     """`min_P mean |x_i - y_P(i)|^2`, exact, squared units of x. Raises ValueError unless both have the same length."""
     _equal_sizes(x, y, "W2")
-    cost = square_cost(x, y)
-    return float(cost[assignment(cost)].mean())
+    x, y = _doubles(x, y)
+    return transport_cost(x, y[match(x, y)])
 
 
 def w2(x: ArrayLike, y: ArrayLike) -> float:

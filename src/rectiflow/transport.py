@@ -5,12 +5,17 @@ Arrays in, arrays out: finished samples need no autograd and no GPU.
 
 import math
 
+import lap
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
-SIMPLEX_FROM = 1000
+from rectiflow.multiscale import permutation
+
+MATRIX = 1000  # so many points are matched by their costs' matrix even in FEW dimensions
+FEW = 3
+WIDE = 64  # from so many dimensions on products are faster than differences
+ANCHORS = 256  # rows and columns of the problem that gives larger ones a head start
 
 
 def square_cost(x: ArrayLike, y: ArrayLike) -> np.ndarray:
@@ -21,28 +26,41 @@ def square_cost(x: ArrayLike, y: ArrayLike) -> np.ndarray:
     return cdist(np.asarray(x, np.float64), np.asarray(y, np.float64), "sqeuclidean")
 
 
-def assignment(cost: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The permutation `(i, j)` that minimises `sum cost[i, j]`, exactly, for a square `(n, n)` cost.
+def match(x: ArrayLike, y: ArrayLike) -> np.ndarray:
+    """The permutation j that minimises `sum |x_i - y_j(i)|^2`, exactly, for samples of equal size `(n, dim)`.
 
-    Up to 1000 points by scipy's Jonker-Volgenant algorithm, beyond by POT's network simplex, whose import alone takes 1.7 s.
-    The first is fast where the clouds lie close and slow where they do not (0.1 to 1 s at n = 1000 in the plane), so it is
-    given a head start: see `_reduced` (0.13 to 0.23 s on the same problems; the simplex 0.16 s).
-    Raises ArithmeticError when the cost is not finite, or the simplex does not reach the optimum.
+    By lapx's Jonker-Volgenant algorithm on the matrix of costs, or without it where there are many points in few dimensions:
+    see `multiscale`. Raises ArithmeticError when a sample is not finite.
     """
-    _check_finite(cost)
-    return _simplex(cost) if len(cost) > SIMPLEX_FROM else linear_sum_assignment(_reduced(cost))
+    x, y = (np.asarray(sample, np.float64) for sample in (x, y))
+    if not np.isfinite(np.square(x).sum() + np.square(y).sum()):
+        raise ArithmeticError("the transport cost is not finite: the samples contain NaN or infinite values")
+    x, y = x - x.mean(0), y - y.mean(0)  # moving a sample changes every permutation's cost by the same
+    if len(x) > MATRIX and x.shape[1] <= FEW:
+        return permutation(x, y)
+    # -2 x.y differs from the squared distance by a term for every row and one for every column, which no permutation sees.
+    return assignment(square_cost(x, y) if x.shape[1] < WIDE else -2 * x @ y.T)
 
 
-def _reduced(cost: np.ndarray, anchors: int = 256) -> np.ndarray:
+def assignment(cost: np.ndarray) -> np.ndarray:
+    """The permutation j that minimises `sum cost[i, j(i)]`, exactly, for a square `(n, n)` cost.
+
+    The algorithm is slow where rows compete for the same columns, so it is given a head start: see `_reduced`.
+    """
+    _, _, j = lap.lapjvr(_reduced(cost))
+    return np.asarray(j, np.int64)
+
+
+def _reduced(cost: np.ndarray) -> np.ndarray:
     """`cost[i, j] - f[i] - g[j]` for nearly optimal dual potentials f, g, which has the same optimal permutation.
 
-    The potentials come from an exact solve of `anchors` rows and columns, extended to all by the c-transform
+    The potentials come from an exact solve of a quarter of the rows and columns, extended to all by the c-transform
     `f[i] = min_j cost[i, j] - g[j]`: most pairs are then settled before the search for augmenting paths starts.
     """
     n = len(cost)
-    if n <= anchors:
+    if n <= ANCHORS:
         return cost
-    rows = np.linspace(0, n - 1, anchors).astype(int)
+    rows = np.linspace(0, n - 1, min(ANCHORS, n // 4)).astype(int)
     f = (cost[:, rows] - _potential(cost[np.ix_(rows, rows)])).min(1)
     partial = cost - f[:, None]
     return partial - partial.min(0)
@@ -50,7 +68,7 @@ def _reduced(cost: np.ndarray, anchors: int = 256) -> np.ndarray:
 
 def _potential(cost: np.ndarray) -> np.ndarray:
     """The columns' dual potential of an optimal assignment: shortest paths in the exchange graph, by Bellman-Ford."""
-    i, j = linear_sum_assignment(cost)
+    _, i, j = lap.lapjvr(cost)
     exchange = cost[:, j] - cost[i, j][:, None]
     g = np.zeros(len(cost))
     for _ in range(len(cost)):
@@ -61,17 +79,6 @@ def _potential(cost: np.ndarray) -> np.ndarray:
     potential = np.empty_like(g)
     potential[j] = g
     return potential
-
-
-def _simplex(cost: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """POT's plan between uniform weights; for equal sizes a vertex of the polytope is a permutation."""
-    import ot
-
-    uniform = np.full(len(cost), 1 / len(cost))
-    plan, log = ot.emd(uniform, uniform, cost, numItermax=10**9, log=True)
-    if log["warning"]:
-        raise ArithmeticError(f"exact transport of {len(cost)} points: {log['warning']}")
-    return np.arange(len(cost)), plan.argmax(1)
 
 
 TOLERANCE = 1e-6  # how far a plan may be from where its iterations settle, in total mass
