@@ -4,7 +4,7 @@ export DVC_NO_ANALYTICS := 1
 # Stages are many short processes: without cached bytecode each compiles the project anew, 0.2 s a stage.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help repro dvc exercises table ui ui-stop test check
+.PHONY: help repro dvc exercises table bench ui ui-stop test check
 
 help:           ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -31,6 +31,9 @@ ui: .venv/ready      ## Prefect's UI on this machine: trigger and watch experime
 ui-stop: .venv/ready ## end it
 	python -m flows.ui stop
 
+bench: repro .venv-bench/ready   ## hot paths beside the neighbours' -> reports/benchmarks.json
+	python -m bench
+
 test: .venv/tests    ## the tests
 	python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
@@ -45,4 +48,9 @@ check: .venv/ready   ## is params.yaml right?
 
 .venv/tests: .venv/ready
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	touch $@
+
+.venv-bench/ready: bench/neighbours.txt
+	test -x .venv-bench/bin/python || python3 -m venv .venv-bench
+	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r bench/neighbours.txt
 	touch $@
