@@ -85,7 +85,8 @@ def samplings(folder: Path) -> Iterator[Row]:
         for library in ("torchdyn", "flow_matching", "torchdiffeq"):
             options = {"points": 10_000, "weights": weights, "solver": solver}
             yield Row(
-                f"sampling 10 000 points by {label}, end points, one seed after the other, against {library}", "points/s", 1.2,
+                f"sampling 10 000 points by {label}, end points, one seed after the other, against {library}",
+                "points/s", 1.2,
                 ("sampling", {"models": 4, **options}), ("sampling", {"models": 4, **options, "library": library}), 3,
             )  # fmt: skip
 
