@@ -106,6 +106,8 @@ def _start(words: list[str], cwd: str, env: Mapping[str, str]) -> Running:
 
 def _kill(process: Running) -> None:
     """The command and whatever it started and left: each has a process group of its own."""
+    if process.pid <= 1:  # to the kernel that would be every process there is
+        raise ValueError(f"pid {process.pid} is no command's")
     try:
         os.killpg(process.pid, signal.SIGKILL)
     except ProcessLookupError:

@@ -9,11 +9,12 @@ import gc
 import json
 import os
 import runpy
+import signal
 import socket
 import sys
 import threading
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from importlib import import_module, invalidate_caches
 from pathlib import Path
@@ -27,7 +28,7 @@ LIBRARIES = (
 LONGEST = 2**20  # bytes of a request: a command and its environment
 
 
-def serve(requests: socket.socket) -> dict[str, Any] | None:
+def serve(requests: socket.socket, bind: Callable[[int], None]) -> dict[str, Any] | None:
     """Fork for every request, and tell how each process ended. In a forked process: its request; here None, at the end."""
     running: dict[int, tuple[int, int]] = {}
     me = os.getpid()
@@ -38,39 +39,55 @@ def serve(requests: socket.socket) -> dict[str, Any] | None:
                 if key.fileobj is not requests:
                     pid, status = running.pop(key.fd)
                     selector.unregister(key.fd)
-                    tell(status, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
-                    os.close(status), os.close(key.fd)
+                    tell(status, "exit", os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+                    close(status, key.fd)
                     continue
                 message, (*descriptors,), *_ = socket.recv_fds(requests, LONGEST, 2)
                 if not message:
                     return None
-                if not (pid := os.fork()):
-                    for watched, (_, status) in running.items():
-                        os.close(watched), os.close(status)
+                try:
+                    out, status = descriptors
+                    pid = os.fork()
+                except (OSError, ValueError):  # no more processes or files: who asked reads the end of its pipe
+                    close(*descriptors)
+                    continue
+                if not pid:
+                    for watched, (_, other) in running.items():
+                        close(watched, other)
                     requests.close()
-                    begin(me, *descriptors)
+                    begin(me, bind, out, status)
                     return json.loads(message)
-                os.close(descriptors[0])
-                watched = os.pidfd_open(pid)
-                running[watched] = pid, descriptors[1]
+                os.close(out)
+                try:
+                    watched = os.pidfd_open(pid)
+                except OSError:
+                    os.kill(pid, signal.SIGKILL)
+                    os.waitpid(pid, 0)
+                    os.close(status)
+                    continue
+                running[watched] = pid, status
                 selector.register(watched, EVENT_READ)
 
 
-def tell(status: int, number: int) -> None:
+def tell(status: int, what: str, number: int) -> None:
     with suppress(BrokenPipeError):  # nobody listens any more
-        os.write(status, b"%d\n" % number)
+        os.write(status, f"{what} {number}\n".encode())
 
 
-def begin(parent: int, out: int, status: int) -> None:
+def close(*descriptors: int) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
+
+
+def begin(parent: int, bind: Callable[[int], None], out: int, status: int) -> None:
     """Leave the first process's session and files, and say who this is."""
     os.setsid()
-    runpy.run_path(str(Path(__file__).with_name("child.py")))["bind"](parent)
+    bind(parent)
     nothing = os.open(os.devnull, os.O_RDONLY)
     for ours, standard in ((nothing, 0), (out, 1), (out, 2)):
         os.dup2(ours, standard)
-    tell(status, os.getpid())
-    for descriptor in (nothing, out, status):
-        os.close(descriptor)
+    tell(status, "pid", os.getpid())
+    close(nothing, out, status)
 
 
 def enter(request: Mapping[str, Any], installed: Sequence[str]) -> None:
@@ -117,7 +134,8 @@ def main() -> None:
     gc.freeze()  # what is shared stays shared
     # Python warns of forks beside threads. These are the idle ones of OpenBLAS, which ends them before a fork.
     warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
-    if request := serve(socket.socket(fileno=os.dup(0))):
+    bind = runpy.run_path(str(Path(__file__).with_name("child.py")))["bind"]  # now: the file may change under a run
+    if request := serve(socket.socket(fileno=os.dup(0)), bind):
         enter(request, installed)
         end(run(request["module"]))
 

@@ -40,16 +40,17 @@ class Process:
 
     def __init__(self, stdout: TextIO, status: TextIO) -> None:
         self.stdout, self._status = stdout, status
-        self.pid = self._number()
+        self.pid = self._number("pid")
 
     def wait(self) -> int:
         """The exit code; -N after signal N."""
-        return self._number()
+        return self._number("exit")
 
-    def _number(self) -> int:
-        if not (line := self._status.readline()):
-            raise Ended("the process that stages are forked from has ended")
-        return int(line)
+    def _number(self, expected: str) -> int:
+        what, _, number = self._status.readline().partition(" ")
+        if what != expected:  # the end of the pipe; or, for a number, the exit code of a process that did not begin
+            raise Ended("the process that stages are forked from has ended, or could not start this one")
+        return int(number)
 
 
 class Warm:
@@ -79,17 +80,26 @@ class Warm:
                 # The kernel ends a child with the thread that started it. Stages come from threads that may not stay.
                 threading.Thread(target=self._keep, daemon=True).start()
                 self._started.wait()
+                if self._process is None:
+                    raise Ended("the process that stages are forked from cannot be started")
             return self._ours
 
     def _keep(self) -> None:
+        self._process = None
+        try:
+            process = self._begun()
+        finally:
+            self._started.set()  # whoever waits must not wait for what failed
+        process.wait()
+
+    def _begun(self) -> "subprocess.Popen[bytes]":
         self._ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, LONGEST)
         command = tied([sys.executable, "-P", str(Path(__file__).with_name("fork.py"))])
         env = {**os.environ, "PYTHONUNBUFFERED": "1"}  # how modules print is decided where Python starts
         self._process = process = subprocess.Popen(command, env=env, stdin=theirs, start_new_session=True)
         theirs.close()
-        self._started.set()
-        process.wait()
+        return process
 
 
 WARM = Warm()

@@ -12,7 +12,7 @@ import pytest
 import tiny
 
 from flows.fork import LIBRARIES
-from flows.warm import SUPPORTED, Ended, Warm
+from flows.warm import SUPPORTED, Ended, Process, Warm
 
 pytestmark = pytest.mark.skipif(not SUPPORTED, reason="forks are for Linux")
 
@@ -191,3 +191,33 @@ def test_it_ends_with_the_process_that_asked(place):
     asks.kill()
     asks.wait()
     tiny.wait(lambda: not stage.is_running() and not first.is_running(), 10)
+
+
+def test_a_process_that_ends_before_it_says_its_number_has_none():
+    """Its exit code read as a number would be pid 1, and whoever ended that would end everything."""
+    reads, writes = os.pipe()
+    os.write(writes, b"exit 1\n")
+    os.close(writes)
+    with open(reads) as status, open(os.devnull) as nothing, pytest.raises(Ended, match="could not start this one"):
+        Process(nothing, status)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_first_process_that_cannot_start_is_told_and_asked_for_again(place, monkeypatch):
+    warm = Warm()
+    with monkeypatch.context() as broken:
+        broken.setattr(subprocess, "Popen", lambda *_, **__: (_ for _ in ()).throw(OSError("no more files")))
+        with pytest.raises(Ended, match="cannot be started"):
+            warm.start("package.sees", (), place, environment())
+    assert forked(warm, place, "json.tool", "--help")[0] == 0
+
+
+def test_a_request_that_cannot_be_served_ends_no_other(place):
+    """A message without its pipes: a process that had run out of files would receive that."""
+    warm = Warm()
+    running = warm.start("http.server", ("--bind", "127.0.0.1", "0"), place, environment())
+    warm._ours.send(b"{}")
+    assert forked(warm, place, "json.tool", "--help")[0] == 0
+    os.kill(running.pid, 0)
+    os.killpg(running.pid, signal.SIGKILL)
+    assert running.wait() == -signal.SIGKILL
