@@ -8,6 +8,7 @@ tensor, its own draws and its own reductions, while the network's products are b
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Generator, Tensor
@@ -89,17 +90,16 @@ class AdamW:
     def __init__(self, theta: Tensor, weight_decay: float, clip: float) -> None:
         self.rows = list(theta.unbind())
         self.weight_decay, self.clip = weight_decay, clip
-        self.first, self.second = ([torch.zeros_like(row) for row in self.rows] for _ in range(2))
-        self.counts = [torch.zeros((), device=row.device) for row in self.rows]
+        self.first, self.second = (list(torch.zeros_like(theta).unbind()) for _ in range(2))
+        self.count = torch.zeros((), device=theta.device)
 
     def step(self, grad: Tensor, lr: float) -> None:
         """Scale each seed's gradient down to norm `clip` where it is longer, then move theta in place."""
-        grads = list(grad.unbind())
-        scales = [(self.clip / (norm + 1e-6)).clamp(max=1) for norm in torch._foreach_norm(grads)]
-        torch._foreach_mul_(grads, scales)
-        torch._foreach_add_(self.counts, 1)
+        norm = torch.stack(torch._foreach_norm(list(grad.unbind())))
+        grads = list(grad.mul_((self.clip / (norm + 1e-6)).clamp_(max=1)[:, None]).unbind())
+        self.count += 1
         torch._fused_adamw_(
-            self.rows, grads, self.first, self.second, [], self.counts, amsgrad=False, maximize=False,
+            self.rows, grads, self.first, self.second, [], [self.count] * len(grads), amsgrad=False, maximize=False,
             lr=lr, beta1=0.9, beta2=0.999, weight_decay=self.weight_decay, eps=1e-8,
         )  # fmt: skip
 
@@ -109,10 +109,29 @@ def means(x: Tensor) -> Tensor:
     return torch.stack([part.mean() for part in x.unbind()])
 
 
-def _batches(
-    velocity: Velocity, pairs: Pairs, options: Training, generators: Sequence[Generator]
-) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """One `(t, xt, target)` for each step, drawn and interpolated many steps at a time: small calls cost more than work."""
+class Batch(NamedTuple):
+    """What a step needs, in the network's own units and layout (points are columns): `inputs` `(seeds, dim + 1, batch)`,
+    `target` `(seeds, dim, batch)`, and the `weight` of its squared errors, `(seeds, 1, 1 or batch)`.
+    """
+
+    inputs: Tensor
+    target: Tensor
+    weight: Tensor
+
+    @classmethod
+    def of(cls, velocity: Velocity, t: Tensor, xt: Tensor, target: Tensor) -> "Batch":
+        """Of times `(..., seeds, batch)`, points and predictions `(..., seeds, batch, dim)`."""
+        speed, weight = velocity.frame.speed, PREDICTIONS[velocity.prediction].weight
+        factor = weight(velocity.path, t)[..., None, :] if weight else t.new_ones(*t.shape[:-1], 1, 1)
+        return cls(velocity.inputs(t, xt), (target / speed).mT.contiguous(), speed.square() * factor)
+
+    def losses(self, velocity: Velocity) -> Tensor:
+        """Weighted squared errors, `(seeds, dim, batch)`."""
+        return self.weight * (velocity.network.through(velocity.theta, self.inputs) - self.target).square()
+
+
+def _batches(velocity: Velocity, pairs: Pairs, options: Training, generators: Sequence[Generator]) -> Iterator[Batch]:
+    """One for each step, drawn and interpolated many steps at a time: small calls cost more than work."""
     n, dim = pairs.x0.shape[1:]
     chunk = max(1, min(50, 2**22 // (options.batch * dim)))
     for start in range(0, options.steps, chunk):
@@ -121,24 +140,18 @@ def _batches(
             draw(velocity.path, x0, x1, torch.randint(n, shape, generator=generator), generator, velocity.prediction)
             for x0, x1, generator in zip(pairs.x0, pairs.x1, generators, strict=True)
         ]
-        yield from zip(*(torch.stack(parts, 1) for parts in zip(*drawn, strict=True)), strict=True)
+        steps = Batch.of(velocity, *(torch.stack(parts, 1) for parts in zip(*drawn, strict=True)))
+        yield from map(Batch, *steps)
 
 
-def _held_out(velocity: Velocity, pairs: Pairs, generators: Sequence[Generator]) -> tuple[Tensor, Tensor, Tensor]:
+def _held_out(velocity: Velocity, pairs: Pairs, generators: Sequence[Generator]) -> Batch:
     """The whole validation set at fixed times, so that two points of a curve differ by the weights alone."""
     rows = torch.arange(pairs.x0.shape[1])
     drawn = [
         draw(velocity.path, x0, x1, rows, generator, velocity.prediction)
         for x0, x1, generator in zip(pairs.x0, pairs.x1, generators, strict=True)
     ]
-    return tuple(torch.stack(parts) for parts in zip(*drawn, strict=True))
-
-
-def _losses(velocity: Velocity, t: Tensor, xt: Tensor, target: Tensor) -> Tensor:
-    """Weighted squared errors, `(seeds, batch, dim)`."""
-    squares = (velocity.predict(t, xt) - target).square()
-    weight = PREDICTIONS[velocity.prediction].weight
-    return weight(velocity.path, t)[..., None] * squares if weight else squares
+    return Batch.of(velocity, *(torch.stack(parts) for parts in zip(*drawn, strict=True)))
 
 
 def _frame(interpolant: Interpolant, pairs: Pairs, prediction: str) -> Frame:
@@ -183,7 +196,7 @@ def fit(
     theta, frame = (start.theta.clone(), start.frame) if goes_on else (fresh, _frame(interpolant, pairs, prediction))
     average = theta.clone()
     velocity = Velocity(network, theta.requires_grad_(), frame, interpolant, prediction)
-    averaged = replace(velocity, theta=average)
+    averaged, averages = replace(velocity, theta=average), list(average.unbind())
     optimiser = AdamW(theta.detach(), options.weight_decay, options.clip)
     held_out = _held_out(velocity, validation, generators)
 
@@ -192,15 +205,15 @@ def fit(
     history: list[Tensor] = []
     squares = torch.zeros((), device=theta.device)
     for step, batch in enumerate(_batches(velocity, pairs, options, generators), 1):
-        residual = _losses(velocity, *batch)
-        (grad,) = torch.autograd.grad(residual.sum() / residual[0].numel(), theta)
+        losses = batch.losses(velocity)
+        (grad,) = torch.autograd.grad(losses.sum() / losses[0].numel(), theta)
         optimiser.step(grad, options.rate(step - 1))
         decay = min(options.ema, step / (9 + step)) if options.ema else 0.0
-        torch._foreach_lerp_(list(average.unbind()), list(theta.detach().unbind()), 1 - decay)
-        squares = squares + residual.detach()
+        torch._foreach_lerp_(averages, optimiser.rows, 1 - decay)
+        squares = squares + losses.detach()
         if step % options.log_every == 0 or step == options.steps:
             with torch.no_grad():
-                row = means(squares) / (step - steps[-1]), means(_losses(averaged, *held_out))
+                row = means(squares) / (step - steps[-1]), means(held_out.losses(averaged))
             rows.append(tuple(part.cpu() for part in row))
             steps.append(step)
             if options.history:
