@@ -76,6 +76,12 @@ def test_points_that_are_not_finite_or_whose_squares_are_not_are_refused(n, bad)
         match(x, np.ones((n, 2)))
 
 
+@pytest.mark.parametrize("shapes", [((0, 2), (0, 2)), ((5, 0), (5, 0)), ((5, 2), (4, 2)), ((5, 2), (5, 64))])
+def test_samples_that_are_empty_or_differ_in_shape_are_refused(shapes):
+    with pytest.raises(ValueError, match="two samples of one shape"):
+        match(*map(np.zeros, shapes))
+
+
 def test_exact_refuses_unequal_sizes(generator):
     with pytest.raises(ValueError, match="equal size, got 10 and 7"):
         exact(torch.zeros(10, 2), torch.zeros(7, 2), generator)

@@ -3,10 +3,11 @@
 import numpy as np
 import ot
 import pytest
+from scipy.sparse import coo_matrix
 from scipy.spatial.distance import cdist
 
 from rectiflow import multiscale
-from rectiflow.multiscale import ARCS, COARSEST, centres, family, least, order, permutation
+from rectiflow.multiscale import ARCS, COARSEST, centres, family, least, matched, order, permutation
 
 
 def eight(n, draw):
@@ -58,6 +59,13 @@ def test_a_search_that_may_not_go_on_says_so(draw, monkeypatch):
     monkeypatch.setattr(multiscale, "ROUNDS", 1)
     with pytest.raises(ArithmeticError, match="no proof of optimality after 1 rounds"):
         permutation(*PROBLEMS["far"](2000, draw))
+
+
+def test_a_plan_that_is_no_permutation_is_not_taken_for_one():
+    arcs = np.arange(3), np.array([2, 0, 1])
+    assert matched(coo_matrix((np.ones(3), arcs))).tolist() == [2, 0, 1]
+    with pytest.raises(ArithmeticError, match="no permutation"):
+        matched(coo_matrix((np.ones(2), (arcs[0][:2], arcs[1][:2])), shape=(3, 3)))
 
 
 def test_the_least_reduced_costs_are_those_of_the_matrix(draw):

@@ -2,7 +2,7 @@
 
 Column generation: an optimal plan uses few of the n^2 arcs, so the problem is solved on few, by POT's network simplex. Its
 dual potentials f, g tell which of those left out would help: arcs of reduced cost `|x_i - y_j|^2 - f_i - g_j` below zero.
-Where there are none, plan and potentials prove each other optimal.
+Where there are none, plan and potentials prove each other optimal: to TOLERANCE of the clouds' squared extent, in mean cost.
 
 Asking for them takes no matrix: `f(x) = min_j |x - y_j|^2 - g_j` is the distance from `(x, 0)` to the nearest of the points
 `(y_j, sqrt(max g - g_j))`, which a tree finds, with as many runners-up as one likes. And the first guess comes from the same
@@ -76,7 +76,7 @@ def centres(x: np.ndarray, cells: int) -> np.ndarray:
 def on_all_arcs(x: np.ndarray, y: np.ndarray) -> Solved:
     """The problem solved on its whole cost matrix."""
     i, j = (part.ravel() for part in np.indices((len(x), len(y))))
-    plan, _, _, g = simplex(i, j, cdist(x, y, "sqeuclidean").ravel(), None)
+    plan, _, _, g = simplex(i, j, cdist(x, y, "sqeuclidean").ravel())
     return Solved(x, y, matched(plan), g)
 
 
@@ -118,7 +118,7 @@ def settled(x: np.ndarray, y: np.ndarray, g: np.ndarray, arcs: np.ndarray) -> So
         arcs = np.unique(np.concatenate([arcs, (index * n + j).ravel(), (i * n + index).ravel()]))
         i, j = np.divmod(arcs, n)
         costs = np.square(x[i] - y[j]).sum(1)
-        plan, cost, u, g = simplex(i, j, costs, (f, feasible))
+        plan, cost, u, g = simplex(i, j, costs)
         used = plan.row.astype(np.int64) * n + plan.col
         near = np.quantile(rows[:, -1] - f, 0.9)
         arcs = np.concatenate([arcs[costs - u[i] - g[j] < near], used])
@@ -132,15 +132,13 @@ def least(x: np.ndarray, y: np.ndarray, g: np.ndarray) -> tuple[np.ndarray, np.n
     return distance**2 - top, j
 
 
-def simplex(
-    i: np.ndarray, j: np.ndarray, costs: np.ndarray, start: tuple[np.ndarray, np.ndarray] | None
-) -> tuple[coo_matrix, float, np.ndarray, np.ndarray]:
+def simplex(i: np.ndarray, j: np.ndarray, costs: np.ndarray) -> tuple[coo_matrix, float, np.ndarray, np.ndarray]:
     """POT's network simplex on the given arcs: the plan's arcs, its mean cost and both potentials."""
     import ot  # two seconds that small problems do not need
 
     n = int(i[-1]) + 1
     uniform, arcs = np.full(n, 1 / n), coo_matrix((costs, (i, j)), shape=(n, n))
-    plan, log = ot.emd(uniform, uniform, arcs, numItermax=10**9, log=True, potentials_init=start)
+    plan, log = ot.emd(uniform, uniform, arcs, numItermax=10**9, log=True)
     if log["warning"]:
         raise ArithmeticError(f"exact transport of {n} points: {log['warning']}")
     plan = coo_matrix(plan)
@@ -149,7 +147,9 @@ def simplex(
 
 
 def matched(plan: coo_matrix) -> np.ndarray:
-    """The column of every row."""
+    """The column of every row of a permutation's arcs."""
+    if len(plan.row) != plan.shape[0]:
+        raise Unsettled(f"exact transport of {plan.shape[0]} points: the plan found is no permutation")
     match = np.empty(plan.shape[0], int)
     match[plan.row] = plan.col
     return match

@@ -30,16 +30,23 @@ def match(x: ArrayLike, y: ArrayLike) -> np.ndarray:
     """The permutation j that minimises `sum |x_i - y_j(i)|^2`, exactly, for samples of equal size `(n, dim)`.
 
     By lapx's Jonker-Volgenant algorithm on the matrix of costs, or without it where there are many points in few dimensions:
-    see `multiscale`. Raises ArithmeticError when a sample is not finite.
+    see `multiscale`. Raises ValueError for samples that are empty or differ in shape, ArithmeticError for one that is not
+    finite.
     """
     x, y = (np.asarray(sample, np.float64) for sample in (x, y))
+    if x.shape != y.shape or not x.size:
+        raise ValueError(
+            f"optimal pairs need two samples of one shape (n, dim) that are not empty, got {x.shape}, {y.shape}"
+        )
     if not np.isfinite(np.square(x).sum() + np.square(y).sum()):
         raise ArithmeticError("the transport cost is not finite: the samples contain NaN or infinite values")
     x, y = x - x.mean(0), y - y.mean(0)  # moving a sample changes every permutation's cost by the same
     if len(x) > MATRIX and x.shape[1] <= FEW:
         return permutation(x, y)
+    if x.shape[1] < WIDE:
+        return assignment(square_cost(x, y))
     # -2 x.y differs from the squared distance by a term for every row and one for every column, which no permutation sees.
-    return assignment(square_cost(x, y) if x.shape[1] < WIDE else -2 * x @ y.T)
+    return _settled(_less_minima(-2 * x @ y.T))
 
 
 def assignment(cost: np.ndarray) -> np.ndarray:
@@ -47,8 +54,21 @@ def assignment(cost: np.ndarray) -> np.ndarray:
 
     The algorithm is slow where rows compete for the same columns, so it is given a head start: see `_reduced`.
     """
-    _, _, j = lap.lapjvr(_reduced(cost))
+    return _settled(_reduced(cost))
+
+
+def _settled(cost: np.ndarray) -> np.ndarray:
+    _, _, j = lap.lapjvr(cost)
     return np.asarray(j, np.int64)
+
+
+def _less_minima(cost: np.ndarray) -> np.ndarray:
+    """Less every row's minimum, then every column's: between points of many dimensions, whose distances are much alike,
+    the best head start (1024 points of 784 dimensions: 10 ms, after none or the one of `_reduced` 28).
+    """
+    cost -= cost.min(1)[:, None]
+    cost -= cost.min(0)
+    return cost
 
 
 def _reduced(cost: np.ndarray) -> np.ndarray:
