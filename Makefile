@@ -4,7 +4,7 @@ export DVC_NO_ANALYTICS := 1
 # Stages are many short processes: without cached bytecode each compiles the project anew, 0.2 s a stage.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help repro dvc exercises table bench ui ui-stop test check
+.PHONY: help repro dvc exercises table bench bench-gpu ui ui-stop test check
 
 help:           ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -34,6 +34,9 @@ ui-stop: .venv/ready ## end it
 bench: repro .venv-bench/ready   ## hot paths beside the neighbours' -> reports/benchmarks.json
 	python -m bench
 
+bench-gpu: .venv/ready .venv-bench/ready   ## training beside eager PyTorch on this machine's GPU
+	python -m bench --device cuda
+
 test: .venv/tests    ## the tests
 	python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
@@ -52,5 +55,7 @@ check: .venv/ready   ## is params.yaml right?
 
 .venv-bench/ready: bench/neighbours.txt
 	test -x .venv-bench/bin/python || python3 -m venv .venv-bench
+	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check -c bench/neighbours.txt torch
 	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r bench/neighbours.txt
+	.venv-bench/bin/python -c 'import bench.theirs'
 	touch $@

@@ -1,195 +1,218 @@
-"""`python -m bench`: every row of ROWS on both sides, in turn, and their ratio.
+"""`python -m bench`: every row of the table on both sides, in turn, and their ratio.
 
-Each side is one process for the whole run, in its own environment. A row is first done once by either side on one and on two
-threads; then `runs` times in turn on whichever was faster, and the medians are compared. Writes reports/benchmarks.json.
+Each side has its own environment and does a piece of work once in each of three ways: one process on one thread, one on two,
+two processes on one thread each. Then in turn, `runs` times: ours in the way that was fastest; theirs as one process, which
+is how its users run it, in the faster of two ways; and two of theirs at once. Medians are compared. Both sides' results are
+compared as well, where they should be the same. Writes reports/benchmarks.json.
 """
 
 import argparse
 import json
-import os
 import statistics
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
+from bench.sides import ALONE, ROOT, THREADS, TWO, Mode, Rate, Side, Work
+
 NEIGHBOURS = ROOT / ".venv-bench/bin/python"
 WRITTEN = ROOT / "reports/benchmarks.json"
 EULER = {"name": "euler", "steps": 100}
 DOPRI5 = {"name": "dopri5", "rtol": 1e-4, "atol": 1e-4}
-Work = tuple[str, dict[str, Any]]  # a function of a side, and its options
+HEAD = ("work", "ours", "theirs", "unit", "ratio", "of single runs", "of two of theirs at once", "aim")
 
 
 @dataclass(frozen=True)
 class Row:
-    """A piece of work that both sides do, in units of their own amounts a second."""
+    """A piece of work that both sides do, in units of their own amounts a second; their results differ by `within`."""
 
     work: str
     unit: str
-    target: float
+    target: float | None
     ours: Work
     theirs: Work
     runs: int = 5
+    within: float = 1e-4
+    modes: tuple[Mode, ...] = (ALONE, THREADS, TWO)
 
 
 def trainings() -> Iterator[Row]:
-    loop = {"steps": 300, "batch": 256}
-    for data, against, target in (("library", "torchcfm's loop", 12), ("stored", "torchcfm's loop on stored points", 4)):
-        ours, theirs = {"seeds": 16, "steps": 1000, "batch": 256}, {**loop, "data": data}
-        work = f"I-CFM training, 16 seeds, 3 x 64, batch 256, against {against}"
-        yield Row(
-            work, "model-steps/s", target,
-            ("training", {"method": "icfm", **ours, "data": data}), ("training", {"method": "icfm", **theirs}),
-        )  # fmt: skip
-    yield Row(
-        "OT-CFM training, 4 seeds, three rounds of 1500 steps, couplings and reflow included, against torchcfm's loop",
-        "model-steps/s", 30,
-        ("training", {"method": "otcfm", "seeds": 4, "steps": 1500, "batch": 256, "rounds": 3}),
-        ("training", {"method": "otcfm", **loop, "data": "library"}), 3,
+    kinds = {"library": "torchcfm's loop", "stored": "torchcfm's loop on points drawn beforehand"}
+    methods = (
+        ("I-CFM training, 16 seeds, 3 x 64, batch 256", (12, 4), 256, 300,
+         {"method": "icfm", "seeds": 16, "steps": 1000, "batch": 256}),
+        ("OT-CFM training, 4 seeds, three rounds of 1500 steps, couplings and reflow included", (30, None), 256, 200,
+         {"method": "otcfm", "seeds": 4, "steps": 1500, "batch": 256, "rounds": 3}),
+        ("the transport table's training: I-CFM, 5 seeds, batch 512, its options", (10, None), 512, 200,
+         {"method": "icfm", "seeds": 5, "steps": 1000, "batch": 512, "plain": True}),
     )  # fmt: skip
-    yield Row(
-        "the transport table's training (batch 512, 5 seeds, I-CFM), against torchcfm's loop", "model-steps/s", 10,
-        ("training", {"method": "icfm", "seeds": 5, "steps": 1000, "batch": 512}),
-        ("training", {"method": "icfm", "steps": 300, "batch": 512, "data": "library"}),
-    )  # fmt: skip
+    for work, targets, batch, steps, options in methods:
+        for (data, against), target in zip(kinds.items(), targets, strict=True):
+            theirs = {"method": options["method"], "steps": steps, "batch": batch, "data": data}
+            ours = ("training", {**options, "data": data})
+            yield Row(f"{work}; against {against}", "model-steps/s", target, ours, ("training", theirs))
 
 
 def transports() -> Iterator[Row]:
     for dim, target in ((2, 3), (784, 2.5)):
         for n, times in ((256, 16), (1024, 2), (2048, 2)):
             options = {"n": n, "dim": dim, "times": times}
-            work = f"exact pairs, {n} points in {dim} dimensions, against OTPlanSampler"
+            work = f"exact pairs, {n} points in {dim} dimensions; against OTPlanSampler"
             yield Row(work, "pairs/s", target, ("plans", options), ("plans", options))
 
 
 def distances(folder: Path) -> Iterator[Row]:
     files = {name: {"problems": str(folder / f"{name}.npz")} for name in ("grid", "large")}
     yield Row(
-        "W2 of every draw of the default grid, one seed's, against ot.emd2 one by one", "problems/s", 1.8,
+        "W2 of every draw of the default grid, one seed's; against ot.emd2", "problems/s", 1.8,
         ("distances", files["grid"]), ("distances", files["grid"]), 3,
     )  # fmt: skip
     yield Row(
-        "W2 of 10 000 points in the plane, against ot.emd2", "problems/s", 1,
-        ("distances", files["large"]), ("distances", files["large"]), 1,
+        "W2 of 10 000 points in the plane; against ot.emd2", "problems/s", 1,
+        ("distances", files["large"]), ("distances", files["large"]), 1, modes=(ALONE,),
     )  # fmt: skip
 
 
 def samplings(folder: Path) -> Iterator[Row]:
-    weights = str(folder / "weights.npz")
-    for solver, label in ((EULER, "Euler-100"), (DOPRI5, "dopri5 at 1e-4")):
+    options = {"models": 2, "points": 10_000, "weights": str(folder / "weights.npz")}
+    for solver, label, within in ((EULER, "Euler-100", 1e-4), (DOPRI5, "dopri5 at 1e-4", 1e-3)):
         for library in ("torchdyn", "flow_matching", "torchdiffeq"):
-            options = {"points": 10_000, "weights": weights, "solver": solver}
+            ours = {**options, "solver": solver}
             yield Row(
-                f"sampling 10 000 points by {label}, end points, one seed after the other, against {library}",
-                "points/s", 1.2,
-                ("sampling", {"models": 4, **options}), ("sampling", {"models": 4, **options, "library": library}), 3,
+                f"sampling 10 000 points a model by {label}, end points; against {library}", "points/s", 1.2,
+                ("sampling", ours), ("sampling", {**ours, "library": library}), 3, within,
             )  # fmt: skip
 
 
-class Side:
-    """One side's process."""
+def agreement(row: Row, ours: Rate, theirs: Rate) -> dict[str, Any]:
+    """How far the results differ, relative to theirs, and both numbers of evaluations; too far is an error."""
+    found: dict[str, Any] = {}
+    if ours.found is not None:
+        found["difference"] = abs(ours.found / theirs.found - 1)
+        if not found["difference"] <= row.within:
+            raise SystemExit(f"error: {row.work}: ours is {ours.found:.8g}, theirs {theirs.found:.8g}, not the same")
+    if ours.nfe is not None:
+        found["nfe"] = [ours.nfe, theirs.nfe]
+    return found
 
-    def __init__(self, python: Path, module: str) -> None:
-        command = [str(python), "-m", "bench.worker", module]
-        self.process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.module = module
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.process.stdin.close()
-        self.process.wait()
-
-    def rate(self, work: Work, threads: int) -> float:
-        """Do it once; how much of it in a second."""
-        call, options = work
-        self.process.stdin.write(json.dumps({"call": call, "options": options, "threads": threads}) + "\n")
-        self.process.stdin.flush()
-        if not (line := self.process.stdout.readline()):
-            raise SystemExit(f"error: {self.module} ended at {call} {options}; what it printed is above")
-        answer = json.loads(line)
-        return answer["amount"] / answer["seconds"]
-
-    def threads(self, work: Work, runs: int) -> int:
-        """Whether one or two of torch's threads are faster for it. Where a run is long and threads play no part: one."""
-        return 1 if runs == 1 else max((1, 2), key=lambda threads: self.rate(work, threads))
+def fastest(side: Side, work: Work, modes: tuple[Mode, ...]) -> tuple[dict[Mode, Rate], Mode]:
+    tried = {mode: side.do(work, mode) for mode in modes}
+    return tried, max(tried, key=lambda mode: tried[mode].rate)
 
 
 def measure(row: Row, ours: Side, theirs: Side) -> dict[str, Any]:
-    """Both sides in turn; the medians of their rates, and the ratios' spread."""
-    sides = ((ours, row.ours), (theirs, row.theirs))
-    threads = [side.threads(work, row.runs) for side, work in sides]
-    rates = [[side.rate(work, n) for (side, work), n in zip(sides, threads, strict=True)] for _ in range(row.runs)]
-    mine, other = (statistics.median(column) for column in zip(*rates, strict=True))
-    ratios = sorted(a / b for a, b in rates)
+    """Both sides in turn; the medians of their rates, and the spread of the ratio."""
+    mine, best = fastest(ours, row.ours, row.modes)
+    other, usual = fastest(theirs, row.theirs, tuple(mode for mode in row.modes if mode.processes == 1))
+    agreed = agreement(row, mine[best], other[usual])
+    ways = [(ours, row.ours, best), (theirs, row.theirs, usual)]
+    if TWO in row.modes:
+        theirs.do(row.theirs, TWO)
+        ways.append((theirs, row.theirs, TWO))
+    rates = [[side.do(work, mode).rate for side, work, mode in ways] for _ in range(row.runs)]
+    medians = [statistics.median(column) for column in zip(*rates, strict=True)]
+    ratios = sorted(a / b for a, b, *_ in rates)
     return {
-        "work": row.work, "ours": mine, "theirs": other, "unit": row.unit, "ratio": mine / other, "target": row.target,
-        "ratios": [ratios[0], ratios[-1]], "runs": row.runs, "threads": threads,
+        "work": row.work, "ours": medians[0], "theirs": medians[1], "unit": row.unit, "ratio": medians[0] / medians[1],
+        "target": row.target, "ratios": [ratios[0], ratios[-1]], "ratio_to_two": medians[0] / max(medians[1:]),
+        "runs": row.runs, "modes": [best, usual], **agreed,
     }  # fmt: skip
 
 
 def itself(ours: Side) -> Iterator[dict[str, Any]]:
     """What is measured against no neighbour: the cost of sixteen seeds, and the arithmetic of training."""
-    one, many, product = [], [], []
-    for _ in range(5):
-        one.append(1 / ours.rate(("fitting", {"seeds": 1, "steps": 500, "batch": 256}), 2))
-        many.append(16 / ours.rate(("fitting", {"seeds": 16, "steps": 100, "batch": 256}), 2))
-        product.append(ours.rate(("products", {"n": 1024, "times": 20}), 2))
-    one, many, product = (statistics.median(values) for values in (one, many, product))
+    modes = (ALONE, THREADS)
+    works = {
+        "one": ("fitting", {"seeds": 1, "steps": 500, "batch": 256}),
+        "many": ("fitting", {"seeds": 16, "steps": 100, "batch": 256}),
+        "product": ("products", {"n": 1024, "times": 20}),
+    }
+    best = {name: fastest(ours, work, modes)[1] for name, work in works.items()}
+    rates = [{name: ours.do(work, best[name]).rate for name, work in works.items()} for _ in range(5)]
+    single = [{name: ours.do(work, ALONE).rate for name, work in works.items()} for _ in range(5)]
+    one, many = (statistics.median(row[name] for row in rates) for name in ("one", "many"))
     yield {
-        "work": "a training step of 16 seeds over one of one seed (at most)",
-        "ours": many * 1e3, "theirs": one * 1e3, "unit": "ms", "ratio": many / one, "target": 8,
+        "work": "a training step of 16 seeds over one of one seed (at most)", "ours": 16e3 / many, "theirs": 1e3 / one,
+        "unit": "ms", "ratio": 16 * one / many, "target": 8, "modes": [best["many"], best["one"]],
     }  # fmt: skip
-    flops = 16 * 3 * 2 * 256 * (3 * 64 + 2 * 64 * 64 + 64 * 2) / many
+    flops = 3 * 2 * 256 * (3 * 64 + 2 * 64 * 64 + 64 * 2)  # of a step: a pass forward, two as long back
+    many, product = (statistics.median(row[name] for row in single) for name in ("many", "product"))
     yield {
-        "work": "arithmetic of training, 16 seeds, against products of 1024 x 1024 matrices",
-        "ours": flops / 1e9, "theirs": product / 1e9, "unit": "GFLOP/s", "ratio": flops / product, "target": None,
+        "work": "arithmetic of training 16 seeds over that of 1024 x 1024 products, one thread", "ours": flops * many / 1e9,
+        "theirs": product / 1e9, "unit": "GFLOP/s", "ratio": flops * many / product, "target": None,
     }  # fmt: skip
+
+
+def accelerated(device: str) -> Iterator[Row]:
+    """Training on a device, where the host alone has little to do."""
+    for seeds, target in ((1, None), (32, 5)):
+        options = {"seeds": seeds, "steps": 300, "batch": 256, "device": device}
+        work = f"training {seeds} at once on {device}, 3 x 64, batch 256; against eager PyTorch, models in one product"
+        yield Row(work, "model-steps/s", target, ("fitting", options), ("fitting", options), modes=(ALONE,))
 
 
 def line(found: dict[str, Any]) -> str:
-    target = "" if found["target"] is None else f"{found['target']:g}"
     spread = "{:.2f} to {:.2f}".format(*found["ratios"]) if "ratios" in found else ""
-    numbers = f"{found['ours']:.4g} | {found['theirs']:.4g} | {found['unit']} | {found['ratio']:.2f}"
-    return f"| {found['work']} | {numbers} | {spread} | {target} |"
+    to_two = f"{found['ratio_to_two']:.2f}" if "ratio_to_two" in found else ""
+    target = "" if found["target"] is None else f"{found['target']:g}"
+    numbers = (f"{found['ours']:.4g}", f"{found['theirs']:.4g}", found["unit"], f"{found['ratio']:.2f}")
+    return "| " + " | ".join((found["work"], *numbers, spread, to_two, target)) + " |"
+
+
+def write_problems(side: Side, folder: Path) -> None:
+    """What both sides read: a trained field, the grid's draws, two large clouds."""
+    for call, name, options in (
+        ("write_weights", "weights", {}), ("write_grid", "grid", {}), ("write_clouds", "large", {"n": 10_000, "dim": 2}),
+    ):  # fmt: skip
+        side.do((call, {"path": str(folder / f"{name}.npz"), **options}))
+
+
+def table(device: str, only: str, neighbours: Path) -> Iterator[dict[str, Any]]:
+    """Every row, as it is measured."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        ours = stack.enter_context(Side(Path(sys.executable), "bench.ours"))
+        theirs = stack.enter_context(Side(neighbours, "bench.theirs"))
+        if device == "cpu":
+            write_problems(ours, folder)
+            rows = [*trainings(), *transports(), *distances(folder), *samplings(folder)]
+        else:
+            rows = accelerated(device)
+        for row in rows:
+            if only in row.work:
+                yield measure(row, ours, theirs)
+        if device == "cpu" and not only:
+            yield from itself(ours)
+
+
+def devices() -> list[str]:
+    import torch
+
+    return ["cpu"] + ["cuda"] * torch.cuda.is_available()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--neighbours", type=Path, default=NEIGHBOURS, help="the Python of the neighbours' environment")
-    parser.add_argument("--only", default="", help="rows whose description contains this, and no file is written")
+    parser.add_argument("--device", default="cpu", help="cuda: the rows of a GPU; nothing is written")
+    parser.add_argument("--only", default="", help="rows whose description contains this; nothing is written")
     arguments = parser.parse_args()
     if not arguments.neighbours.exists():
         parser.error(f"--neighbours: {arguments.neighbours} is not there; `make bench` makes it")
-    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        ours = stack.enter_context(Side(Path(sys.executable), "bench.ours"))
-        theirs = stack.enter_context(Side(arguments.neighbours, "bench.theirs"))
-        for call, name, options in (
-            ("write_weights", "weights", {}), ("write_grid", "grid", {}), ("write_clouds", "large", {"n": 10_000, "dim": 2}),
-        ):  # fmt: skip
-            ours.rate((call, {"path": str(folder / f"{name}.npz"), **options}), 2)
-        print(
-            "| work | ours | theirs | unit | ratio | of single runs | target |\n| --- | --- | --- | --- | --- | --- | --- |"
-        )
-        found = []
-        rows = [*trainings(), *transports(), *distances(folder), *samplings(folder)]
-        for row in rows:
-            if arguments.only in row.work:
-                found.append(measure(row, ours, theirs))
-                print(line(found[-1]), flush=True)
-        if not arguments.only:
-            for row in itself(ours):
-                found.append(row)
-                print(line(row), flush=True)
-            WRITTEN.write_text(json.dumps(found, indent=2) + "\n")
+    if arguments.device not in (known := devices()):
+        parser.error(f"--device: {arguments.device} is not here; choose from {', '.join(known)}")
+    print(f"| {' | '.join(HEAD)} |\n|{' --- |' * len(HEAD)}", flush=True)
+    found = []
+    for row in table(arguments.device, arguments.only, arguments.neighbours):
+        found.append(row)
+        print(line(row), flush=True)
+    if arguments.device == "cpu" and not arguments.only:
+        WRITTEN.write_text(json.dumps(found, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
 """The project's side: the calls that its stages make.
 
-Every function prepares a piece of work and returns the call that does it; the call returns how much it did.
+Every function prepares a piece of work and returns the call that does it; the call returns what it did. Where a stage
+does problems side by side, so does the call: on as many threads as torch has.
 """
 
 import os
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -13,6 +13,7 @@ import torch
 from torch import Generator, Tensor
 
 from bench.clouds import clouds, read_arrays, read_problems
+from bench.worker import Call, Done
 from rectiflow.couplings import COUPLINGS
 from rectiflow.datasets import DATASETS
 from rectiflow.interpolants import Linear
@@ -29,10 +30,11 @@ from stages.settings import read
 
 os.environ.setdefault("MKL_CBWR", "AVX2,STRICT")  # as stages.compute sets it for every stage
 
-Call = Callable[[], float]
-WORKERS = 2  # plans side by side, as in params.yaml
 NETWORK = MLP(dim=2, width=64, depth=3, activation="selu")  # torchcfm's
+PATH = Linear(sigma=0.1)  # torchcfm's
 COUPLING = {"icfm": "independent", "otcfm": "exact"}
+# Of experiments/transport_table.
+PLAIN = {"lr": 1e-3, "weight_decay": 1e-5, "warmup": 0, "schedule": "constant", "ema": 0.0, "clip": 1e9, "log_every": 500}
 POINTS, PASSES = 10_000, 2  # of the default grid's data sets: 20 000 pairs a seed
 
 
@@ -48,76 +50,79 @@ def _generators(seeds: int) -> list[Generator]:
     return [Generator().manual_seed(seed) for seed in range(seeds)]
 
 
-def training(method: str, seeds: int, steps: int, batch: int, data: str = "library", rounds: int = 1) -> Call:
+def training(
+    method: str, seeds: int, steps: int, batch: int, data: str = "library", rounds: int = 1, plain: bool = False
+) -> Call:
     """Draw the points (where they are not stored), couple them, train round 0, and for each further round draw pairs from
-    the flow and train on; the amount is the number of steps of all models.
+    the flow and train on; the amount is the number of steps of all models. `plain`: at one rate, nothing averaged or
+    clipped.
     """
-    options = Training(steps=steps, batch=batch)
+    options = Training(steps=steps, batch=batch, **(PLAIN if plain else {}))
     euler = SOLVERS["euler"](steps=50)
     stored = _points(seeds) if data == "stored" else None
 
-    def call() -> float:
+    def call() -> Done:
         x0, x1 = stored or _points(seeds)
-        pairs = couple(COUPLINGS[COUPLING[method]], 250, PASSES, (x0, x1), _generators(seeds), WORKERS)
+        pairs = couple(COUPLINGS[COUPLING[method]], 250, PASSES, (x0, x1), _generators(seeds), torch.get_num_threads())
         velocity = None
         for _ in range(rounds):
             if velocity:
                 source = x0[:, :POINTS]
                 pairs = Pairs(source, transport(velocity, euler, source))
             held_out = Pairs(pairs.x0[:, :1000], pairs.x1[:, :1000])
-            velocity, _ = fit(NETWORK, Linear(), pairs, held_out, range(seeds), options, velocity)
-        return rounds * steps * seeds
+            velocity, _ = fit(NETWORK, PATH, pairs, held_out, range(seeds), options, velocity)
+        return Done(rounds * steps * seeds)
 
     return call
 
 
-def fitting(seeds: int, steps: int, batch: int) -> Call:
+def fitting(seeds: int, steps: int, batch: int, device: str = "cpu") -> Call:
     """Training alone, on stored pairs."""
-    x0, x1 = _points(seeds)
+    x0, x1 = (part.to(device) for part in _points(seeds))
     pairs, held_out = Pairs(x0[:, :POINTS], x1), Pairs(x0[:, :100], x1[:, :100])
     options = Training(steps=steps, batch=batch, log_every=steps)
 
-    def call() -> float:
-        fit(NETWORK, Linear(), pairs, held_out, range(seeds), options)
-        return steps * seeds
+    def call() -> Done:
+        fit(NETWORK, PATH, pairs, held_out, range(seeds), options)
+        return Done(steps * seeds)
 
     return call
 
 
 def plans(n: int, dim: int, times: int) -> Call:
-    """Exact pairs, problems side by side as the stage solves them; the amount is the number of pairs."""
+    """Exact pairs, problems side by side as the stage solves them; the amount is their number. Found: their mean cost."""
     sides = [torch.from_numpy(np.stack([cloud] * times)).float() for cloud in clouds(n, dim)]
 
-    def call() -> float:
-        couple(COUPLINGS["exact"], n, 1, tuple(sides), _generators(times), WORKERS)
-        return times * n
+    def call() -> Done:
+        pairs = couple(COUPLINGS["exact"], n, 1, tuple(sides), _generators(times), torch.get_num_threads())
+        return Done(times * n, float((pairs.x0[0] - pairs.x1[0]).double().square().sum(-1).mean()))
 
     return call
 
 
 def distances(problems: str) -> Call:
-    """Exact W2, problems side by side as the stage measures them; the amount is the number of problems."""
+    """Exact W2, problems side by side as the stage measures them; the amount is their number. Found: the mean square."""
     pairs = read_problems(problems)
 
-    def call() -> float:
-        with ThreadPoolExecutor(WORKERS) as pool:
-            list(pool.map(lambda pair: w2_squared(*pair), pairs))
-        return len(pairs)
+    def call() -> Done:
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+            squares = list(pool.map(lambda pair: w2_squared(*pair), pairs))
+        return Done(len(pairs), float(np.mean(squares)))
 
     return call
 
 
 def sampling(models: int, points: int, weights: str, solver: dict[str, Any]) -> Call:
-    """End points of every seed's flow; the amount is the number of points."""
+    """End points of every seed's flow; the amount is the number of points. Found: their mean length."""
     one = torch.from_numpy(np.concatenate([array.ravel() for array in read_arrays(weights).values()]))
     identity = Frame(torch.zeros(models, 1, 2), *(torch.ones(models, 1, 1) for _ in range(2)))
     velocity = Velocity(NETWORK, one.repeat(models, 1), identity)
     x0 = torch.from_numpy(clouds(points, 2)[0]).float().repeat(models, 1, 1)
     options = {name: value for name, value in solver.items() if name != "name"}
 
-    def call() -> float:
-        solve(velocity, SOLVERS[solver["name"]](**options), x0)
-        return models * points
+    def call() -> Done:
+        solved = solve(velocity, SOLVERS[solver["name"]](**options), x0)
+        return Done(models * points, float(solved[0].end.norm(dim=-1).double().mean()), solved[0].nfe)
 
     return call
 
@@ -128,9 +133,9 @@ def sampling(models: int, points: int, weights: str, solver: dict[str, Any]) -> 
 def write_weights(path: str) -> Call:
     """A trained field's weights, its frame's units folded in, as an .npz file."""
 
-    def call() -> float:
+    def call() -> Done:
         x0, x1 = _points(1)
-        pairs = couple(COUPLINGS["exact"], 250, PASSES, (x0, x1), _generators(1), WORKERS)
+        pairs = couple(COUPLINGS["exact"], 250, PASSES, (x0, x1), _generators(1), torch.get_num_threads())
         options = Training(steps=2000)
         velocity, _ = fit(NETWORK, Linear(), pairs, Pairs(pairs.x0[:, :100], pairs.x1[:, :100]), [0], options)
         frame, weights = velocity.frame, unpack(velocity.theta.clone(), NETWORK.shapes)
@@ -140,7 +145,7 @@ def write_weights(path: str) -> Call:
         for part in ("weight", "bias"):
             weights[f"{last}.{part}"] *= frame.speed
         np.savez(path, **{name: weight[0].numpy() for name, weight in weights.items()})
-        return 0
+        return Done(1)
 
     return call
 
@@ -148,7 +153,7 @@ def write_weights(path: str) -> Call:
 def write_grid(path: str) -> Call:
     """The W2 problems of the working tree's grid, one seed's: every flow's draws and the target."""
 
-    def call() -> float:
+    def call() -> Done:
         arrays = []
         for name, flow in read()["flows"].items():
             target = read_table(DATA / "generate" / flow["dataset"] / "points.parquet", side="target", split="test")
@@ -157,7 +162,7 @@ def write_grid(path: str) -> Call:
             for place in np.unique(samples["draw"]):
                 arrays += [samples["x"][samples["draw"] == place], columns["x"][0]]
         np.savez(path, *arrays)
-        return 0
+        return Done(len(arrays) / 2)
 
     return call
 
@@ -165,9 +170,9 @@ def write_grid(path: str) -> Call:
 def write_clouds(path: str, n: int, dim: int) -> Call:
     """One W2 problem of two clouds."""
 
-    def call() -> float:
+    def call() -> Done:
         np.savez(path, *clouds(n, dim))
-        return 0
+        return Done(1)
 
     return call
 
@@ -179,9 +184,9 @@ def products(n: int, times: int) -> Call:
     """Products of square matrices in float32; the amount is the number of floating-point operations."""
     a, b, out = (torch.randn(n, n) for _ in range(3))
 
-    def call() -> float:
+    def call() -> Done:
         for _ in range(times):
             torch.mm(a, b, out=out)
-        return times * 2 * n**3
+        return Done(times * 2 * n**3)
 
     return call

@@ -1,11 +1,12 @@
 """The neighbours' side, as their users write it: torchcfm's tutorial loop, its plan sampler, three libraries' solvers.
 
-Every function prepares a piece of work and returns the call that does it; the call returns how much it did.
+Every function prepares a piece of work and returns the call that does it; the call returns what it did.
 """
 
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import ot
 import torch
 from flow_matching.solver import ODESolver
@@ -18,8 +19,8 @@ from torchdiffeq import odeint
 from torchdyn.core import NeuralODE
 
 from bench.clouds import clouds, read_arrays, read_problems
+from bench.worker import Call, Done
 
-Call = Callable[[], float]
 MATCHERS = {"icfm": ConditionalFlowMatcher, "otcfm": ExactOptimalTransportConditionalFlowMatcher}
 Draw = Callable[[int], tuple[Tensor, Tensor]]
 
@@ -43,7 +44,7 @@ def training(method: str, steps: int, batch: int, data: str) -> Call:
     """torchcfm's tutorial loop for one model; the amount is the number of steps."""
     draw = library_draw if data == "library" else stored_draw(20_000)
 
-    def call() -> float:
+    def call() -> Done:
         matcher = MATCHERS[method](sigma=0.1)
         model = MLP(dim=2, time_varying=True)
         optimizer = torch.optim.Adam(model.parameters())
@@ -53,32 +54,33 @@ def training(method: str, steps: int, batch: int, data: str) -> Call:
             loss = torch.mean((model(torch.cat([xt, t[:, None]], dim=-1)) - ut) ** 2)
             loss.backward()
             optimizer.step()
-        return steps
+        return Done(steps)
 
     return call
 
 
 def plans(n: int, dim: int, times: int) -> Call:
-    """Pairs by torchcfm's plan sampler; the amount is the number of pairs."""
+    """Pairs by torchcfm's plan sampler; the amount is their number. Found: the mean cost of the plan they are drawn from."""
     x0, x1 = (torch.from_numpy(cloud).float() for cloud in clouds(n, dim))
+    plan = OTPlanSampler("exact").get_map(x0, x1)
+    cost = float((plan * torch.cdist(x0.double(), x1.double()).square().numpy()).sum())
 
-    def call() -> float:
+    def call() -> Done:
         sampler = OTPlanSampler("exact")
         for _ in range(times):
             sampler.sample_plan(x0, x1)
-        return times * n
+        return Done(times * n, cost)
 
     return call
 
 
 def distances(problems: str) -> Call:
-    """Exact W2 by `ot.emd2`, one problem after the other; the amount is the number of problems."""
+    """Exact W2 by `ot.emd2`, one problem after the other; the amount is their number. Found: the mean square."""
     pairs = read_problems(problems)
 
-    def call() -> float:
-        for x, y in pairs:
-            ot.emd2([], [], ot.dist(x, y), numItermax=10**9)
-        return len(pairs)
+    def call() -> Done:
+        squares = [ot.emd2([], [], ot.dist(x, y), numItermax=10**9) for x, y in pairs]
+        return Done(len(pairs), float(np.mean(squares)))
 
     return call
 
@@ -103,7 +105,8 @@ def by_torchdyn(model: nn.Module, x: Tensor, solver: dict[str, Any]) -> Tensor:
 
 
 def by_flow_matching(model: nn.Module, x: Tensor, solver: dict[str, Any]) -> Tensor:
-    ode = ODESolver(lambda x, t: _Stacked(model)(t, x))
+    stacked = _Stacked(model)
+    ode = ODESolver(lambda x, t: stacked(t, x))
     if solver["name"] == "euler":
         return ode.sample(x, step_size=1 / solver["steps"], method="euler")
     return ode.sample(x, step_size=None, method="dopri5", rtol=solver["rtol"], atol=solver["atol"])
@@ -120,17 +123,62 @@ LIBRARIES = {"torchdyn": by_torchdyn, "flow_matching": by_flow_matching, "torchd
 
 
 def sampling(library: str, models: int, points: int, weights: str, solver: dict[str, Any]) -> Call:
-    """End points of one model's flow after the other; the amount is the number of points."""
+    """End points of one model's flow after the other; the amount is the number of points. Found: their mean length."""
     layers = [torch.from_numpy(array) for array in read_arrays(weights).values()]
     model = MLP(dim=2, time_varying=True).requires_grad_(False)
     for linear, weight, bias in zip(model.net[::2], layers[::2], layers[1::2], strict=True):
         linear.weight.copy_(weight.T), linear.bias.copy_(bias[0])
     x = torch.from_numpy(clouds(points, 2)[0]).float()
+    calls = [0]
 
-    def call() -> float:
+    def count(*_: object) -> None:
+        calls[0] += 1
+
+    model.register_forward_pre_hook(count)
+
+    def call() -> Done:
+        calls[0] = 0
         with torch.no_grad():
-            for _ in range(models):
-                LIBRARIES[library](model, x, solver)
-        return models * points
+            ends = [LIBRARIES[library](model, x, solver) for _ in range(models)]
+        return Done(models * points, float(ends[0].norm(dim=-1).double().mean()), calls[0] // models)
+
+    return call
+
+
+# ---- On a GPU.
+
+
+class _Stack(nn.Module):
+    """The tutorial's network, many at once: products in batches, a graph of autograd's own."""
+
+    def __init__(self, models: int) -> None:
+        super().__init__()
+        sizes = ((3, 64), (64, 64), (64, 64), (64, 2))
+        self.weights = nn.ParameterList(nn.Parameter(torch.randn(models, *size) / size[0] ** 0.5) for size in sizes)
+        self.biases = nn.ParameterList(nn.Parameter(torch.zeros(models, 1, size[1])) for size in sizes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            x = torch.baddbmm(bias, torch.selu(x) if i else x, weight)
+        return x
+
+
+def fitting(seeds: int, steps: int, batch: int, device: str) -> Call:
+    """Eager training of many models at once from stored points; the amount is the number of steps of all models."""
+    x0, x1 = (part.to(device) for part in library_draw(20_000))
+
+    def call() -> Done:
+        model = _Stack(seeds).to(device)
+        optimizer = torch.optim.Adam(model.parameters())
+        for _ in range(steps):
+            rows, columns = (torch.randint(20_000, (seeds, batch), device=device) for _ in range(2))
+            start, end, t = x0[rows], x1[columns], torch.rand(seeds, batch, 1, device=device)
+            xt = torch.lerp(start, end, t) + 0.1 * torch.randn_like(start)
+            loss = (model(torch.cat([xt, t], -1)) - (end - start)).square().mean((1, 2)).sum()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        loss.item()
+        return Done(steps * seeds)
 
     return call

@@ -1,0 +1,68 @@
+"""Pieces of work whose size grows: what `bench.costs` measures, as `bench.worker` calls it."""
+
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Generator
+
+from bench.clouds import clouds
+from bench.worker import Call, Done
+from rectiflow.couplings import exact, minibatch
+from rectiflow.interpolants import Linear
+from rectiflow.metrics import w2_squared
+from rectiflow.pairs import Pairs
+from rectiflow.solvers import SOLVERS
+from rectiflow.training import Training, fit
+from rectiflow.velocities import MLP, Frame, Velocity, pack
+from stages.sample import solve
+
+
+def training(seeds: int = 1, dim: int = 2, points: int = 1000, steps: int = 100) -> Call:
+    """Steps of training with batches of 256; the amount is the number of steps."""
+    generator = Generator().manual_seed(0)
+    pairs = Pairs(*(torch.randn(seeds, points, dim, generator=generator) for _ in range(2)))
+    held_out = Pairs(pairs.x0[:, :100], pairs.x1[:, :100])
+    options = Training(steps=steps, batch=256, log_every=steps)
+
+    def call() -> Done:
+        fit(MLP(dim=dim, width=64, depth=3, activation="selu"), Linear(), pairs, held_out, range(seeds), options)
+        return Done(steps)
+
+    return call
+
+
+def sampling(points: int = 10_000, dim: int = 2) -> Call:
+    """Euler's 100 steps; the amount is one sample."""
+    network = MLP(dim=dim, width=64, depth=3, activation="selu")
+    frame = Frame(torch.zeros(1, 1, dim), torch.ones(1, 1, 1), torch.ones(1, 1, 1))
+    velocity = Velocity(network, pack(network.init(Generator().manual_seed(0)))[None], frame)
+    x0 = torch.randn(1, points, dim)
+
+    def call() -> Done:
+        solve(velocity, SOLVERS["euler"](steps=100), x0)
+        return Done(1)
+
+    return call
+
+
+def pairs(points: int, dim: int = 2, batch: int = 250) -> Call:
+    """A pass of exact pairs, a batch after the other; the amount is one pass."""
+    x0, x1 = (torch.from_numpy(cloud).float() for cloud in clouds(points, dim))
+
+    def call() -> Done:
+        minibatch(exact, x0, x1, Generator().manual_seed(0), min(batch, points), 1)
+        return Done(1)
+
+    return call
+
+
+def distance(points: int, dim: int = 2) -> Call:
+    """One exact W2; the amount is one."""
+    call = partial(w2_squared, *map(np.asarray, clouds(points, dim)))
+
+    def once() -> Done:
+        call()
+        return Done(1)
+
+    return once
