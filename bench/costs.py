@@ -95,7 +95,8 @@ def parameters(rounds: int) -> dict[str, Any]:
         "methods": {"icfm": {"coupling": "independent", "interpolant": {"name": "linear"}}},
         "reflow": {"pairs": 200, "validation": 50, "solver": {"name": "euler", "steps": 5}},
         "sample": {
-            "solvers": [{"name": "euler", "steps": steps} for steps in (1, 4)], "trajectory_steps": 4, "trajectory_points": 20,
+            "solvers": [{"name": "euler", "steps": steps} for steps in (1, 4)],
+            "trajectory_steps": 4, "trajectory_points": 20,
         },
         "couples": {"bimodal-independent": {"dataset": "bimodal", "coupling": "independent"}},
         "round0": first, "reflows": reflows, "until": {}, "flows": {**first, **reflows},
