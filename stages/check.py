@@ -25,6 +25,7 @@ from stages.settings import (
     Couple,
     Flow,
     Method,
+    Published,
     Refused,
     Relation,
     Study,
@@ -315,14 +316,27 @@ def check_study(name: str, row: Study, params: Params) -> None:
                 raise Refused(f"{PARAMS}: studies.{name}: {dataset}-{method}-round0 is missing in flows")
     if (row.kind == "published") != bool(row.figures) or bool(row.figures) != bool(row.source):
         raise Refused(f"{PARAMS}: studies.{name}: figures and their source belong to the kind published, and it to them")
+    seen: dict[str, str] = {}
     for k, figure in enumerate(row.figures):
         key = f"studies.{name}.figures.{k}"
         member(f"{key}.dataset", figure.dataset, row.datasets)
         member(f"{key}.method", figure.method, row.methods)
-        if f"{figure.dataset}-{figure.method}-round{figure.round}" not in params.flows:
-            raise Refused(f"{PARAMS}: {key}: {figure.dataset}-{figure.method}-round{figure.round} is missing in flows")
-        for metric in figure.values:
-            member(f"{key}.values", metric, METRICS)
+        flow = f"{figure.dataset}-{figure.method}-round{figure.round}"
+        if flow not in params.flows:
+            raise Refused(f"{PARAMS}: {key}: {flow} is missing in flows")
+        if (first := seen.setdefault(flow, key)) != key:
+            raise Refused(f"{PARAMS}: {key}: {flow} is in {first} already; leave one of them out")
+        check_published(key, figure)
+
+
+def check_published(key: str, figure: Published) -> None:
+    """What is published can be set beside ours, and drawn: a distance and, where it is given, its deviation."""
+    for metric, (mean, *deviation) in figure.values.items():
+        member(f"{key}.values", metric, METRICS)
+        if mean <= 0:
+            raise Refused(f"{PARAMS}: {key}.values.{metric}: the mean {mean:g} should be greater than 0")
+        if deviation and deviation[0] < 0:
+            raise Refused(f"{PARAMS}: {key}.values.{metric}: the deviation {deviation[0]:g} should not be negative")
 
 
 def prune(content: Mapping[str, Any]) -> None:

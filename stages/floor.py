@@ -1,7 +1,7 @@
 """What every flow of a data set is measured against: `data/floor/NAME.parquet`, rows `(seed, solver, nfe, metric, value)`.
 
-For each seed the distances between two samples of the target, below which no flow comes, and `w2_squared`, the W2 squared
-between source and target, below which no path energy comes.
+For each seed the distances between two independent samples of the target, which is what the draws of a flow that reaches it
+have on average, and `w2_squared`, the W2 squared between source and target, which bounds the path energy of such a flow.
 """
 
 from collections.abc import Iterator
