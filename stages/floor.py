@@ -1,7 +1,8 @@
 """What every flow of a data set is measured against: `data/floor/NAME.parquet`, rows `(seed, solver, nfe, metric, value)`.
 
 For each seed the distances between two independent samples of the target, which is what the draws of a flow that reaches it
-have on average, and `w2_squared`, the W2 squared between source and target, which bounds the path energy of such a flow.
+have on average, and no bound for other flows; and `w2_squared`, the W2 squared between a sample of the source and one of the
+target: between the laws it is the least path energy of a flow from one to the other, between samples more on average.
 """
 
 from collections.abc import Iterator
