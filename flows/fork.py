@@ -2,7 +2,8 @@
 
 It imports what is installed and takes long, and never the project: a forked process imports that as it lies on disk, from
 the folder and the PYTHONPATH it is given, and goes on as `python -m MODULE` does. So this is a script, outside any package.
-What Python and the libraries read of the environment when they start (PYTHONHASHSEED, OMP_NUM_THREADS) they have read here.
+What Python and the libraries read of the environment when they start (PYTHONHASHSEED, OMP_NUM_THREADS) they have read here,
+and a forked process keeps it whatever it is given; what they read at first use (MKL_CBWR) is the forked one's own.
 """
 
 import atexit
