@@ -62,7 +62,7 @@ def order(pairs: Sequence[Pair]) -> Order:
     ordered = [(a, b) for a, b in both if a.mean != b.mean]
     gaps = [paired(a.ours, b.ours) for a, b in ordered]
     kept = holm([p_value(gap) if gap.n > 1 else 1.0 for gap in gaps])
-    same = [(gap.mean < 0) == (a.mean < b.mean) for gap, (a, b) in zip(gaps, ordered, strict=True)]
+    same = [gap.mean * (a.mean - b.mean) > 0 for gap, (a, b) in zip(gaps, ordered, strict=True)]
     both_hold = sum(s and bool(k) for s, k in zip(same, kept, strict=True))
     return Order(len(ordered), sum(same), int(sum(kept)), both_hold, len(both) - len(ordered))
 
@@ -75,26 +75,31 @@ def ranked(names: Sequence[tuple[float, str]]) -> str:
 
 
 def told(pairs: Sequence[Pair], floor: float | None) -> str:
-    """Both orders, how far they agree, and whose published numbers are not of this geometry."""
+    """Both orders, how far they agree, and which published numbers are below our floor."""
     measured = [pair for pair in pairs if pair.ours]
     missing = [pair.label for pair in pairs if not pair.ours]
     said = ""
     if measured:
         found = order(measured)
-        equal = f" {found.equal} more are equal there." if found.equal else ""
         said = (
             f"ours {ranked([(estimate(pair.ours).mean, pair.label) for pair in measured])}; "
-            f"theirs {ranked([(pair.mean, pair.label) for pair in measured])}. "
-            f"{found.same} of {found.pairs} pairs stand in their order; our seeds separate {found.separated}, "
-            f"{found.separated_same} of them in their order.{equal}"
+            f"theirs {ranked([(pair.mean, pair.label) for pair in measured])}."
         )
+        if found.pairs:
+            said += (
+                f" {found.same} of {found.pairs} pairs stand in their order; our seeds separate {found.separated}, "
+                f"{found.separated_same} of them in their order."
+            )
+        if found.equal:
+            said += f" Their numbers of {found.equal} pair{'s' * (found.equal != 1)} are equal and claim no order."
     if missing:
         said += f" Not trained here, as an earlier round was the last: {', '.join(missing)}."
     below = [pair.label for pair in pairs if floor is not None and pair.mean < floor]
     if below:
         said += (
-            f" Below {floor:.3f}, what two true samples of this size are apart in this geometry, lie their numbers of "
-            f"{', '.join(below)}: they were not measured on data spread like ours, or not on as few points."
+            f" Below {floor:.3f}, what two independent samples of the target are apart here on average, lie their numbers "
+            f"of {', '.join(below)}: draws from the target itself would have more here, so their data, number of points or "
+            f"measure may differ from ours."
         )
     return said.strip()
 

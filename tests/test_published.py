@@ -46,7 +46,8 @@ def test_numbers_below_our_floor_are_named(floor, named):
     said = told([pair("a", 1, 0.2), pair("b", 2, 0.8)], floor)
     assert "ours a < b; theirs a < b. 1 of 1 pairs" in said
     assert ("Below" in said) == bool(named)
-    assert f"their numbers of {', '.join(named)}: they were not measured on" in said or not named
+    assert f"their numbers of {', '.join(named)}: draws from the target itself would have more here" in said or not named
+    assert "spread" not in said  # why they lie there the numbers do not tell
 
 
 def test_equal_published_numbers_claim_no_order():
@@ -55,7 +56,19 @@ def test_equal_published_numbers_claim_no_order():
     assert order([pairs[0], pairs[1]]) == Order(0, 0, 0, 0, equal=1)
     said = told(pairs, None)
     assert "theirs a = b < c. 2 of 2 pairs stand in their order" in said
-    assert "1 more are equal there" in said
+    assert said.endswith("Their numbers of 1 pair are equal and claim no order.")
+    assert "0 of 0" not in told(pairs[:2], None)  # all are equal
+    thrice = [pair(name, mean, 3) for name, mean in zip("abc", (1, 2, 3), strict=True)]
+    assert told(thrice, None).endswith("theirs a = b = c. Their numbers of 3 pairs are equal and claim no order.")
+
+
+def test_a_single_flow_has_no_order():
+    assert told([pair("a", 1, 2)], None) == "ours a; theirs a."
+
+
+def test_equal_numbers_of_ours_do_not_stand_in_their_order():
+    pairs = [Pair("a", [1.0, 2.0], 1, 0.1), Pair("b", [1.0, 2.0], 2, 0.1)]
+    assert order(pairs) == order(pairs[::-1]) == Order(1, 0, 0, 0)
 
 
 def test_a_flow_that_was_not_trained_is_named_and_not_compared():
@@ -104,7 +117,7 @@ WRONG = [
     ({"values": {"w2": [1.0, -0.1]}}, "values.w2: the deviation -0.1 should not be"),
     ({"values": {"w2": [1.0, math.nan]}}, "values.w2.1: nan: input should be a finite number"),
     ({"values": {"fid": [1.0]}}, "values: 'fid' is not one of w2, npe"),
-    ({"values": {"w2": [1.0, 0.1, 3.0]}}, "values.w2"),
+    ({"values": {"w2": [1.0, 0.1, 3.0]}}, "values.w2: [1.0, 0.1, 3.0]: list should have at most 2 items"),
     ({"round": 5}, "bimodal-icfm-round5 is missing in flows"),
     ({"round": 0}, "bimodal-icfm-round0 is in studies.mine.figures.0 already"),
 ]
