@@ -1,9 +1,9 @@
 """`python -m bench`: every row of the table on both sides, in turn, and their ratio.
 
-Each side has its own environment and does a piece of work once in each of three ways: one process on one thread, one on two,
-two processes on one thread each. Then in turn, `runs` times: ours in the way that was fastest; theirs as one process, which
-is how its users run it, in the faster of two ways; and two of theirs at once. Medians are compared. Both sides' results are
-compared as well, where they should be the same. Writes reports/benchmarks.json.
+Each side has its own environment. Ours is two processes on one thread each, as two stages are on two cores. Theirs is one
+process, as its users run it, on one thread or two, whichever was faster in a first try; and then two of theirs at once, all
+that two cores can do for it. In turn, `runs` times; medians are compared, and both sides' results where they should be the
+same. Writes reports/benchmarks.json.
 """
 
 import argparse
@@ -37,16 +37,16 @@ class Row:
     theirs: Work
     runs: int = 5
     within: float = 1e-4
-    modes: tuple[Mode, ...] = (ALONE, THREADS, TWO)
+    mode: Mode = TWO
 
 
 def trainings() -> Iterator[Row]:
     kinds = {"library": "torchcfm's loop", "stored": "torchcfm's loop on points drawn beforehand"}
     methods = (
         ("I-CFM training, 16 seeds, 3 x 64, batch 256", (12, 4), 256, 300,
-         {"method": "icfm", "seeds": 16, "steps": 1000, "batch": 256}),
-        ("OT-CFM training, 4 seeds, three rounds of 1500 steps, couplings and reflow included", (30, None), 256, 200,
-         {"method": "otcfm", "seeds": 4, "steps": 1500, "batch": 256, "rounds": 3}),
+         {"method": "icfm", "seeds": 16, "steps": 600, "batch": 256}),
+        ("OT-CFM training, 3 seeds, three rounds of 1500 steps, couplings and reflow included", (30, None), 256, 200,
+         {"method": "otcfm", "seeds": 3, "steps": 1500, "batch": 256, "rounds": 3}),
         ("the transport table's training: I-CFM, 5 seeds, batch 512, its options", (10, None), 512, 200,
          {"method": "icfm", "seeds": 5, "steps": 1000, "batch": 512, "plain": True}),
     )  # fmt: skip
@@ -54,7 +54,8 @@ def trainings() -> Iterator[Row]:
         for (data, against), target in zip(kinds.items(), targets, strict=True):
             theirs = {"method": options["method"], "steps": steps, "batch": batch, "data": data}
             ours = ("training", {**options, "data": data})
-            yield Row(f"{work}; against {against}", "model-steps/s", target, ours, ("training", theirs))
+            runs = 3 if "rounds" in options else 5
+            yield Row(f"{work}; against {against}", "model-steps/s", target, ours, ("training", theirs), runs)
 
 
 def transports() -> Iterator[Row]:
@@ -62,7 +63,8 @@ def transports() -> Iterator[Row]:
         for n, times in ((256, 16), (1024, 2), (2048, 2)):
             options = {"n": n, "dim": dim, "times": times}
             work = f"exact pairs, {n} points in {dim} dimensions; against OTPlanSampler"
-            yield Row(work, "pairs/s", target, ("plans", options), ("plans", options))
+            # POT stops after 10^5 iterations, which leaves torchcfm's plan above the optimum for many points.
+            yield Row(work, "pairs/s", target, ("plans", options), ("plans", options), within=1e-3)
 
 
 def distances(folder: Path) -> Iterator[Row]:
@@ -73,7 +75,7 @@ def distances(folder: Path) -> Iterator[Row]:
     )  # fmt: skip
     yield Row(
         "W2 of 10 000 points in the plane; against ot.emd2", "problems/s", 1,
-        ("distances", files["large"]), ("distances", files["large"]), 1, modes=(ALONE,),
+        ("distances", files["large"]), ("distances", files["large"]), 1, mode=ALONE,
     )  # fmt: skip
 
 
@@ -100,18 +102,18 @@ def agreement(row: Row, ours: Rate, theirs: Rate) -> dict[str, Any]:
     return found
 
 
-def fastest(side: Side, work: Work, modes: tuple[Mode, ...]) -> tuple[dict[Mode, Rate], Mode]:
-    tried = {mode: side.do(work, mode) for mode in modes}
-    return tried, max(tried, key=lambda mode: tried[mode].rate)
+def fastest(side: Side, work: Work) -> tuple[Mode, Rate]:
+    """One process on one thread or on two."""
+    tried = {mode: side.do(work, mode) for mode in (ALONE, THREADS)}
+    return max(tried.items(), key=lambda found: found[1].rate)
 
 
 def measure(row: Row, ours: Side, theirs: Side) -> dict[str, Any]:
     """Both sides in turn; the medians of their rates, and the spread of the ratio."""
-    mine, best = fastest(ours, row.ours, row.modes)
-    other, usual = fastest(theirs, row.theirs, tuple(mode for mode in row.modes if mode.processes == 1))
-    agreed = agreement(row, mine[best], other[usual])
-    ways = [(ours, row.ours, best), (theirs, row.theirs, usual)]
-    if TWO in row.modes:
+    usual, other = (ALONE, theirs.do(row.theirs, ALONE)) if row.mode == ALONE else fastest(theirs, row.theirs)
+    agreed = agreement(row, ours.do(row.ours, row.mode), other)
+    ways = [(ours, row.ours, row.mode), (theirs, row.theirs, usual)]
+    if row.mode == TWO:
         theirs.do(row.theirs, TWO)
         ways.append((theirs, row.theirs, TWO))
     rates = [[side.do(work, mode).rate for side, work, mode in ways] for _ in range(row.runs)]
@@ -120,19 +122,18 @@ def measure(row: Row, ours: Side, theirs: Side) -> dict[str, Any]:
     return {
         "work": row.work, "ours": medians[0], "theirs": medians[1], "unit": row.unit, "ratio": medians[0] / medians[1],
         "target": row.target, "ratios": [ratios[0], ratios[-1]], "ratio_to_two": medians[0] / max(medians[1:]),
-        "runs": row.runs, "modes": [best, usual], **agreed,
+        "runs": row.runs, "modes": [row.mode, usual], **agreed,
     }  # fmt: skip
 
 
 def itself(ours: Side) -> Iterator[dict[str, Any]]:
     """What is measured against no neighbour: the cost of sixteen seeds, and the arithmetic of training."""
-    modes = (ALONE, THREADS)
     works = {
         "one": ("fitting", {"seeds": 1, "steps": 500, "batch": 256}),
         "many": ("fitting", {"seeds": 16, "steps": 100, "batch": 256}),
         "product": ("products", {"n": 1024, "times": 20}),
     }
-    best = {name: fastest(ours, work, modes)[1] for name, work in works.items()}
+    best = {name: fastest(ours, work)[0] for name, work in works.items()}
     rates = [{name: ours.do(work, best[name]).rate for name, work in works.items()} for _ in range(5)]
     single = [{name: ours.do(work, ALONE).rate for name, work in works.items()} for _ in range(5)]
     one, many = (statistics.median(row[name] for row in rates) for name in ("one", "many"))
@@ -153,7 +154,7 @@ def accelerated(device: str) -> Iterator[Row]:
     for seeds, target in ((1, None), (32, 5)):
         options = {"seeds": seeds, "steps": 300, "batch": 256, "device": device}
         work = f"training {seeds} at once on {device}, 3 x 64, batch 256; against eager PyTorch, models in one product"
-        yield Row(work, "model-steps/s", target, ("fitting", options), ("fitting", options), modes=(ALONE,))
+        yield Row(work, "model-steps/s", target, ("fitting", options), ("fitting", options), mode=ALONE)
 
 
 def line(found: dict[str, Any]) -> str:

@@ -15,7 +15,10 @@ from rectiflow.pairs import Pairs
 from rectiflow.solvers import SOLVERS
 from rectiflow.training import Training, fit
 from rectiflow.velocities import MLP, Frame, Velocity, pack
+from stages.compute import keep_memory
 from stages.sample import solve
+
+keep_memory()
 
 
 def training(seeds: int = 1, dim: int = 2, points: int = 1000, steps: int = 100) -> Call:

@@ -22,12 +22,14 @@ from rectiflow.pairs import Pairs
 from rectiflow.solvers import SOLVERS
 from rectiflow.training import Training, fit
 from rectiflow.velocities import MLP, Frame, Velocity, unpack
+from stages.compute import keep_memory
 from stages.couple import couple
 from stages.io import DATA, by_seed, read_table
 from stages.reflow import transport
 from stages.sample import solve
 from stages.settings import read
 
+keep_memory()
 os.environ.setdefault("MKL_CBWR", "AVX2,STRICT")  # as stages.compute sets it for every stage
 
 NETWORK = MLP(dim=2, width=64, depth=3, activation="selu")  # torchcfm's

@@ -14,7 +14,7 @@ from torch import Generator, Tensor
 
 from rectiflow.couplings import COUPLINGS, Coupling, minibatch
 from rectiflow.pairs import Pairs
-from stages.compute import stream
+from stages.compute import keep_memory, stream
 from stages.io import DATA
 from stages.pairs import read_points, write_pairs
 from stages.progress import progress
@@ -59,6 +59,7 @@ def couple(
 def main(args: list[str]) -> None:
     """`python -m stages.couple NAME`, NAME a row of `couples`."""
     (name,) = args
+    keep_memory()
     workers = load_workers()
     row = load(Couple, f"couples.{name}")
     dataset, key = row.dataset, f"couplings.{row.coupling}"

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -31,18 +32,23 @@ def row():
     return Row("sort; against others", "numbers/s", 2.0, ("mine", {}), ("other", {}), runs=3)
 
 
-def test_each_side_is_measured_in_its_fastest_way_and_theirs_as_one_process_and_as_two(row):
-    ours, theirs = Steady({ALONE: 5, THREADS: 4, TWO: 9}), Steady({ALONE: 1, THREADS: 2, TWO: 3})
+def test_ours_is_two_processes_and_theirs_one_in_its_faster_way_and_two(row):
+    ours, theirs = Steady({TWO: 9}), Steady({ALONE: 1, THREADS: 2, TWO: 3})
     found = measure(row, ours, theirs)
     assert (found["ours"], found["theirs"], found["ratio"], found["ratio_to_two"]) == (9, 2, 4.5, 3)
     assert found["modes"] == [TWO, THREADS]
-    assert ours.asked[3:] == [TWO] * 3
+    assert theirs.asked == [ALONE, THREADS, TWO, *[THREADS, TWO] * row.runs]
     assert "| 4.50 | 4.50 to 4.50 | 3.00 | 2 |" in line(found)
 
 
 def test_two_of_theirs_that_are_no_faster_than_one_do_not_raise_the_ratio(row):
-    found = measure(row, Steady({ALONE: 8, THREADS: 4, TWO: 4}), Steady({ALONE: 2, THREADS: 1, TWO: 1}))
+    found = measure(row, Steady({TWO: 8}), Steady({ALONE: 2, THREADS: 1, TWO: 1}))
     assert found["ratio"] == found["ratio_to_two"] == 4
+
+
+def test_what_one_thread_does_alone_is_compared_alone(row):
+    found = measure(replace(row, mode=ALONE), Steady({ALONE: 6}), Steady({ALONE: 2}))
+    assert (found["ratio"], found["modes"]) == (3, [ALONE, ALONE])
 
 
 def test_results_that_differ_end_the_run_with_both(row):
@@ -95,9 +101,10 @@ def test_every_growing_work_runs_at_its_smallest_size(growth):
 
 
 def test_time_and_memory_of_a_growing_work_are_measured():
-    seconds, memory = costs.measure(costs.GROWTHS[-1], 1500)
+    (growth,) = (growth for growth in costs.GROWTHS if "784" in growth.work)
+    seconds, memory = costs.measure(growth, 2000)
     assert seconds > 0
-    assert memory > 1
+    assert memory > 2000**2 * 8 / 2**20  # MiB, of a matrix of costs
 
 
 def test_the_project_of_many_rounds_is_one_that_may_run(monkeypatch, tmp_path):

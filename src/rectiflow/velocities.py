@@ -61,7 +61,11 @@ def _silu_slope(slope: Tensor, a: Tensor, out: Tensor) -> None:
 def _selu(a: Tensor, out: Tensor) -> None:
     """`SCALE a` above 0, `SCALE ALPHA (exp(a) - 1)` below, by powers of two: torch's own takes twice the time (355 against
     170 us for 2^18 numbers), and is half of what sampling costs. What `exp(a) - 1` loses of small a, an addition loses too.
+    On a GPU one call takes less than eight.
     """
+    if a.device.type != "cpu":
+        aten.elu.out(a, ALPHA, SCALE, 1.0, out=out)
+        return
     low = a.clamp(max=0).mul_(math.log2(math.e))
     for (part,) in _each(low):
         torch.exp2(part, out=part)
