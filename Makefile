@@ -4,7 +4,7 @@ export DVC_NO_ANALYTICS := 1
 # Stages are many short processes: without cached bytecode each compiles the project anew, 0.2 s a stage.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help repro dvc exercises table bench bench-gpu ui ui-stop test check
+.PHONY: help repro dvc exercises table bench bench-gpu costs ui ui-stop test check
 
 help:           ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -33,6 +33,9 @@ ui-stop: .venv/ready ## end it
 
 bench: repro .venv-bench/ready   ## hot paths beside the neighbours' -> reports/benchmarks.json
 	python -m bench
+
+costs: .venv/ready   ## what grows with seeds, points, dimensions, stages -> reports/costs.json
+	python -m bench.costs
 
 bench-gpu: .venv/ready .venv-bench/ready   ## training beside eager PyTorch on this machine's GPU
 	python -m bench --device cuda
