@@ -48,7 +48,7 @@ def trainings() -> Iterator[Row]:
         ("OT-CFM training, 3 seeds, three rounds of 1500 steps, couplings and reflow included", (30, None), 256, 200,
          {"method": "otcfm", "seeds": 3, "steps": 1500, "batch": 256, "rounds": 3}),
         ("the transport table's training: I-CFM, 5 seeds, batch 512, its options", (10, None), 512, 200,
-         {"method": "icfm", "seeds": 5, "steps": 1000, "batch": 512, "plain": True}),
+         {"method": "icfm", "seeds": 5, "steps": 600, "batch": 512, "plain": True}),
     )  # fmt: skip
     for work, targets, batch, steps, options in methods:
         for (data, against), target in zip(kinds.items(), targets, strict=True):
@@ -80,7 +80,7 @@ def distances(folder: Path) -> Iterator[Row]:
 
 
 def samplings(folder: Path) -> Iterator[Row]:
-    options = {"models": 2, "points": 10_000, "weights": str(folder / "weights.npz")}
+    options = {"models": 1, "points": 10_000, "weights": str(folder / "weights.npz")}
     for solver, label, within in ((EULER, "Euler-100", 1e-4), (DOPRI5, "dopri5 at 1e-4", 1e-3)):
         for library in ("torchdyn", "flow_matching", "torchdiffeq"):
             ours = {**options, "solver": solver}

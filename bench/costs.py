@@ -53,7 +53,7 @@ GROWTHS = (
     Growth("exact pairs, batches of 250", "pairs", "points", POINTS[:3], "batches solved, all alike"),
     Growth(
         "exact pairs, one batch of all", "pairs", "points", (250, 500, 1000, 2000, 4000, 8000),
-        "the assignment; above 1000 multiscale", (("batch", 10**9),),
+        "the assignment; above 900 from scale to scale", (("batch", 10**9),),
     ),
     Growth(
         "exact pairs, one batch of all, 784 dimensions", "pairs", "points", (250, 500, 1000, 2000, 4000),
