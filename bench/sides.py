@@ -3,7 +3,7 @@
 import json
 import os
 import subprocess
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -46,11 +46,9 @@ class Process:
         self.process.wait()
 
     def ask(self, work: Work, threads: int) -> None:
-        try:
+        with suppress(BrokenPipeError):  # `answer` says so
             self.process.stdin.write(json.dumps({"call": work[0], "options": work[1], "threads": threads}) + "\n")
             self.process.stdin.flush()
-        except BrokenPipeError:
-            pass  # `answer` says so
 
     def answer(self, work: Work) -> dict[str, Any]:
         line = self.process.stdout.readline()
