@@ -8,15 +8,18 @@ from torch import Generator
 
 from bench.clouds import clouds
 from bench.worker import Call, Done
-from rectiflow.couplings import exact, minibatch
 from rectiflow.interpolants import Linear
 from rectiflow.metrics import w2_squared
+from rectiflow.models.frame import Frame
+from rectiflow.models.velocity import Velocity
+from rectiflow.networks.mlp import MLP
 from rectiflow.pairs import Pairs
 from rectiflow.solvers import SOLVERS
 from rectiflow.training import Training, fit
-from rectiflow.velocities import MLP, Frame, Velocity, pack
-from stages.compute import keep_memory
+from rectiflow.transport.couplings import exact, minibatch
+from rectiflow.weights import pack
 from stages.sample import solve
+from stages.shared.start import keep_memory
 
 keep_memory()
 

@@ -7,8 +7,8 @@ import time
 from importlib import import_module
 from pathlib import Path
 
-from flows.pipeline import Pipeline
-from stages.settings import run
+from flows.running.pipeline import Pipeline
+from stages.shared.start import run
 
 
 def timed(module: str, args: list[str]) -> float:

@@ -14,23 +14,26 @@ from torch import Generator, Tensor
 
 from bench.clouds import clouds, read_arrays, read_problems
 from bench.worker import Call, Done
-from rectiflow.couplings import COUPLINGS
 from rectiflow.datasets import DATASETS
 from rectiflow.interpolants import Linear
 from rectiflow.metrics import w2_squared
+from rectiflow.models.frame import Frame
+from rectiflow.models.velocity import Velocity
+from rectiflow.networks.mlp import MLP
 from rectiflow.pairs import Pairs
 from rectiflow.solvers import SOLVERS
 from rectiflow.training import Training, fit
-from rectiflow.velocities import MLP, Frame, Velocity, unpack
-from stages.compute import keep_memory
+from rectiflow.transport.couplings import COUPLINGS
+from rectiflow.weights import unpack
 from stages.couple import couple
-from stages.io import DATA, by_seed, read_table
 from stages.reflow import transport
 from stages.sample import solve
-from stages.settings import read
+from stages.shared.io import DATA, by_seed, read_table
+from stages.shared.params import read
+from stages.shared.start import keep_memory
 
 keep_memory()
-os.environ.setdefault("MKL_CBWR", "AVX2,STRICT")  # as stages.compute sets it for every stage
+os.environ.setdefault("MKL_CBWR", "AVX2,STRICT")  # as stages.shared.compute sets it for every stage
 
 NETWORK = MLP(dim=2, width=64, depth=3, activation="selu")  # torchcfm's
 PATH = Linear(sigma=0.1)  # torchcfm's

@@ -20,13 +20,14 @@ from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 from prefect.states import Completed, Failed, State
 
-from flows.differences import SEPARATED, Difference, differences, summary
-from flows.revisions import FLOW, WORKSPACE, Commit, Revision, changes, history, measured, read, revision
+from flows.revisions.commits import FLOW, WORKSPACE, Commit, Revision, changes, history, measured, read, revision
+from flows.revisions.differences import SEPARATED, Difference, differences, summary
 from rectiflow.statistics import Estimate, estimate
-from stages.figures import COLOURS, plt, uri
-from stages.io import write_text
-from stages.page import PAGE, figure, number, section, table
-from stages.settings import Refused, run
+from stages.report.figures import COLOURS, plt, uri
+from stages.report.page import PAGE, figure, number, section, table
+from stages.shared.io import write_text
+from stages.shared.params import Refused
+from stages.shared.start import run
 
 METRICS = ["w2", "w2_1step", "straightness"]
 OUT = Path("reports/compare.html")

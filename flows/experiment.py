@@ -15,12 +15,13 @@ from prefect.states import Completed, Failed, State
 from pydantic import Field
 from ruamel.yaml import YAML
 
-from flows import artifacts, grid, revisions
 from flows.repro import verdict
-from flows.running import run_stages
-from flows.slots import SHARED, Slots
-from flows.workspace import command, dvc, environment, workspace
-from stages.settings import PARAMS, Refused, read
+from flows.revisions import artifacts, form
+from flows.revisions import commits as revisions
+from flows.revisions.workspace import command, dvc, environment, workspace
+from flows.running.slots import SHARED, Slots
+from flows.running.stages import run_stages
+from stages.shared.params import PARAMS, Refused, read
 
 OUTPUTS = ("dvc.lock", "reports")  # what an experiment keeps even where the revision did not have it
 
@@ -96,7 +97,7 @@ def run_experiment(name: str, revision: str, changes: dict[str, Any], slots: Slo
     try:
         with workspace(root, revision) as project:
             log.info("workspace ready at %s", revision)
-            grid.write(project, **changes)
+            form.write(project, **changes)
             checked(project)
             states = run_stages(project, [], False, slots, environment(project))
             if (state := verdict(states)).is_failed():

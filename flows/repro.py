@@ -3,7 +3,7 @@
 The same results and the same dvc.lock as `dvc repro`. No server is needed; if `make ui` runs, the UI shows it.
 """
 
-from flows.home import private_server, wait_for_server
+from flows.running.home import private_server, wait_for_server
 
 if __name__ == "__main__":
     private_server()
@@ -18,10 +18,10 @@ from dvc.exceptions import DvcException
 from prefect import flow
 from prefect.states import Completed, Failed, State
 
-from flows import cluster
-from flows.running import run_stages
-from flows.slots import Slots
-from stages.settings import Refused
+from flows.cluster import stages as cluster
+from flows.running.slots import Slots
+from flows.running.stages import run_stages
+from stages.shared.params import Refused
 
 
 @flow(name="repro", flow_run_name="repro", persist_result=False)

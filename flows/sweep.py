@@ -3,7 +3,7 @@
 `python -m flows.sweep 'training.lr=[0.004, 0.012]' 'methods=[icfm, otcfm]' 'rounds=[0, 1]'`
 """
 
-from flows.home import private_server, wait_for_server
+from flows.running.home import private_server, wait_for_server
 
 if __name__ == "__main__":
     private_server()
@@ -26,11 +26,12 @@ from pydantic import Field
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from flows import artifacts, revisions
-from flows.commands import kill_all
 from flows.experiment import Methods, Names, Overrides, Revision, Rounds, Seeds, Workers, experiment, run_name
-from flows.slots import SHARED, Slots
-from stages.settings import Refused
+from flows.revisions import artifacts
+from flows.revisions import commits as revisions
+from flows.running.commands import kill_all
+from flows.running.slots import SHARED, Slots
+from stages.shared.params import Refused
 
 Axes = Annotated[
     list[Annotated[str, Field(pattern=r"^[^=\s]+=\s*\[.*\]\s*$")]],

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import psutil
 
-from flows.home import ADDRESS, HOME, answers
-from stages.io import write_text
-from stages.settings import Refused, read
+from flows.running.home import ADDRESS, HOME, answers
+from stages.shared.io import write_text
+from stages.shared.params import Refused, read
 
 PIDS, LOGS = HOME / "running.json", HOME / "logs"
 POOLS = ("cpu", "gpu")

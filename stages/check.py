@@ -15,29 +15,12 @@ from rectiflow.solvers import SOLVERS
 from rectiflow.training import Training
 from stages.couple import build_pairing
 from stages.generate import build_dataset, build_seeds, parse_builtin, parse_table
-from stages.io import DATA, write_text
 from stages.reflow import Reflow
 from stages.sample import Sample, build_samplers, build_solvers
-from stages.settings import (
-    PARAMS,
-    Choice,
-    Compute,
-    Couple,
-    Flow,
-    Method,
-    Published,
-    Refused,
-    Relation,
-    Study,
-    Workers,
-    build,
-    finish,
-    merged,
-    named,
-    parse,
-    read,
-    run,
-)  # fmt: skip
+from stages.shared.io import DATA, write_text
+from stages.shared.params import PARAMS, Refused, build, finish, merged, named, parse, read
+from stages.shared.rows import Choice, Compute, Couple, Flow, Method, Published, Relation, Study, Workers
+from stages.shared.start import run
 from stages.train import build_interpolant, build_network, specs
 
 NAMED = ("datasets", "tables", "couplings", "methods", "couples", "flows", "reflows", "until", "choices", "relations")

@@ -10,16 +10,18 @@ import numpy as np
 
 from rectiflow.interpolants import INTERPOLANTS
 from rectiflow.metrics import w2
+from rectiflow.networks.mlp import VELOCITIES
 from rectiflow.solvers import SOLVERS
 from rectiflow.statistics import estimate, holm, p_value, paired
 from rectiflow.training import Training, fit
-from rectiflow.velocities import VELOCITIES
-from stages.compute import prepare
-from stages.io import DATA, copy, write_json, write_table
-from stages.pairs import read_pairs, read_points
-from stages.progress import progress
 from stages.sample import solve
-from stages.settings import Choice, build, load, merged, named, read, run, section
+from stages.shared.compute import prepare
+from stages.shared.io import DATA, copy, write_json, write_table
+from stages.shared.params import build, load, merged, named, read, section
+from stages.shared.points import read_pairs, read_points
+from stages.shared.progress import progress
+from stages.shared.rows import Choice
+from stages.shared.start import run
 
 
 def label(path: dict[str, Any]) -> str:

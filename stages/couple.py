@@ -12,13 +12,15 @@ import torch
 from pydantic import Field
 from torch import Generator, Tensor
 
-from rectiflow.couplings import COUPLINGS, Coupling, minibatch
 from rectiflow.pairs import Pairs
-from stages.compute import keep_memory, stream
-from stages.io import DATA
-from stages.pairs import read_points, write_pairs
-from stages.progress import progress
-from stages.settings import Couple, Settings, composed, load, load_workers, lookup, read, run, section
+from rectiflow.transport.couplings import COUPLINGS, Coupling, minibatch
+from stages.shared.compute import stream
+from stages.shared.io import DATA
+from stages.shared.params import Settings, composed, load, lookup, read, section
+from stages.shared.points import read_points, write_pairs
+from stages.shared.progress import progress
+from stages.shared.rows import Couple, load_workers
+from stages.shared.start import keep_memory, run
 
 
 class Pairing(Settings):

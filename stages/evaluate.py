@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from rectiflow import metrics
-from stages.io import DATA, ENDED, by_seed, read_table
-from stages.measures import Measure, Task, distances, write_measures
-from stages.settings import Flow, load, load_workers, run
+from stages.shared.io import DATA, ENDED, by_seed, read_table
+from stages.shared.measures import Measure, Task, distances, write_measures
+from stages.shared.params import load
+from stages.shared.rows import Flow, load_workers
+from stages.shared.start import run
 
 FIELD_TIMES = (0.05, 0.95)
 

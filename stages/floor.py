@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from functools import partial
 
 from rectiflow import metrics
-from stages.io import DATA, by_seed, read_table
-from stages.measures import Measure, Task, distances, write_measures
-from stages.settings import load_workers, run
+from stages.shared.io import DATA, by_seed, read_table
+from stages.shared.measures import Measure, Task, distances, write_measures
+from stages.shared.rows import load_workers
+from stages.shared.start import run
 
 
 def tasks(name: str) -> Iterator[Task]:

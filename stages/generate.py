@@ -17,9 +17,10 @@ from pydantic import Field
 from torch import Generator, Tensor
 
 from rectiflow.datasets import DATASETS, Dataset, Empirical
-from stages.compute import stream
-from stages.io import DATA, write_table
-from stages.settings import PARAMS, Refused, Settings, composed, finish, lookup, parse, read, run, section
+from stages.shared.compute import stream
+from stages.shared.io import DATA, write_table
+from stages.shared.params import PARAMS, Refused, Settings, composed, finish, lookup, parse, read, section
+from stages.shared.start import run
 
 Splits = dict[tuple[str, str], Tensor]
 

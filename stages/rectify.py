@@ -12,16 +12,18 @@ import torch
 from torch import Tensor
 
 from rectiflow import metrics
+from rectiflow.models.velocity import Velocity
 from rectiflow.solvers import SOLVERS, TABLEAUX, RungeKutta, Solver
 from rectiflow.statistics import improves, paired
-from rectiflow.velocities import Velocity
-from stages.compute import prepare
-from stages.fields import read_velocity
-from stages.io import DATA, ENDED, PROGRESS, copy, read_table, write_table, write_text
-from stages.pairs import read_points
-from stages.progress import progress
 from stages.reflow import Reflow, next_round
-from stages.settings import Flow, load, named, run
+from stages.shared.compute import prepare
+from stages.shared.io import DATA, ENDED, PROGRESS, copy, read_table, write_table, write_text
+from stages.shared.models import read_velocity
+from stages.shared.params import load, named
+from stages.shared.points import read_points
+from stages.shared.progress import progress
+from stages.shared.rows import Flow
+from stages.shared.start import run
 
 
 def measured(velocity: Velocity, seeds: list[int], solver: Solver, x0: Tensor, x1: Tensor) -> dict[str, np.ndarray]:

@@ -9,15 +9,17 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from rectiflow.models.velocity import Velocity
 from rectiflow.pairs import Pairs
 from rectiflow.solvers import SOLVERS, Solver
-from rectiflow.velocities import Velocity
-from stages.compute import prepare, stream
-from stages.fields import read_velocity
-from stages.io import DATA, copy
-from stages.pairs import read_points, write_pairs
-from stages.progress import progress
-from stages.settings import PARAMS, Flow, Refused, Settings, load, named, run
+from stages.shared.compute import prepare, stream
+from stages.shared.io import DATA, copy
+from stages.shared.models import read_velocity
+from stages.shared.params import PARAMS, Refused, Settings, load, named
+from stages.shared.points import read_points, write_pairs
+from stages.shared.progress import progress
+from stages.shared.rows import Flow
+from stages.shared.start import run
 
 CHUNK = 2000
 

@@ -15,15 +15,18 @@ from torch import Generator, Tensor
 from rectiflow import metrics
 from rectiflow.interpolants import INTERPOLANTS, Interpolant
 from rectiflow.mixtures import Marginal
-from rectiflow.predictions import Rescheduled, draw
-from rectiflow.velocities import Velocity
-from stages.compute import prepare, stream
-from stages.fields import read_velocity
-from stages.io import DATA, write_table
-from stages.oracle import read_oracle
-from stages.pairs import read_points
-from stages.progress import progress
-from stages.settings import Relation, load, named, run
+from rectiflow.models.rescheduled import Rescheduled
+from rectiflow.models.velocity import Velocity
+from rectiflow.regression import draw
+from stages.shared.compute import prepare, stream
+from stages.shared.io import DATA, write_table
+from stages.shared.models import read_velocity
+from stages.shared.oracle import read_oracle
+from stages.shared.params import load, named
+from stages.shared.points import read_points
+from stages.shared.progress import progress
+from stages.shared.rows import Relation
+from stages.shared.start import run
 
 WHOLE = (0.05, 0.95)
 BINS = [WHOLE, *((k / 10, (k + 1) / 10) for k in range(10))]

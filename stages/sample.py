@@ -14,17 +14,19 @@ from pydantic import Field
 from torch import Generator, Tensor
 
 from rectiflow.mixtures import Marginal
-from rectiflow.predictions import draw
+from rectiflow.models.velocity import Velocity
+from rectiflow.regression import draw
 from rectiflow.samplers import SAMPLERS, Sampler
 from rectiflow.solvers import SOLVERS, TABLEAUX, RungeKutta, Solution, Solver
-from rectiflow.velocities import Velocity
-from stages.compute import prepare, stream
-from stages.fields import read_history, read_velocity
-from stages.io import DATA, ENDED, copy, write_table
-from stages.oracle import read_oracle
-from stages.pairs import read_points
-from stages.progress import progress
-from stages.settings import Flow, Method, Settings, load, named, run
+from stages.shared.compute import prepare, stream
+from stages.shared.io import DATA, ENDED, copy, write_table
+from stages.shared.models import read_history, read_velocity
+from stages.shared.oracle import read_oracle
+from stages.shared.params import Settings, load, named
+from stages.shared.points import read_points
+from stages.shared.progress import progress
+from stages.shared.rows import Flow, Method
+from stages.shared.start import run
 
 
 class Sample(Settings):

@@ -6,14 +6,16 @@ from typing import Any
 import numpy as np
 
 from rectiflow.interpolants import INTERPOLANTS, Interpolant, Linear
+from rectiflow.networks.mlp import VELOCITIES
 from rectiflow.training import Curves, Training, fit
-from rectiflow.velocities import VELOCITIES
-from stages.compute import prepare
-from stages.fields import read_velocity, write_history, write_velocity
-from stages.io import DATA, ENDED, PROGRESS, copy, seed_major, write_table
-from stages.pairs import read_pairs
-from stages.progress import progress
-from stages.settings import Flow, Method, build, load, merged, named, read, run, section
+from stages.shared.compute import prepare
+from stages.shared.io import DATA, ENDED, PROGRESS, copy, seed_major, write_table
+from stages.shared.models import read_velocity, write_history, write_velocity
+from stages.shared.params import build, load, merged, named, read, section
+from stages.shared.points import read_pairs
+from stages.shared.progress import progress
+from stages.shared.rows import Flow, Method
+from stages.shared.start import run
 
 
 def build_interpolant(method: Method, key: str) -> Interpolant:

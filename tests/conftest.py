@@ -2,7 +2,7 @@
 
 import os
 
-# Before the first matrix product, as the stages do: see rectiflow.velocities.
+# Before the first matrix product, as the stages do: see rectiflow.networks.mlp.
 os.environ.setdefault("MKL_CBWR", "AVX2,STRICT")
 
 import pytest

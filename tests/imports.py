@@ -10,8 +10,8 @@ PACKAGES = {"rectiflow": ROOT / "src", "stages": ROOT, "flows": ROOT}
 def source(module: str) -> Path | None:
     """The file of a project module, or None for a package or a foreign module."""
     head = module.split(".")[0]
-    path = PACKAGES.get(head, ROOT / "nowhere") / (module.replace(".", "/") + ".py")
-    return path if path.exists() else None
+    place = PACKAGES.get(head, ROOT / "nowhere") / module.replace(".", "/")
+    return next((path for path in (place.with_name(place.name + ".py"), place / "__main__.py") if path.exists()), None)
 
 
 def imported(path: Path) -> set[str]:

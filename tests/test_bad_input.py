@@ -10,11 +10,11 @@ import pytest
 import tiny
 from imports import ROOT
 
-import stages.settings
+import stages.shared.params
 from stages.check import check
-from stages.compute import stream
 from stages.generate import build_dataset, draw
-from stages.settings import Refused
+from stages.shared.compute import stream
+from stages.shared.params import Refused
 
 
 def altered(path, value):
@@ -121,7 +121,7 @@ def test_a_mistake_in_the_parameters_is_named_in_one_line(path, value, words):
     assert all(word in message for word in words), message
 
 
-@pytest.mark.parametrize("content", [tiny.params(), stages.settings.YAML(typ="safe").load(ROOT / "params.yaml")])
+@pytest.mark.parametrize("content", [tiny.params(), stages.shared.params.YAML(typ="safe").load(ROOT / "params.yaml")])
 def test_right_parameters_pass(content, monkeypatch):
     monkeypatch.chdir(ROOT)
     check(content)

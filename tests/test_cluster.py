@@ -18,10 +18,10 @@ from moto.server import ThreadedMotoServer
 from ruamel.yaml import YAML
 from test_repro_flow import api, lock, same, states  # noqa: F401  api is a fixture
 
-from flows import node
-from flows.cluster import pack
-from flows.remote import SharedPipeline
-from stages.settings import Refused
+from flows.cluster import node
+from flows.cluster.remote import SharedPipeline
+from flows.cluster.stages import pack
+from stages.shared.params import Refused
 
 GRID = re.sub(r"&reflows\n.*\n", "&reflows {}\n", tiny.PARAMS)  # round 0 only
 MINE, OTHER = "mine-otcfm-round0", "bimodal-icfm-round0"

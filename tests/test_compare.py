@@ -11,9 +11,10 @@ from imports import ROOT
 from scipy.stats import ttest_rel
 
 from flows import compare
-from flows.differences import differences, summary
-from flows.revisions import changes, history, measured, resolve, revision
-from stages.settings import Refused, run
+from flows.revisions.commits import changes, history, measured, resolve, revision
+from flows.revisions.differences import differences, summary
+from stages.shared.params import Refused
+from stages.shared.start import run
 
 SEEDS = range(6)
 FLOWS = [("moons", "icfm", 0), ("moons", "icfm", 1), ("board", "otcfm", 0)]

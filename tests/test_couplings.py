@@ -3,8 +3,8 @@ import ot
 import pytest
 import torch
 
-from rectiflow.couplings import COUPLINGS, exact, independent, minibatch
-from rectiflow.transport import ANCHORS, MATRIX, match, square_cost
+from rectiflow.transport.assignment import ANCHORS, MATRIX, match, square_cost
+from rectiflow.transport.couplings import COUPLINGS, exact, independent, minibatch
 
 SIZES = [50, 400, 1100]  # plain, with a head start, and, in the plane, from scale to scale
 PERMUTING = ("independent", "exact")  # the others leave points out

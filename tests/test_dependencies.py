@@ -10,7 +10,7 @@ import tiny
 from imports import PACKAGES, ROOT, closure, imported
 from ruamel.yaml import YAML
 
-import stages.settings
+import stages.shared.params
 
 DVC = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
 
@@ -85,7 +85,7 @@ BEYOND = {
 def workspace(tmp_path_factory):
     """A clone in which the stages were run one after the other, with the parameters that each one read."""
     where = tiny.clone(tmp_path_factory.mktemp("recorded"))
-    content, original, read = tiny.params(), stages.settings.YAML, {}
+    content, original, read = tiny.params(), stages.shared.params.YAML, {}
     rows = {name: stage["foreach"].strip("${}") for name, stage in DVC.items() if "foreach" in stage}
     order = [
         "check",
@@ -110,16 +110,16 @@ def workspace(tmp_path_factory):
                 keys = [key for key in keys if ("flow" in content["flows"][key]) == bool(k)]
             for key in keys:
                 seen = set()
-                patch.setattr(stages.settings, "YAML", lambda typ, seen=seen: Fake(content, seen))
-                stages.settings.read.cache_clear()
+                patch.setattr(stages.shared.params, "YAML", lambda typ, seen=seen: Fake(content, seen))
+                stages.shared.params.read.cache_clear()
                 args = template(name)["cmd"].split()[3:]
                 importlib.import_module(module(name)).main([key if arg == "${key}" else arg for arg in args])
                 read[name, key] = seen
             content.update(BEYOND if name == "check" else {})  # rows for the stages that the tiny grid has none of
-        patch.setattr(stages.settings, "YAML", original)
-        stages.settings.read.cache_clear()
+        patch.setattr(stages.shared.params, "YAML", original)
+        stages.shared.params.read.cache_clear()
         yield content, read
-    stages.settings.read.cache_clear()
+    stages.shared.params.read.cache_clear()
 
 
 class Fake:

@@ -13,8 +13,8 @@ import tiny
 from ruamel.yaml import YAML
 
 from rectiflow.interpolants import DDPM, INTERPOLANTS, Linear
-from stages.fields import read_history, read_velocity
-from stages.studies import STUDIES
+from stages.report.studies.all import STUDIES
+from stages.shared.models import read_history, read_velocity
 
 METHODS = """
   vp: {coupling: independent, interpolant: {name: vp}, training: {history: true}}
@@ -244,7 +244,7 @@ MISTAKES = [
 @pytest.mark.parametrize(("old", "new", "said"), MISTAKES)
 def test_a_mistake_is_one_line_with_key_and_value(old, new, said):
     from stages.check import check
-    from stages.settings import Refused
+    from stages.shared.params import Refused
 
     text = content()
     assert old in text

@@ -5,18 +5,18 @@ import tiny
 from imports import ROOT
 from ruamel.yaml import YAML
 
-from flows import grid
+from flows.revisions import form
 from stages.check import check
-from stages.settings import Refused
+from stages.shared.params import Refused
 
 DEFAULT = (ROOT / "params.yaml").read_text()
 EXERCISES = (ROOT / "experiments/exercises/params.yaml").read_text()
 
 
 def written(where, text, **given):
-    """The parameters after `grid.write`, which the stages' own check has passed."""
+    """The parameters after `form.write`, which the stages' own check has passed."""
     (where / "params.yaml").write_text(text)
-    grid.write(where, **given)
+    form.write(where, **given)
     content = YAML(typ="safe").load((where / "params.yaml").read_text())
     check(content)
     return content
@@ -28,7 +28,7 @@ def pairs(content):
 
 def test_nothing_asked_for_leaves_every_byte(tmp_path):
     (tmp_path / "params.yaml").write_text(DEFAULT)
-    assert not grid.write(tmp_path)
+    assert not form.write(tmp_path)
     assert (tmp_path / "params.yaml").read_text() == DEFAULT
 
 
@@ -63,8 +63,8 @@ def test_a_method_that_is_new_on_a_data_set_gets_the_network_that_its_rows_share
     content = written(tmp_path, text, datasets=["digits"], methods=["again"], rounds=0)
     (row,) = content["round0"].values()
     before = YAML(typ="safe").load(DEFAULT)["round0"]["digits-icfm-round0"]
-    assert {key: row.get(key) for key in grid.SHARED} == {key: before.get(key) for key in grid.SHARED}
-    assert any(before.get(key) for key in grid.SHARED)
+    assert {key: row.get(key) for key in form.SHARED} == {key: before.get(key) for key in form.SHARED}
+    assert any(before.get(key) for key in form.SHARED)
 
 
 def test_rounds_zero_leaves_none_and_seeds_are_those_asked_for(tmp_path):
@@ -99,7 +99,7 @@ def test_an_override_changes_its_key_alone_and_keeps_comments(tmp_path):
 def test_what_cannot_be_is_refused_in_one_line_and_the_file_stays(tmp_path, given, said):
     (tmp_path / "params.yaml").write_text(tiny.PARAMS)
     with pytest.raises(Refused) as refused:
-        grid.write(tmp_path, **given)
+        form.write(tmp_path, **given)
     assert said in str(refused.value)
     assert "\n" not in str(refused.value)
     assert (tmp_path / "params.yaml").read_text() == tiny.PARAMS

@@ -7,8 +7,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from stages.compute import stream
-from stages.io import by_seed, read_table, read_weights, replacing, seed_major, write_json, write_table, write_weights
+from stages.shared.compute import stream
+from stages.shared.io import by_seed, read_table, read_weights, replacing, seed_major, write_json, write_table, write_weights
 
 RNG = np.random.default_rng(0)
 

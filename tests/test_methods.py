@@ -3,14 +3,14 @@
 import pytest
 import torch
 
-from rectiflow.couplings import exact, independent, minibatch
 from rectiflow.datasets import DATASETS
 from rectiflow.interpolants import Linear
 from rectiflow.metrics import straightness
+from rectiflow.networks.mlp import MLP
 from rectiflow.pairs import Pairs
 from rectiflow.solvers import TABLEAUX, RungeKutta
 from rectiflow.training import Training, fit
-from rectiflow.velocities import MLP
+from rectiflow.transport.couplings import exact, independent, minibatch
 
 
 def straightness_of(coupling, dataset):

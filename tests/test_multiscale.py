@@ -6,8 +6,8 @@ import pytest
 from scipy.sparse import coo_matrix
 from scipy.spatial.distance import cdist
 
-from rectiflow import multiscale
-from rectiflow.multiscale import ARCS, COARSEST, centres, family, least, matched, order, permutation
+from rectiflow.transport import sparse as multiscale
+from rectiflow.transport.sparse import ARCS, COARSEST, centres, family, least, matched, order, permutation
 
 
 def eight(n, draw):

@@ -7,9 +7,10 @@ import ot
 import pytest
 import torch
 
-from rectiflow.couplings import by_class, draw_pairs, exact, independent, partial, sinkhorn, unbalanced
 from rectiflow.interpolants import Bridge, Linear, Target, Trig
-from rectiflow.transport import entropic_plan, match, partial_plan, square_cost
+from rectiflow.transport.assignment import match, square_cost
+from rectiflow.transport.couplings import by_class, draw_pairs, exact, independent, partial, sinkhorn, unbalanced
+from rectiflow.transport.plans import entropic_plan, partial_plan
 
 
 def clouds(generator, n=200, dim=2):

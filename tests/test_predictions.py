@@ -5,7 +5,8 @@ import torch
 
 from rectiflow.interpolants import DDPM, INTERPOLANTS, VE, VP, VPSDE, Bridge, Linear, Polynomial, Target, Trig
 from rectiflow.mixtures import GaussianMixture, Marginal, normal
-from rectiflow.predictions import PREDICTIONS, Rescheduled, combine, convert, ends, matching_time
+from rectiflow.models.rescheduled import Rescheduled, matching_time
+from rectiflow.predictions import PREDICTIONS, combine, convert, ends
 
 PATHS = [Linear(), Target(), Trig(), VP(), VPSDE(), DDPM(), VE(), Polynomial(n=2)]
 TARGET = GaussianMixture(

@@ -9,9 +9,10 @@ import pytest
 import tiny
 
 from stages.check import check
-from stages.evidence import Evidence, shown
-from stages.published import Order, Pair, order, published, told
-from stages.settings import Refused, Study
+from stages.report.evidence import Evidence, shown
+from stages.report.studies.published import Order, Pair, order, published, told
+from stages.shared.params import Refused
+from stages.shared.rows import Study
 
 
 def pair(label, mean, theirs, spread=0.01, seed=0):

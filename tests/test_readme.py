@@ -6,13 +6,14 @@ import pytest
 import torch
 from imports import ROOT
 
-from rectiflow import couplings, interpolants
+from rectiflow import interpolants
 from rectiflow.mixtures import Marginal, normal
+from rectiflow.networks.mlp import MLP
 from rectiflow.pairs import Pairs
 from rectiflow.predictions import PREDICTIONS, convert
 from rectiflow.samplers import DDIM
 from rectiflow.training import Training, fit
-from rectiflow.velocities import MLP
+from rectiflow.transport import couplings
 
 
 @pytest.fixture

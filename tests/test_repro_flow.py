@@ -20,9 +20,9 @@ from imports import ROOT
 from ruamel.yaml import YAML
 from test_slots import overlaps
 
-from flows.child import tied
-from flows.commands import CommandFailed, Commands, arguments
-from flows.pipeline import Pipeline
+from flows.running.child import tied
+from flows.running.commands import CommandFailed, Commands, arguments
+from flows.running.pipeline import Pipeline
 
 NAME = "mine-otcfm-round0"
 BRANCH = {f"train@{NAME}", f"sample@{NAME}", f"evaluate@{NAME}"}
@@ -252,7 +252,7 @@ def test_a_kill_while_the_lock_is_written_leaves_it_whole(tmp_path):
     writer = """
 import sys
 from pathlib import Path
-from flows.pipeline import Pipeline
+from flows.running.pipeline import Pipeline
 pipeline = Pipeline(Path(sys.argv[1]))
 for name in pipeline.stages:
     pipeline.reproduce(name, lambda stage: Path(sys.argv[1], name[1:] + ".txt").write_text(name))
@@ -493,7 +493,7 @@ def test_a_killed_runs_device_is_taken_at_once(edited, changed, observer, api, t
 
 
 def test_a_run_that_waits_for_a_device_ends_when_told(changed, observer, api, tmp_path):
-    from flows.slots import device
+    from flows.running.slots import device
 
     tiny.edit(changed)
     environment = settings(observer, PREFECT_API_URL=api, RECTIFLOW_DEVICES="busy:1")

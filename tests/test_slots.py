@@ -12,12 +12,12 @@ import time
 import pytest
 from imports import ROOT
 
-from flows.slots import Devices, Slots, device, devices
+from flows.running.slots import Devices, Slots, device, devices
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from flows.slots import device
+from flows.running.slots import device
 folder, log, seconds = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
 with device("0123", folder, poll=0.01) as name:
     start = time.monotonic()
@@ -93,12 +93,12 @@ def test_simulated_devices_have_a_class_and_numbers():
 
 @pytest.mark.parametrize("visible", ["", None])
 def test_no_gpu_is_visible_where_none_is_left(monkeypatch, visible):
-    monkeypatch.setattr("flows.slots._nvidia", lambda: [] if visible is None else ["NVIDIA H100 80GB HBM3"])
+    monkeypatch.setattr("flows.running.slots._nvidia", lambda: [] if visible is None else ["NVIDIA H100 80GB HBM3"])
     assert devices({} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}) is None
 
 
 def test_the_class_is_the_gpus_name_and_the_numbers_are_cudas(monkeypatch):
-    monkeypatch.setattr("flows.slots._nvidia", lambda: ["NVIDIA H100 80GB HBM3"] * 4)
+    monkeypatch.setattr("flows.running.slots._nvidia", lambda: ["NVIDIA H100 80GB HBM3"] * 4)
     assert devices({}) == Devices("nvidia-h100-80gb-hbm3", ["0", "1", "2", "3"])
     assert devices({"CUDA_VISIBLE_DEVICES": "2,GPU-ab12"}).ids == ["2", "GPU-ab12"]
 

@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stages.evidence import Evidence, verdict
-from stages.results import Values, against_first, smallest
-from stages.studies import ends_after, steps_until
+from stages.report.evidence import Evidence, verdict
+from stages.report.results import Values, against_first, smallest
+from stages.report.studies.all import ends_after, steps_until
 
 SEEDS = range(5)
 

@@ -6,7 +6,7 @@ import pytest
 import tiny
 
 from flows.sweep import axis, form, points
-from stages.settings import Refused
+from stages.shared.params import Refused
 
 GIVEN = {"datasets": [], "methods": [], "rounds": None, "seeds": [], "overrides": ["training.ema=0.9"]}
 

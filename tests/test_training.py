@@ -4,10 +4,10 @@ import torch
 from rectiflow.interpolants import INTERPOLANTS, VPSDE, Bridge, Linear, Stochastic, Trig
 from rectiflow.metrics import relative_error
 from rectiflow.mixtures import GaussianMixture, Marginal, normal
+from rectiflow.networks.mlp import MLP
 from rectiflow.pairs import Pairs
 from rectiflow.predictions import PREDICTIONS
 from rectiflow.training import SCHEDULES, AdamW, Diverged, Training, fit
-from rectiflow.velocities import MLP
 
 NETWORK = MLP(2, width=50, depth=2)
 STILL = 1e-30  # a learning rate that moves no weight

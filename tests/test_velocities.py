@@ -1,7 +1,11 @@
 import pytest
 import torch
 
-from rectiflow.velocities import ACTIVATIONS, MLP, VELOCITIES, Frame, Velocity, pack, unpack
+from rectiflow.models.frame import Frame
+from rectiflow.models.velocity import Velocity
+from rectiflow.networks.activations import ACTIVATIONS
+from rectiflow.networks.mlp import MLP, VELOCITIES
+from rectiflow.weights import pack, unpack
 
 SEEDS = 8
 

@@ -11,8 +11,8 @@ import psutil
 import pytest
 import tiny
 
-from flows.fork import LIBRARIES
-from flows.warm import SUPPORTED, Ended, Process, Warm
+from flows.running.fork import LIBRARIES
+from flows.running.warm import SUPPORTED, Ended, Process, Warm
 
 pytestmark = pytest.mark.skipif(not SUPPORTED, reason="forks are for Linux")
 
@@ -181,7 +181,7 @@ def test_it_outlives_the_thread_that_first_asked(place):
 def test_it_ends_with_the_process_that_asked(place):
     (place / "waits.py").write_text("print('here'); import time; time.sleep(60)")
     script = (
-        "import os, time; from flows.warm import Warm; "
+        "import os, time; from flows.running.warm import Warm; "
         f"p = Warm().start('waits', [], {str(place)!r}, dict(os.environ));"
         "p.stdout.readline(); print(p.pid, flush=True); time.sleep(60)"
     )

@@ -8,13 +8,13 @@ import sys
 import pytest
 import tiny
 
-from flows.workspace import sweep, workspace
-from stages.settings import Refused
+from flows.revisions.workspace import sweep, workspace
+from stages.shared.params import Refused
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from flows.workspace import workspace
+from flows.revisions.workspace import workspace
 with workspace(Path("."), "HEAD") as where:
     print(where, flush=True)
     time.sleep(600)

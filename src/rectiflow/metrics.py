@@ -8,7 +8,7 @@ integrals below are exact on the discrete flow (and `S = PE - cost` holds to rou
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rectiflow.transport import match, square_cost
+from rectiflow.transport.assignment import match, square_cost
 
 
 def w2_squared(x: ArrayLike, y: ArrayLike) -> float:

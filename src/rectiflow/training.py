@@ -14,9 +14,13 @@ import torch
 from torch import Generator, Tensor
 
 from rectiflow.interpolants import Interpolant
+from rectiflow.models.frame import Frame
+from rectiflow.models.velocity import Velocity
+from rectiflow.networks.mlp import MLP
 from rectiflow.pairs import Pairs
-from rectiflow.predictions import PREDICTIONS, combine, draw
-from rectiflow.velocities import MLP, Frame, Velocity, pack
+from rectiflow.predictions import PREDICTIONS, combine
+from rectiflow.regression import draw
+from rectiflow.weights import pack
 
 Progress = Callable[[int, list[float]], None]
 

@@ -1,0 +1,235 @@
+"""The stages of a run on the nodes of a Dask or Ray cluster; what they computed comes back into the working tree.
+
+The flow's own process decides: it sends a stage once everything that the stage needs is done, only where something changed,
+and once. A stage with outputs that DVC does not cache (the report's numbers, which git tracks) does not travel: it runs in
+the working tree. dvc.lock is written here, and is what `dvc repro` would have written.
+"""
+
+import io
+import logging
+import os
+import tarfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from functools import cached_property
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+from uuid import uuid4
+
+from prefect import Task, get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from prefect.futures import PrefectFuture
+from prefect.states import Completed, Crashed, State
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from flows.cluster import node
+from flows.cluster.remote import SharedPipeline
+from flows.revisions.workspace import command
+from flows.running.pipeline import LOCK_FILE, UNCHANGED
+from flows.running.slots import Slots
+from flows.running.stages import Work, depths, reproduce, shared_devices
+from stages.shared.params import Refused
+
+# Sends a task with its parameters to some node, after others' states; the last word is whether it should get a GPU.
+Submit = Callable[[Task[Any, Any], dict[str, Any], list[State], bool], PrefectFuture[Any]]
+Engine = Callable[[str, str | None, int], AbstractContextManager[Submit]]
+
+
+def run_stages(
+    root: Path, targets: Sequence[str], force: bool, workers: int, engine: str, address: str | None
+) -> dict[str, State]:
+    """Bring the targets and what they need up to date on a cluster's nodes; the final state of each.
+
+    Without an address the cluster is one of this machine, with as many workers as are given.
+    """
+    run, pipeline = uuid4().hex[:12], SharedPipeline(root)
+    try:
+        plan, remote = pipeline.plan(targets), pipeline.remote()
+        with ThreadPoolTaskRunner(max_workers=workers) as here, ENGINES[engine](run, address, workers) as submit:
+            work = Work(pipeline, depths(plan), Slots(workers), force, shared_devices())
+            stages = Run(run, work, plan, remote, here, submit)
+            states = stages.states()
+        pipeline.close()  # dvc.lock first: what fails from here on, `dvc pull` can do
+        pipeline.fetch(stages.made - stages.here)
+        pipeline.keep(stages.made)
+        return states
+    finally:
+        pipeline.close()
+
+
+class Run:
+    """Stages: `done`; `made` by a node; with their outputs `here` in the working tree, or `there` in the remote."""
+
+    def __init__(
+        self, run: str, work: Work, plan: Mapping[str, Sequence[str]], remote: tuple[str, str],
+        threads: ThreadPoolTaskRunner, submit: Submit,
+    ) -> None:  # fmt: skip
+        self.run, self.work, self.plan, self.remote, self.threads, self.submit = run, work, plan, remote, threads, submit
+        self.pipeline: SharedPipeline = work.pipeline
+        self.last = self.pipeline.recorded()
+        # What the user tracks with `dvc add` comes first, as its .dvc file is one of those that are sent.
+        self.waiting = sorted(plan, key=lambda name: (bool(self.pipeline.stages[name].cmd), -work.priorities[name]))
+        self.running: dict[str, PrefectFuture[Any]] = {}
+        self.ended: SimpleQueue[str] = SimpleQueue()
+        self.done: dict[str, State] = {}
+        self.here: set[str] = set()
+        self.there: set[str] = set()
+        self.made: set[str] = set()
+
+    def states(self) -> dict[str, State]:
+        """Run everything. What a failure leaves out is shown as not ready."""
+        try:
+            while (ready := [name for name in self.waiting if self.ready(name)]) or self.running:
+                for name in ready:
+                    self.waiting.remove(name)
+                    self.start(name)
+                if not ready:
+                    self.take(self.ended.get())
+        except BaseException:  # a cancelled run arrives here as an exception of its own
+            self.work.commands.kill()
+            raise
+        for name in sorted(self.waiting, key=list(self.plan).index):
+            self.show(name)
+        return {name: self.done[name] for name in self.plan}
+
+    def ready(self, name: str) -> bool:
+        return all(need in self.done and self.done[need].is_completed() for need in self.plan[name])
+
+    def start(self, name: str) -> None:
+        """Let a stage be, or run it here or on a node."""
+        pipeline, needs = self.pipeline, self.plan[name]
+        if not self.work.force and self.here.issuperset(needs) and pipeline.unchanged(name):
+            self.show(name)
+            self.here.add(name)
+            return
+        after = [self.done[need] for need in needs]
+        if not pipeline.stages[name].cmd:
+            self.done[name] = reproduce(name, self.work, return_state=True)
+            self.here.add(name)
+            return
+        if self.stays(name):
+            pipeline.fetch(needs)
+            self.here.update(needs)
+            future = self.threads.submit(reproduce, {"name": name, "work": self.work}, after)
+        else:
+            pipeline.publish(need for need in needs if need not in self.there)
+            self.there.update(needs)
+            entries = {need: pipeline.entry(need) if pipeline.stages[need].cmd else None for need in needs}
+            parameters = {"name": name, "job": self.job, "needs": entries, "last": self.last.get(name)}
+            future = self.submit(node.reproduce, parameters, after, pipeline.on_device(name))
+        self.running[name] = future
+        future.add_done_callback(lambda _: self.ended.put(name))
+
+    def show(self, name: str) -> None:
+        """Let Prefect know of a stage that does not run."""
+        self.done[name] = unchanged(name, wait_for=[self.done[need] for need in self.plan[name]], return_state=True)
+
+    def stays(self, name: str) -> bool:
+        """Whether a stage runs here: it reads or writes what DVC does not cache."""
+        return not all(map(self.pipeline.travels, [name, *self.plan[name]]))
+
+    def take(self, name: str) -> None:
+        """Take over what a stage that ended has made."""
+        future, sent = self.running.pop(name), not self.stays(name)
+        state = self.done[name] = final(future)
+        if not state.is_completed():
+            get_run_logger().error("%s: %s", name, state.message)
+            return
+        self.there.add(name)
+        if sent:
+            self.made.add(name)
+            if (entry := future.result()) != self.last.get(name):
+                self.pipeline.record(name, entry)
+        else:
+            self.pipeline.publish([name])
+        if not sent or self.pipeline.here(name):
+            self.here.add(name)
+
+    @cached_property
+    def job(self) -> node.Job:
+        return node.Job(self.run, pack(self.pipeline), self.remote, self.work.force)
+
+
+@task(name="stage", task_run_name="{name}", cache_policy=NO_CACHE, persist_result=False)
+def unchanged(name: str) -> State:
+    """A stage that needs nothing; or, after one that failed, cannot run."""
+    return Completed(name="Cached", message=UNCHANGED)
+
+
+def final(future: PrefectFuture[Any]) -> State:
+    """The state that a task ended in: Crashed where the engine has lost it."""
+    try:
+        future.result(raise_on_failure=False)
+    except Exception as error:  # noqa: BLE001  whatever the engine raises
+        return Crashed(message=str(error).strip().splitlines()[-1])
+    return future.state
+
+
+def pack(pipeline: SharedPipeline) -> bytes:
+    """The project's files as they lie on disk, without outputs: those that git tracks, and what else stages read."""
+    root, stages = pipeline.root, pipeline.stages.values()
+    made = {Path(out.fs_path) for stage in stages for out in stage.outs} | {root / LOCK_FILE}
+    read = {Path(path) for stage in stages for path in [stage.path, *(dep.fs_path for dep in stage.deps if dep.is_in_repo)]}
+    tracked = {root / name for name in command(root, "git", "ls-files", "-z").split("\0") if name}
+
+    def kept(info: tarfile.TarInfo) -> tarfile.TarInfo | None:
+        path = root / info.name
+        return None if made & {path, *path.parents} else info
+
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w:gz") as archive:
+        for path in sorted(tracked | read):
+            if os.path.lexists(path):
+                archive.add(path, path.relative_to(root), filter=kept)
+    return content.getvalue()
+
+
+# ---- Engines.
+
+
+@contextmanager
+def dask(run: str, address: str | None, workers: int) -> Iterator[Submit]:
+    """The workers of a Dask scheduler. Dask cannot end a thread, so a run that is stopped ends its commands."""
+    from prefect_dask import DaskTaskRunner
+
+    logging.getLogger("distributed").setLevel(logging.WARNING)
+    local = {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": "127.0.0.1:0", "security": True}
+    with DaskTaskRunner(address=address, cluster_kwargs=None if address else local) as runner:
+        try:
+            client = runner.client
+        except OSError as error:
+            raise Refused(f"--cluster {address}: {error}") from error
+        if not client.scheduler_info()["workers"]:
+            get_run_logger().warning("%s has no workers yet; stages wait for the first", address)
+        try:
+            yield lambda task, parameters, after, _: runner.submit(task, parameters, after)
+        except BaseException:
+            client.run(node.stop, run)
+            raise
+
+
+@contextmanager
+def ray(run: str, address: str | None, workers: int) -> Iterator[Submit]:
+    """The nodes of a Ray cluster, which hides its GPUs from tasks that do not ask for one. It ends a run's tasks itself."""
+    os.environ.update({"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0"} | os.environ)
+    from prefect_ray import RayTaskRunner
+    from prefect_ray.context import remote_options
+    from ray import cluster_resources
+
+    local = {"address": "local", "num_cpus": workers, "include_dashboard": False}
+    with ExitStack() as held:
+        try:
+            runner = held.enter_context(RayTaskRunner(address, {} if address else local))
+        except ConnectionError as error:
+            raise Refused(f"--cluster {address}: {error}") from error
+        gpus = cluster_resources().get("GPU", 0)
+
+        def submit(task: Task[Any, Any], parameters: dict[str, Any], after: list[State], gpu: bool) -> PrefectFuture[Any]:
+            with remote_options(num_gpus=1) if gpu and gpus else nullcontext():
+                return runner.submit(task, parameters, after)
+
+        yield submit
+
+
+ENGINES: Mapping[str, Engine] = {"dask": dask, "ray": ray}

@@ -1,0 +1,1 @@
+"""What runs stages: processes, slots, the graph."""

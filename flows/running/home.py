@@ -1,0 +1,74 @@
+"""Prefect's place in a project: its database, profile and logs lie in `.prefect/`, and nothing is sent anywhere.
+
+A server that `make ui` started here is used while it answers; without one a flow has a private server for its time.
+"""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from flows.running.child import tied
+from stages.shared.params import Refused
+
+HOME = Path(".prefect")
+ADDRESS = HOME / "address"  # the API of the server that runs here
+
+PRIVATE: list[subprocess.Popen[bytes]] = []  # the server of this process, if it has one
+
+DEFAULTS = {
+    "PREFECT_HOME": str(HOME.resolve()),
+    "DO_NOT_TRACK": "1",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "DVC_NO_ANALYTICS": "1",
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",  # Prefect's own private server, for what does not start ours
+}
+
+
+def answers(url: str, seconds: float = 1.0) -> bool:
+    """Whether something listens at a URL's host and port."""
+    parts = urlsplit(url)
+    try:
+        with socket.create_connection((parts.hostname or "", parts.port or 80), seconds):
+            return True
+    except OSError:
+        return False
+
+
+def prepare() -> None:
+    """Set what the user has not set himself."""
+    for name, value in DEFAULTS.items():
+        os.environ.setdefault(name, value)
+    if "PREFECT_API_URL" not in os.environ and ADDRESS.exists() and answers(url := ADDRESS.read_text().strip()):
+        os.environ["PREFECT_API_URL"] = url
+
+
+def private_server() -> None:
+    """Start a server for this process alone, unless there is one, and do not wait for it: see `wait_for_server`.
+
+    To be called before Prefect is imported, which reads its settings then; starting and importing take some seconds each.
+    The server ends with this process, whatever ends that, and is out of the reach of Ctrl-C in a terminal: the flow needs
+    it to say that it was stopped.
+    """
+    if "PREFECT_API_URL" in os.environ:
+        return
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    words = ["-m", "uvicorn", "--factory", "prefect.server.api.server:create_app", "--lifespan", "on"]
+    env = {**os.environ, "PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
+    command = tied([sys.executable, *words, "--host", "127.0.0.1", "--port", str(port), "--log-level", "error"])
+    PRIVATE.append(subprocess.Popen(command, env=env, start_new_session=True))
+    os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{port}/api"
+
+
+def wait_for_server(seconds: float = 120.0) -> None:
+    """Until the private server answers, if there is one. Raises Refused if it ends, or is not there in time."""
+    end = time.monotonic() + seconds
+    while PRIVATE and not answers(os.environ["PREFECT_API_URL"]):
+        if PRIVATE[0].poll() is not None or time.monotonic() > end:
+            raise Refused(f"Prefect's server did not start (exit code {PRIVATE[0].poll()}); is {HOME}/ writable?")
+        time.sleep(0.1)

@@ -1,0 +1,1 @@
+"""Networks: frozen descriptions whose weights are passed in."""

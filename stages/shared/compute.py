@@ -1,0 +1,31 @@
+"""Where and how wide a stage computes, and its random streams."""
+
+import os
+from hashlib import sha256
+
+import torch
+from torch import Generator
+
+from stages.shared.params import Refused, load
+from stages.shared.rows import Compute
+from stages.shared.start import keep_memory
+
+
+def prepare() -> torch.device:
+    """Set up one stage, from `params.yaml`: its memory, torch's threads and the device to use."""
+    settings = load(Compute, "compute")
+    keep_memory()
+    # MKL's small products round by where in memory their operands lie, and where seed k lies depends on how many seeds there
+    # are. Read at its first call; ignored by processors and builds that do not know it.
+    os.environ.setdefault("MKL_CBWR", "AVX2,STRICT")
+    if settings.device == "cuda" and not torch.cuda.is_available():
+        raise Refused("params.yaml: compute.device: 'cuda': torch finds no GPU; use auto or cpu")
+    torch.set_num_threads(settings.threads)
+    use_gpu = settings.device != "cpu" and torch.cuda.is_available()
+    return torch.device("cuda" if use_gpu else "cpu")
+
+
+def stream(purpose: str, seed: int) -> Generator:
+    """A generator that depends on the purpose and the seed alone, so that no stage's draws depend on another's."""
+    digest = sha256(f"{purpose}/{seed}".encode()).digest()
+    return Generator().manual_seed(int.from_bytes(digest[:7], "big"))
