@@ -4,25 +4,27 @@ export DVC_NO_ANALYTICS := 1
 # Stages are many short processes: without cached bytecode each compiles the project anew, 0.2 s a stage.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help repro dvc exercises table bench bench-gpu costs ui ui-stop test check
+.PHONY: help repro dvc exercises table bench bench-gpu costs ui ui-stop test lint check
 
 help:           ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
 repro: .venv/ready   ## data to report: re-runs what a change touched, stages side by side
+	python -m stages.grid
 	python -m stages.check
 	python -m flows.repro
 
 dvc: .venv/ready     ## the same by `dvc repro`, one stage after the other
+	python -m stages.grid
 	python -m stages.check
 	dvc repro
 
 exercises: .venv/ready   ## five questions about flow matching -> experiments/exercises/reports/index.html
-	cd experiments/exercises && python -m stages.check
+	cd experiments/exercises && python -m stages.grid && python -m stages.check
 	python -m flows.repro --root experiments/exercises
 
 table: .venv/ready       ## five methods beside a published table -> experiments/transport_table/reports/index.html
-	cd experiments/transport_table && python -m stages.check
+	cd experiments/transport_table && python -m stages.grid && python -m stages.check
 	python -m flows.repro --root experiments/transport_table
 
 ui: .venv/ready      ## Prefect's UI on this machine: trigger and watch experiments
@@ -43,7 +45,13 @@ bench-gpu: .venv/ready .venv-bench/ready   ## training beside eager PyTorch on t
 test: .venv/tests    ## the tests
 	python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
+lint: .venv/tests    ## style and types: ruff and mypy
+	ruff check .
+	ruff format --check .
+	mypy
+
 check: .venv/ready   ## is params.yaml right?
+	python -m stages.grid
 	python -m stages.check
 
 .venv/ready: pyproject.toml constraints.txt

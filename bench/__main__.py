@@ -93,7 +93,7 @@ def samplings(folder: Path) -> Iterator[Row]:
 def agreement(row: Row, ours: Rate, theirs: Rate) -> dict[str, Any]:
     """How far the results differ, relative to theirs, and both numbers of evaluations; too far is an error."""
     found: dict[str, Any] = {}
-    if ours.found is not None:
+    if ours.found is not None and theirs.found is not None:
         found["difference"] = abs(ours.found / theirs.found - 1)
         if not found["difference"] <= row.within:
             raise SystemExit(f"error: {row.work}: ours is {ours.found:.8g}, theirs {theirs.found:.8g}, not the same")
@@ -183,7 +183,7 @@ def table(device: str, only: str, neighbours: Path) -> Iterator[dict[str, Any]]:
             write_problems(ours, folder)
             rows = [*trainings(), *transports(), *distances(folder), *samplings(folder)]
         else:
-            rows = accelerated(device)
+            rows = [*accelerated(device)]
         for row in rows:
             if only in row.work:
                 yield measure(row, ours, theirs)

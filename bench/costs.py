@@ -6,7 +6,6 @@ the larger half of the sizes. Writes reports/costs.json.
 """
 
 import argparse
-import itertools
 import json
 import os
 import shutil
@@ -83,10 +82,6 @@ def measure(growth: Growth, size: int) -> tuple[float, float]:
 
 def parameters(rounds: int) -> dict[str, Any]:
     """params.yaml of one data set, one method and so many rounds, each of four stages."""
-    flow = {"dataset": "bimodal", "method": "icfm"}
-    names = [f"bimodal-icfm-round{k}" for k in range(rounds + 1)]
-    reflows = {name: {**flow, "pairs": f"reflow/{name}", "flow": before} for before, name in itertools.pairwise(names)}
-    first = {names[0]: {**flow, "pairs": "couple/bimodal-independent"}}
     return {
         "seeds": [0], "compute": {"device": "cpu", "threads": 1}, "workers": 1,
         "datasets": {"bimodal": {"name": "bimodal", "train": 300, "validation": 50, "test": 60, "pool": 600}}, "tables": {},
@@ -94,13 +89,12 @@ def parameters(rounds: int) -> dict[str, Any]:
         "network": {"name": "mlp", "width": 16, "depth": 2},
         "training": {"steps": 20, "batch": 32, "log_every": 20, "warmup": 5},
         "methods": {"icfm": {"coupling": "independent", "interpolant": {"name": "linear"}}},
-        "reflow": {"pairs": 200, "validation": 50, "solver": {"name": "euler", "steps": 5}},
+        "reflow": {"pairs": 200, "validation": 50, "sampler": {"name": "euler", "steps": 5}},
         "sample": {
-            "solvers": [{"name": "euler", "steps": steps} for steps in (1, 4)],
+            "samplers": [{"name": "euler", "steps": steps} for steps in (1, 4)],
             "trajectory_steps": 4, "trajectory_points": 20,
         },
-        "couples": {"bimodal-independent": {"dataset": "bimodal", "coupling": "independent"}},
-        "round0": first, "reflows": reflows, "until": {}, "flows": {**first, **reflows},
+        "samplers": {}, "grid": {"chain": {"datasets": ["bimodal"], "methods": ["icfm"], "rounds": rounds}},
         "choices": {}, "relations": {}, "studies": {},
     }  # fmt: skip
 
@@ -142,6 +136,7 @@ def stages() -> Iterator[dict[str, Any]]:
         with tempfile.TemporaryDirectory() as folder:
             clone = project(Path(folder))
             (clone / "params.yaml").write_text(json.dumps(parameters(rounds)))
+            command(clone, "-m", "stages.grid")
             seconds.append([command(clone, *words)[0] for _, words in RUNS])
             sizes.append((clone / "dvc.lock").read_text().count("\n    cmd:"))
     for (work, _), column in zip(RUNS, zip(*seconds, strict=True), strict=True):

@@ -8,20 +8,21 @@ from torch import Generator
 
 from bench.clouds import clouds
 from bench.worker import Call, Done
-from rectiflow.interpolants import Linear
 from rectiflow.metrics import w2_squared
 from rectiflow.models.frame import Frame
 from rectiflow.models.velocity import Velocity
 from rectiflow.networks.mlp import MLP
+from rectiflow.objectives.matching import Matching
 from rectiflow.pairs import Pairs
-from rectiflow.solvers import SOLVERS
+from rectiflow.samplers import SAMPLERS, sample
 from rectiflow.training import Training, fit
 from rectiflow.transport.couplings import exact, minibatch
-from rectiflow.weights import pack
-from stages.sample import solve
+from rectiflow.weights import initial
 from stages.shared.start import keep_memory
 
 keep_memory()
+
+NETWORK = partial(MLP, width=64, depth=3, activation="selu")
 
 
 def training(seeds: int = 1, dim: int = 2, points: int = 1000, steps: int = 100) -> Call:
@@ -32,7 +33,7 @@ def training(seeds: int = 1, dim: int = 2, points: int = 1000, steps: int = 100)
     options = Training(steps=steps, batch=256, log_every=steps)
 
     def call() -> Done:
-        fit(MLP(dim=dim, width=64, depth=3, activation="selu"), Linear(), pairs, held_out, range(seeds), options)
+        fit(Matching(NETWORK), pairs, held_out, [Generator().manual_seed(seed) for seed in range(seeds)], options)
         return Done(steps)
 
     return call
@@ -40,13 +41,13 @@ def training(seeds: int = 1, dim: int = 2, points: int = 1000, steps: int = 100)
 
 def sampling(points: int = 10_000, dim: int = 2) -> Call:
     """Euler's 100 steps; the amount is one sample."""
-    network = MLP(dim=dim, width=64, depth=3, activation="selu")
+    network = NETWORK(inputs=dim + 1, outputs=dim)
     frame = Frame(torch.zeros(1, 1, dim), torch.ones(1, 1, 1), torch.ones(1, 1, 1))
-    velocity = Velocity(network, pack(network.init(Generator().manual_seed(0)))[None], frame)
+    velocity = Velocity(network, {"theta": initial(network, [Generator().manual_seed(0)])}, frame)
     x0 = torch.randn(1, points, dim)
 
     def call() -> Done:
-        solve(velocity, SOLVERS["euler"](steps=100), x0)
+        sample(velocity, SAMPLERS["euler"](steps=100), x0, [None])
         return Done(1)
 
     return call

@@ -6,6 +6,7 @@ does problems side by side, so does the call: on as many threads as torch has.
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,32 +21,43 @@ from rectiflow.metrics import w2_squared
 from rectiflow.models.frame import Frame
 from rectiflow.models.velocity import Velocity
 from rectiflow.networks.mlp import MLP
-from rectiflow.pairs import Pairs
-from rectiflow.solvers import SOLVERS
+from rectiflow.objectives.matching import Matching
+from rectiflow.pairs import Pairs, Points
+from rectiflow.samplers import SAMPLERS, sample, transport
 from rectiflow.training import Training, fit
 from rectiflow.transport.couplings import COUPLINGS
 from rectiflow.weights import unpack
 from stages.couple import couple
-from stages.reflow import transport
-from stages.sample import solve
-from stages.shared.io import DATA, by_seed, read_table
-from stages.shared.params import read
+from stages.shared import places
+from stages.shared.io import read_table
+from stages.shared.pairs import paired
+from stages.shared.params import GRID, read
+from stages.shared.points import read_split
 from stages.shared.start import keep_memory
 
 keep_memory()
 os.environ.setdefault("MKL_CBWR", "AVX2,STRICT")  # as stages.shared.compute sets it for every stage
 
-NETWORK = MLP(dim=2, width=64, depth=3, activation="selu")  # torchcfm's
-PATH = Linear(sigma=0.1)  # torchcfm's
+NETWORK = partial(MLP, width=64, depth=3, activation="selu")  # torchcfm's
+OBJECTIVE = Matching(NETWORK, Linear(sigma=0.1))  # torchcfm's
 COUPLING = {"icfm": "independent", "otcfm": "exact"}
 # Of experiments/transport_table.
-PLAIN = {"lr": 1e-3, "weight_decay": 1e-5, "warmup": 0, "schedule": "constant", "ema": 0.0, "clip": 1e9, "log_every": 500}
+PLAIN: dict[str, Any] = {
+    "lr": 1e-3,
+    "weight_decay": 1e-5,
+    "warmup": 0,
+    "schedule": "constant",
+    "ema": 0.0,
+    "clip": 1e9,
+    "log_every": 500,
+}
 POINTS, PASSES = 10_000, 2  # of the default grid's data sets: 20 000 pairs a seed
 
 
 def _points(seeds: int) -> tuple[Tensor, Tensor]:
     """Source `(seeds, PASSES * POINTS, 2)` and target `(seeds, POINTS, 2)` of `moons`."""
-    dataset, generators = DATASETS["moons"](), _generators(seeds)
+    dataset: Any = DATASETS["moons"]()
+    generators = _generators(seeds)
     x0 = torch.stack([dataset.source.sample(PASSES * POINTS, generator) for generator in generators])
     x1 = torch.stack([dataset.target.sample(POINTS, generator) for generator in generators])
     return x0, x1
@@ -53,6 +65,12 @@ def _points(seeds: int) -> tuple[Tensor, Tensor]:
 
 def _generators(seeds: int) -> list[Generator]:
     return [Generator().manual_seed(seed) for seed in range(seeds)]
+
+
+def _coupled(coupling: str, batch: int, passes: int, sides: tuple[Tensor, Tensor]) -> Pairs:
+    """Pairs of points `(seeds, n, dim)`, seed beside seed."""
+    places = couple(COUPLINGS[coupling], batch, passes, sides, _generators(len(sides[0])), torch.get_num_threads())
+    return paired(Points(sides[0]), Points(sides[1]), *places)
 
 
 def training(
@@ -63,19 +81,19 @@ def training(
     clipped.
     """
     options = Training(steps=steps, batch=batch, **(PLAIN if plain else {}))
-    euler = SOLVERS["euler"](steps=50)
+    euler = SAMPLERS["euler"](steps=50)
     stored = _points(seeds) if data == "stored" else None
 
     def call() -> Done:
         x0, x1 = stored or _points(seeds)
-        pairs = couple(COUPLINGS[COUPLING[method]], 250, PASSES, (x0, x1), _generators(seeds), torch.get_num_threads())
+        pairs = _coupled(COUPLING[method], 250, PASSES, (x0, x1))
         velocity = None
         for _ in range(rounds):
             if velocity:
                 source = x0[:, :POINTS]
-                pairs = Pairs(source, transport(velocity, euler, source))
+                pairs = Pairs(source, transport(velocity, euler, source, [None] * seeds))
             held_out = Pairs(pairs.x0[:, :1000], pairs.x1[:, :1000])
-            velocity, _ = fit(NETWORK, PATH, pairs, held_out, range(seeds), options, velocity)
+            velocity, _ = fit(OBJECTIVE, pairs, held_out, _generators(seeds), options, velocity)
         return Done(rounds * steps * seeds)
 
     return call
@@ -88,7 +106,7 @@ def fitting(seeds: int, steps: int, batch: int, device: str = "cpu") -> Call:
     options = Training(steps=steps, batch=batch, log_every=steps)
 
     def call() -> Done:
-        fit(NETWORK, PATH, pairs, held_out, range(seeds), options)
+        fit(OBJECTIVE, pairs, held_out, _generators(seeds), options)
         return Done(steps * seeds)
 
     return call
@@ -99,7 +117,7 @@ def plans(n: int, dim: int, times: int) -> Call:
     sides = [torch.from_numpy(np.stack([cloud] * times)).float() for cloud in clouds(n, dim)]
 
     def call() -> Done:
-        pairs = couple(COUPLINGS["exact"], n, 1, tuple(sides), _generators(times), torch.get_num_threads())
+        pairs = _coupled("exact", n, 1, (sides[0], sides[1]))
         return Done(times * n, float((pairs.x0[0] - pairs.x1[0]).double().square().sum(-1).mean()))
 
     return call
@@ -121,12 +139,12 @@ def sampling(models: int, points: int, weights: str, solver: dict[str, Any]) -> 
     """End points of every seed's flow; the amount is the number of points. Found: their mean length."""
     one = torch.from_numpy(np.concatenate([array.ravel() for array in read_arrays(weights).values()]))
     identity = Frame(torch.zeros(models, 1, 2), *(torch.ones(models, 1, 1) for _ in range(2)))
-    velocity = Velocity(NETWORK, one.repeat(models, 1), identity)
+    velocity = Velocity(NETWORK(inputs=3, outputs=2), {"theta": one.repeat(models, 1)}, identity)
     x0 = torch.from_numpy(clouds(points, 2)[0]).float().repeat(models, 1, 1)
     options = {name: value for name, value in solver.items() if name != "name"}
 
     def call() -> Done:
-        solved = solve(velocity, SOLVERS[solver["name"]](**options), x0)
+        solved = sample(velocity, SAMPLERS[solver["name"]](**options), x0, [None] * models)
         return Done(models * points, float(solved[0].end.norm(dim=-1).double().mean()), solved[0].nfe)
 
     return call
@@ -140,16 +158,18 @@ def write_weights(path: str) -> Call:
 
     def call() -> Done:
         x0, x1 = _points(1)
-        pairs = couple(COUPLINGS["exact"], 250, PASSES, (x0, x1), _generators(1), torch.get_num_threads())
+        pairs = _coupled("exact", 250, PASSES, (x0, x1))
         options = Training(steps=2000)
-        velocity, _ = fit(NETWORK, Linear(), pairs, Pairs(pairs.x0[:, :100], pairs.x1[:, :100]), [0], options)
-        frame, weights = velocity.frame, unpack(velocity.theta.clone(), NETWORK.shapes)
-        first, last = "0", str(NETWORK.depth)
+        held_out = Pairs(pairs.x0[:, :100], pairs.x1[:, :100])
+        velocity, _ = fit(Matching(NETWORK), pairs, held_out, _generators(1), options)
+        frame, weights = velocity.frame, unpack(velocity.theta.clone(), velocity.network.shapes)
+        first, last = "0", str(velocity.network.depth)
         weights[f"{first}.weight"][:, :2] /= frame.scale
         weights[f"{first}.bias"] -= frame.shift @ weights[f"{first}.weight"][:, :2]
         for part in ("weight", "bias"):
             weights[f"{last}.{part}"] *= frame.speed
-        np.savez(path, **{name: weight[0].numpy() for name, weight in weights.items()})
+        arrays: dict[str, Any] = {name: weight[0].numpy() for name, weight in weights.items()}
+        np.savez(path, **arrays)
         return Done(1)
 
     return call
@@ -160,12 +180,11 @@ def write_grid(path: str) -> Call:
 
     def call() -> Done:
         arrays = []
-        for name, flow in read()["flows"].items():
-            target = read_table(DATA / "generate" / flow["dataset"] / "points.parquet", side="target", split="test")
-            seeds, columns = by_seed(target)
-            samples = read_table(DATA / "sample" / name / "samples.parquet", seed=seeds[0])
+        for name, flow in read(GRID)["flows"].items():
+            target = read_split(flow["dataset"], "target", "test")
+            samples = read_table(places.samples(name), seed=target.seeds[0])
             for place in np.unique(samples["draw"]):
-                arrays += [samples["x"][samples["draw"] == place], columns["x"][0]]
+                arrays += [samples["x"][samples["draw"] == place], target.x[0]]
         np.savez(path, *arrays)
         return Done(len(arrays) / 2)
 

@@ -35,8 +35,11 @@ class Process:
     def __init__(self, python: Path, module: str) -> None:
         self.name, command = module, [str(python), "-m", "bench.worker", module]
         environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        self.process = subprocess.Popen(command, cwd=ROOT, env=environment, text=True, **pipes)
+        pipe = subprocess.PIPE
+        self.process = subprocess.Popen(command, cwd=ROOT, env=environment, text=True, stdin=pipe, stdout=pipe)
+        assert self.process.stdin
+        assert self.process.stdout
+        self.stdin, self.stdout = self.process.stdin, self.process.stdout
 
     def __enter__(self) -> Self:
         return self
@@ -47,11 +50,11 @@ class Process:
 
     def ask(self, work: Work, threads: int) -> None:
         with suppress(BrokenPipeError):  # `answer` says so
-            self.process.stdin.write(json.dumps({"call": work[0], "options": work[1], "threads": threads}) + "\n")
-            self.process.stdin.flush()
+            self.stdin.write(json.dumps({"call": work[0], "options": work[1], "threads": threads}) + "\n")
+            self.stdin.flush()
 
     def answer(self, work: Work) -> dict[str, Any]:
-        line = self.process.stdout.readline()
+        line = self.stdout.readline()
         if not line:
             raise SystemExit(f"error: {self.name} ended at {work[0]} {work[1]}; what it printed is above")
         return json.loads(line)

@@ -2,16 +2,13 @@
 
     python -m flows.compare main my-run --metrics w2,straightness --trend 10
 
-The first revision is the baseline of all others. Every metric is better when it is smaller.
+The first revision is the baseline of all others. Which way a measure is better says the table of measures.
 """
 
-import re
 from argparse import ArgumentParser
 from collections.abc import Callable, Sequence
 from html import escape
-from math import isnan
 from pathlib import Path
-from string import Template
 from typing import NoReturn
 
 import numpy as np
@@ -20,41 +17,34 @@ from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 from prefect.states import Completed, Failed, State
 
-from flows.revisions.commits import FLOW, WORKSPACE, Commit, Revision, changes, history, measured, read, revision
+from flows.revisions.commits import WORKSPACE, Commit, Revision, changes, history, measured, read, revision
 from flows.revisions.differences import SEPARATED, Difference, differences, summary
 from rectiflow.statistics import Estimate, estimate
 from stages.report.figures import COLOURS, plt, uri
-from stages.report.page import PAGE, figure, number, section, table
-from stages.shared.io import write_text
+from stages.report.html import document, figure, note, section, table
+from stages.report.printing import html, plain
+from stages.report.results import FLOW, select
+from stages.shared.files import write_text
+from stages.shared.measures import MEASURES, measure, shown_in
 from stages.shared.params import Refused
 from stages.shared.start import run
 
-METRICS = ["w2", "w2_1step", "straightness"]
 OUT = Path("reports/compare.html")
 
-STYLE = PAGE.template.partition("<style>")[2].partition("</style>")[0]
-COMPARISON = Template("""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>rectiflow comparison</title>
-<style>$style
+STYLE = """
 th:nth-child(2), td:nth-child(2), th:last-child, td:last-child { text-align: left; }
 td:last-child { white-space: normal; }
 .better, .lower { color: #2b7a46; font-weight: 600; } .worse, .higher { color: #b23c17; font-weight: 600; }
-</style></head><body>
-<h1>$title</h1>
-<nav>$contents</nav>
-$body
-</body></html>
-""")
+"""
 
 
 def trend(commits: Sequence[Commit], metrics: Sequence[str]) -> pd.DataFrame:
-    """Mean and half interval of every flow and metric at each commit; commits whose results cannot be read are left out."""
+    """Mean and half interval of every model and metric at each commit; commits whose results cannot be read are left out."""
     rows = []
     for commit in commits:
         try:
             then = read(commit.short, commit)
-            values = measured(then.results, then.steps, metrics)
+            values = measured(then.results, metrics)
         except Refused:
             continue
         for key, group in values.groupby([*FLOW, "metric"], sort=False):
@@ -84,18 +74,6 @@ def cells(
     return [quoted(f"{row.method}, round {row.round}"), quoted(row.metric), *numbers, seeds, said + " †" * row.holm]
 
 
-def shown(value: Estimate | None) -> str:
-    """`number`, but for what its six decimals would show as zero."""
-    if value is None or isnan(value.half) or value.half >= 1e-5:
-        return number(value)
-    return f'{value.mean:.2g} <span class="half">± {value.half:.2g}</span>' if value.half else f"{value.mean:.3g}"
-
-
-def plain(value: Estimate | None) -> str:
-    """`shown` without markup."""
-    return re.sub("<[^>]*>", "", shown(value))
-
-
 def literal(text: str) -> str:
     """Text as it is in a cell of a Markdown table."""
     return " ".join(escape(text, quote=False).replace("|", "\\|").split())
@@ -116,13 +94,20 @@ def markdown(rows: Sequence[Difference], names: Sequence[str]) -> str:
 def difference_markdown(
     baseline: pd.DataFrame,
     run: pd.DataFrame,
-    steps: tuple[int, int],
-    metrics: Sequence[str] = tuple(METRICS),
+    metrics: Sequence[str] = (),
     names: tuple[str, str] = ("baseline", "run"),
 ) -> str:
-    """The differences of two `results.csv` frames, each with the Euler steps its W2 is taken at, as Markdown."""
-    first, other = (measured(frame, n, metrics) for frame, n in zip((baseline, run), steps, strict=True))
-    return markdown(differences(first, other), names)
+    """The differences of two `results.csv` frames as Markdown; without metrics those that are compared by default."""
+    metrics = metrics or compared_here((baseline, run))
+    return markdown(differences(*(measured(frame, metrics) for frame in (baseline, run))), names)
+
+
+def compared_here(results: Sequence[pd.DataFrame]) -> list[str]:
+    """The measures that a comparison looks at by default, of those that are there. Raises Refused for none."""
+    usual = shown_in("compared")
+    if found := [name for name in usual if any(len(select(frame, name)) for frame in results)]:
+        return found
+    raise Refused(f"none of {', '.join(usual)} is measured there; say which metrics to compare")
 
 
 def trend_figure(points: pd.DataFrame, metrics: Sequence[str]) -> str:
@@ -152,19 +137,20 @@ def revisions_table(revisions: Sequence[Revision]) -> str:
     for then in revisions:
         said = then.commit or Commit("", "", "the working tree as it is")
         seeds = ", ".join(map(str, sorted(then.results.seed.unique())))
-        rows.append([escape(then.name), said.short, said.date, seeds, str(then.steps), escape(said.subject)])
-    return table(["revision", "commit", "date", "seeds", "Euler steps of w2", "subject"], rows)
+        taken = ", ".join(f"{n:g}" for n in then.evaluations)
+        rows.append([escape(then.name), said.short, said.date, seeds, taken, escape(said.subject)])
+    return table(["revision", "commit", "date", "seeds", "evaluations of w2", "subject"], rows)
 
 
 def difference_parts(baseline: Revision, run: Revision, rows: Sequence[Difference]) -> list[str]:
     """What differs between two revisions: parameters, then measurements by data set."""
     changed = [[escape(cell) for cell in row] for row in changes(baseline.params, run.params)]
     names, mark = (baseline.name, run.name), '<span class="{0}">{0}</span>'
-    parts = [f'<p class="note">{escape(summary(rows))}</p>']
-    parts.append(table(["params.yaml", *names], changed) if changed else '<p class="note">The parameters are the same.</p>')
+    parts = [note(escape(summary(rows)))]
+    parts.append(table(["params.yaml", *names], changed) if changed else note("The parameters are the same."))
     for dataset, part in by_dataset(rows).items():
         parts += [f"<h3>{escape(dataset)}</h3>"]
-        parts += [table(header(names), [cells(row, names, shown, escape, mark) for row in part])]
+        parts += [table(header(names), [cells(row, names, html, escape, mark) for row in part])]
     return parts
 
 
@@ -173,7 +159,7 @@ def trend_parts(commits: Sequence[Commit], metrics: Sequence[str]) -> list[str]:
     points = trend(commits, metrics)
     rows = [[escape(c.short), c.date, escape(c.subject)] for c in commits if c.short in set(points.commit)]
     if not rows:
-        return ['<p class="note">No commit up to HEAD has these results.</p>']
+        return [note("No commit up to HEAD has these results.")]
     left = f" {len(commits) - len(rows)} more cannot be read." if len(rows) < len(commits) else ""
     caption = f"Means over seeds with 95 % intervals at the last commits that changed the results, up to HEAD.{left}"
     return [figure(trend_figure(points, metrics), caption), table(["commit", "date", "subject"], rows)]
@@ -182,7 +168,8 @@ def trend_parts(commits: Sequence[Commit], metrics: Sequence[str]) -> list[str]:
 NOTE = (
     "Means over the seeds of each side ± half of the 95 % interval (Student's t). The difference is the other revision "
     "minus the first, formed seed by seed over the seeds that both have; it is better or worse where its interval excludes "
-    "zero, and smaller is better. A metric is as good as its test set: compare numbers of different test sets with care."
+    "zero, lower or higher for what is neither. {directions} A metric is as good as its test set: compare numbers of "
+    "different test sets with care."
 )
 
 
@@ -190,14 +177,19 @@ NOTE = (
 
 
 def compared(names: Sequence[str], metrics: Sequence[str], last: int) -> tuple[str, str]:
-    """The page and the Markdown of a comparison; one revision alone is compared with the workspace. Raises Refused."""
-    metrics, names = list(dict.fromkeys(metrics)), names if len(names) > 1 else [*names, WORKSPACE]
-    if len(names) < 2 or not metrics or last < 0:
-        raise Refused("compare needs a revision or more, a metric or more, and a trend of zero commits or more")
+    """The page and the Markdown of a comparison, of what is compared by default where there are no `metrics`; one revision
+    alone is compared with the workspace. Raises Refused.
+    """
+    names = names if len(names) > 1 else [*names, WORKSPACE]
+    if len(names) < 2 or last < 0:
+        raise Refused("compare needs a revision or more, and a trend of zero commits or more")
     revisions = [revision(name) for name in names]
-    sides = [measured(each.results, each.steps, metrics) for each in revisions]
-    check(metrics, sides, revisions)
-    sections = [section("revisions", "Revisions", revisions_table(revisions), f'<p class="note">{escape(NOTE)}</p>')]
+    results = [each.results for each in revisions]
+    metrics = list(dict.fromkeys(metrics)) or compared_here(results)
+    check(metrics, results)
+    sides = [measured(frame, metrics) for frame in results]
+    said_of = note(escape(NOTE.format(directions=directions(metrics))))
+    sections = [section("revisions", "Revisions", revisions_table(revisions), said_of)]
     said = []
     for k in range(1, len(names)):
         rows, title = differences(sides[0], sides[k]), f"{names[0]} → {names[k]}"
@@ -205,27 +197,37 @@ def compared(names: Sequence[str], metrics: Sequence[str], last: int) -> tuple[s
         said.append(f"## {literal(title)}\n\n{markdown(rows, (names[0], names[k]))}")
     if last:
         sections.append(section("trend", "Trend", *trend_parts(history(n=last), metrics)))
-    bodies, links = zip(*sections, strict=True)
-    title = escape(f"{', '.join(names[1:])} against {names[0]}")
-    page = COMPARISON.substitute(style=STYLE, title=title, contents=" ".join(links), body="\n".join(bodies))
-    return page, "\n\n".join(said) + "\n"
+    heading = escape(f"{', '.join(names[1:])} against {names[0]}")
+    return document("rectiflow comparison", heading, sections, style=STYLE), "\n\n".join(said) + "\n"
 
 
-def check(metrics: Sequence[str], sides: Sequence[pd.DataFrame], revisions: Sequence[Revision]) -> None:
+def directions(metrics: Sequence[str]) -> str:
+    """Which way the measures are better, in a sentence."""
+    larger = [name for name in metrics if measure(name).better == "larger"]
+    return f"Smaller is better, but larger for {', '.join(larger)}." if larger else "Smaller is better."
+
+
+def check(metrics: Sequence[str], results: Sequence[pd.DataFrame]) -> None:
     """Every metric is measured somewhere. Raises Refused with those there are."""
+    there = {metric for frame in results for metric in frame.metric.unique()}
+    choices = [name for name in dict.fromkeys([*MEASURES, *sorted(there)]) if any(len(select(f, name)) for f in results)]
     for name in metrics:
-        if not any((side.metric == name).any() for side in sides):
-            there = sorted({metric for each in revisions for metric in each.results.metric.unique()})
-            raise Refused(f"metric {name!r} is not measured there; the choices are w2_1step, {', '.join(there)}")
+        if name not in choices:
+            raise Refused(f"metric {name!r} is not measured there; the choices are {', '.join(choices) or 'none'}")
 
 
 @flow(name="compare", persist_result=False)
-def compare(revisions: list[str], metrics: list[str] = METRICS, trend: int = 10, out: Path = OUT) -> State:
+def compare(
+    revisions: list[str],
+    metrics: list[str] = [],  # noqa: B006  a form's default; nothing changes it
+    trend: int = 10,
+    out: Path = OUT,
+) -> State:
     """Differences between revisions paired by seed, as the page `out` and the artifact `compare`.
 
     Args:
         revisions: Git revisions, DVC experiments or `workspace`; the first is the baseline.
-        metrics: Names in results.csv, or w2_1step.
+        metrics: Names in results.csv, or w2_1step; leave empty for the usual ones.
         trend: How many of the commits that changed the results to show.
         out: The page.
     """
@@ -250,13 +252,14 @@ def main(argv: list[str]) -> None:
     parser = Parser("python -m flows.compare", description="Differences paired by seed, and the trend.", allow_abbrev=False)
     alone = "the first is the baseline; alone it is compared with the workspace"
     parser.add_argument("revisions", nargs="+", help=f"git revisions, DVC experiments or {WORKSPACE!r}; {alone}")
-    parser.add_argument("--metrics", default=",".join(METRICS), help="names in results.csv, or w2_1step; comma-separated")
+    usual = f"without it {', '.join(shown_in('compared'))}, where they are measured"
+    parser.add_argument("--metrics", help=f"names in results.csv, or w2_1step; comma-separated; {usual}")
     parser.add_argument(
         "--trend", type=int, default=10, help="how many of the commits that changed the results to show, 0 for none"
     )
     parser.add_argument("--out", type=Path, default=OUT, help=f"the page, {OUT} by default")
     args = parser.parse_args(argv)
-    page, said = compared(args.revisions, args.metrics.split(","), args.trend)
+    page, said = compared(args.revisions, [] if args.metrics is None else args.metrics.split(","), args.trend)
     write_text(args.out, page)
     print(f"{said}\n{args.out}")
 

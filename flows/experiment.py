@@ -21,7 +21,7 @@ from flows.revisions import commits as revisions
 from flows.revisions.workspace import command, dvc, environment, workspace
 from flows.running.slots import SHARED, Slots
 from flows.running.stages import run_stages
-from stages.shared.params import PARAMS, Refused, read
+from stages.shared.params import GRID, PARAMS, Refused, read
 
 OUTPUTS = ("dvc.lock", "reports")  # what an experiment keeps even where the revision did not have it
 
@@ -30,22 +30,21 @@ OUTPUTS = ("dvc.lock", "reports")  # what an experiment keeps even where the rev
 getLogger("prefect.flow_runs").addFilter(lambda record: not (record.exc_info and isinstance(record.exc_info[1], FailedRun)))
 
 
-def names(*sections: str) -> Any:
-    """A name, with the rows of sections of `params.yaml` as the choices of a form. In a run those of its revision count."""
+def choices(*sections: str) -> Any:
+    """The rows of sections of `params.yaml` as the choices of a form's field. In a run those of its revision count."""
     try:
         rows = [name for part in sections for name in read().get(part) or {}]
     except Refused:  # the user is at it
         rows = []
-    return Annotated[str, Field(json_schema_extra={"enum": rows} if rows else {})]
+    return Field(json_schema_extra={"enum": rows} if rows else {})
 
 
-Dataset, Method = names("datasets", "tables"), names("methods")
 Names = Annotated[
-    list[Dataset],
+    list[Annotated[str, choices("datasets", "tables")]],
     Field(title="Data sets", description="Leave empty for those of the revision's grid.", json_schema_extra={"position": 1}),
 ]
 Methods = Annotated[
-    list[Method],
+    list[Annotated[str, choices("methods")]],
     Field(title="Methods", description="Each is run on every data set; leave empty for the grid's own combinations."),
 ]
 Rounds = Annotated[
@@ -111,7 +110,9 @@ def run_experiment(name: str, revision: str, changes: dict[str, Any], slots: Slo
 
 
 def checked(project: Path) -> None:
-    """Raise Refused with the first thing that is wrong with the workspace's parameters."""
+    """The rows that the workspace's own code makes of its parameters. Raises Refused with the first thing that is wrong."""
+    if (project / GRID).exists():  # a revision may be older than it
+        command(project, "python", "-m", "stages.grid")
     command(project, "python", "-m", "stages.check")
 
 

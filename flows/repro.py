@@ -3,11 +3,6 @@
 The same results and the same dvc.lock as `dvc repro`. No server is needed; if `make ui` runs, the UI shows it.
 """
 
-from flows.running.home import private_server, wait_for_server
-
-if __name__ == "__main__":
-    private_server()
-
 import argparse
 import os
 import sys
@@ -19,8 +14,10 @@ from prefect import flow
 from prefect.states import Completed, Failed, State
 
 from flows.cluster import stages as cluster
+from flows.running.home import wait_for_server
 from flows.running.slots import Slots
 from flows.running.stages import run_stages
+from stages.grid import write_grid
 from stages.shared.params import Refused
 
 
@@ -40,6 +37,7 @@ def repro(
         address: Where that cluster is; if there is none, it is one of this machine, for this run.
     """
     try:
+        write_grid(Path(root))
         if runner == "threads":
             return verdict(run_stages(Path(root), targets or [], force, Slots(workers)))
         return verdict(cluster.run_stages(Path(root), targets or [], force, workers, runner, address))
@@ -83,7 +81,7 @@ def main() -> int:
     except KeyboardInterrupt:
         print("error: stopped; what was finished is kept, the next run goes on from there", file=sys.stderr)
         return 130
-    print(("" if state.is_completed() else "error: ") + (state.message or state.name), file=sys.stderr)
+    print(("" if state.is_completed() else "error: ") + (state.message or state.name or ""), file=sys.stderr)
     return 0 if state.is_completed() else 1
 
 

@@ -3,11 +3,6 @@
 `python -m flows.sweep 'training.lr=[0.004, 0.012]' 'methods=[icfm, otcfm]' 'rounds=[0, 1]'`
 """
 
-from flows.running.home import private_server, wait_for_server
-
-if __name__ == "__main__":
-    private_server()
-
 import argparse
 import itertools
 import json
@@ -21,7 +16,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.futures import wait
 from prefect.states import Completed, Failed, State
-from prefect.task_runners import ThreadPoolTaskRunner
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from pydantic import Field
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
@@ -30,6 +25,7 @@ from flows.experiment import Methods, Names, Overrides, Revision, Rounds, Seeds,
 from flows.revisions import artifacts
 from flows.revisions import commits as revisions
 from flows.running.commands import kill_all
+from flows.running.home import wait_for_server
 from flows.running.slots import SHARED, Slots
 from stages.shared.params import Refused
 
@@ -42,6 +38,7 @@ Axes = Annotated[
 ]
 FORM = ("datasets", "methods", "rounds")  # axes that are fields of the experiment's form, not keys of params.yaml
 MOST = 200
+THREADS: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=16)  # most of them wait for slots
 
 
 def axis(text: str) -> tuple[str, list[Any]]:
@@ -88,7 +85,7 @@ def run(name: str, parameters: dict[str, Any]) -> State:
     return Completed(message=state.message) if state.is_completed() else Failed(message=state.message or state.name)
 
 
-@flow(name="sweep", persist_result=False, task_runner=ThreadPoolTaskRunner(max_workers=16))
+@flow(name="sweep", persist_result=False, task_runner=THREADS)
 def sweep(
     axes: Axes,
     revision: Revision = "HEAD",
@@ -126,17 +123,11 @@ def sweep(
 def table(named: Mapping[str, Mapping[str, Any]]) -> str:
     """Every flow of every experiment with its headline numbers, means over seeds and 95 % intervals."""
     keys = list(dict.fromkeys(key for point in named.values() for key in point))
-    lines: list[str] = []
-    for name, point in named.items():
-        head, rule, *rows = artifacts.table(revisions.revision(name)).splitlines()
-        if not lines:
-            lines = [
-                f"| experiment | {''.join(f'{key} | ' for key in keys)}{head[2:]}",
-                f"| --- | {'--- | ' * len(keys)}{rule[2:]}",
-            ]
-        values = "".join(f"{json.dumps(point[key])} | ".replace('"', "") for key in keys)
-        lines += [f"| {name} | {values}{row[2:]}" for row in rows]
-    return "\n".join(lines)
+    runs = [
+        ([name, *(json.dumps(point[key]).replace('"', "") for key in keys)], revisions.revision(name))
+        for name, point in named.items()
+    ]
+    return artifacts.table(runs, ["experiment", *keys])
 
 
 def main() -> int:
@@ -157,7 +148,7 @@ def main() -> int:
     state = sweep(
         args.axes, args.revision, args.dataset, args.method, args.rounds, [], args.set, args.workers, return_state=True
     )
-    print(("" if state.is_completed() else "error: ") + (state.message or state.name), file=sys.stderr)
+    print(("" if state.is_completed() else "error: ") + (state.message or state.name or ""), file=sys.stderr)
     return 0 if state.is_completed() else 1
 
 

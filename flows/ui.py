@@ -11,14 +11,15 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from inspect import signature
 from pathlib import Path
+from typing import Any
 
 import psutil
 
 from flows.running.home import ADDRESS, HOME, answers
-from stages.shared.io import write_text
+from stages.shared.files import write_text
 from stages.shared.params import Refused, read
 
 PIDS, LOGS = HOME / "running.json", HOME / "logs"
@@ -154,11 +155,12 @@ def label() -> None:
     """Give the forms the titles and descriptions of the flows' annotations; Prefect takes the bare names instead."""
     from prefect import get_client
     from prefect.client.schemas.actions import DeploymentUpdate
-    from prefect.flows import load_flow_from_entrypoint
+    from prefect.flows import Flow, load_flow_from_entrypoint
 
     with get_client(sync_client=True) as client:
         for deployment in client.read_deployments():
-            schema, flow = deployment.parameter_openapi_schema, load_flow_from_entrypoint(deployment.entrypoint)
+            schema = deployment.parameter_openapi_schema or {"properties": {}}
+            flow: Flow[..., Any] = load_flow_from_entrypoint(deployment.entrypoint or "")
             schema["additionalProperties"] = False  # a mistyped name is refused before a run exists
             for name, parameter in signature(flow.fn).parameters.items():
                 for field in getattr(parameter.annotation, "__metadata__", ()):
@@ -185,7 +187,7 @@ def descendants(process: psutil.Process) -> list[psutil.Process]:
         return []
 
 
-def ended(processes: Iterable[psutil.Process], how: object, seconds: float) -> None:
+def ended(processes: Iterable[psutil.Process], how: Callable[[psutil.Process], None], seconds: float) -> None:
     """Signal all of them, then wait."""
     signalled = list(processes)
     for process in signalled:

@@ -7,18 +7,21 @@ floor)`) and the pairs themselves beside it, on which the flow that takes the pa
 from typing import Any
 
 import numpy as np
+from torch import Generator
 
 from rectiflow.interpolants import INTERPOLANTS
 from rectiflow.metrics import w2
-from rectiflow.networks.mlp import VELOCITIES
-from rectiflow.solvers import SOLVERS
+from rectiflow.objectives.matching import Matching
+from rectiflow.samplers import SAMPLERS, sample
 from rectiflow.statistics import estimate, holm, p_value, paired
 from rectiflow.training import Training, fit
-from stages.sample import solve
+from stages.shared import places
 from stages.shared.compute import prepare
-from stages.shared.io import DATA, copy, write_json, write_table
+from stages.shared.files import copy, write_json
+from stages.shared.io import write_table
+from stages.shared.objectives import build_network
+from stages.shared.pairs import read_pairs, read_points
 from stages.shared.params import build, load, merged, named, read, section
-from stages.shared.points import read_pairs, read_points
 from stages.shared.progress import progress
 from stages.shared.rows import Choice
 from stages.shared.start import run
@@ -43,22 +46,21 @@ def main(args: list[str]) -> None:
     (name,) = args
     key, device, content = f"choices.{name}", prepare(), read()
     row = load(Choice, key)
-    source, folder = DATA / row.pairs / "pairs.parquet", DATA / "train" / name
-    seeds, pairs = read_pairs(source, "train")
-    _, held_out = read_pairs(source, "validation")
-    data = DATA / "generate" / row.dataset / "points.parquet"
-    x0, x1 = (read_points(data, side, "validation")[1] for side in ("source", "target"))
-    floor = read_points(data, "target", "floor")[1]
+    seeds, pairs = read_pairs(row.pairs, row.dataset, "train")
+    _, held_out = read_pairs(row.pairs, row.dataset, "validation")
+    x0, x1 = (read_points(row.dataset, side, "validation")[1] for side in ("source", "target"))
+    floor = read_points(row.dataset, "target", "floor")[1]
     n = min(part.shape[1] for part in (x0, x1, floor))
     options = build(Training, merged(section(content, "training"), row.training), f"{key}.training")
-    network = named(VELOCITIES, merged(section(content, "network"), row.network), f"{key}.network", dim=pairs.x0.shape[-1])
-    solver = named(SOLVERS, row.solver, f"{key}.solver")
+    network = build_network(merged(section(content, "network"), row.network), f"{key}.network")
+    sampler = named(SAMPLERS, row.sampler, f"{key}.sampler")
 
     say, rows = progress(f"choose {name}", len(row.candidates), len(row.candidates)), []
     for k, spec in enumerate(row.candidates):
-        path = named(INTERPOLANTS, spec, f"{key}.candidates.{k}")
-        velocity, _ = fit(network, path, pairs.to(device), held_out.to(device), seeds, options)
-        ends = solve(velocity, solver, x0[:, :n].to(device))
+        objective = Matching(network, named(INTERPOLANTS, spec, f"{key}.candidates.{k}"))
+        generators = [Generator().manual_seed(seed) for seed in seeds]
+        velocity, _ = fit(objective, pairs.to(device), held_out.to(device), generators, options)
+        ends = sample(velocity, sampler, x0[:, :n].to(device), generators)
         for seed, end, target in zip(seeds, ends, x1[:, :n].numpy(), strict=True):
             rows.append((label(spec), seed, end.nfe, w2(end.end[0].cpu().numpy(), target)))
         say(k + 1, f"{label(spec)}: held-out W2 {np.mean([row[-1] for row in rows[-len(seeds) :]]):.4f}")
@@ -69,9 +71,10 @@ def main(args: list[str]) -> None:
     picked = next(spec for spec in row.candidates if label(spec) == order[0])
     columns = {"seed": np.array(of_seed, np.int32), "nfe": np.array(nfe, np.int32), "w2": np.array(distances)}
     floors_of = np.array([floors[seeds.index(seed)] for seed in of_seed])
-    write_table(folder / "evidence.parquet", {"path": names, **columns, "floor": floors_of})
-    write_json(folder / "choice.json", {"path": picked, "ranking": order, "separated": behind, "steps": options.steps})
-    copy(source, folder / "pairs.parquet")
+    write_table(places.evidence(name), {"path": names, **columns, "floor": floors_of})
+    found = {"path": picked, "ranking": order, "separated": behind, "steps": options.steps}
+    write_json(places.choice(name), found)
+    copy(places.pairs(row.pairs), places.pairs(f"train/{name}"))
 
 
 if __name__ == "__main__":

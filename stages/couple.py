@@ -1,4 +1,4 @@
-"""Pair source and target points: `data/couple/DATASET-COUPLING/pairs.parquet`.
+"""Pair source and target points: `data/couple/DATASET-COUPLING/pairs.parquet`, the places of both ends of every pair.
 
 Plans are solved once here and reused by every model that is trained on them.
 """
@@ -12,12 +12,10 @@ import torch
 from pydantic import Field
 from torch import Generator, Tensor
 
-from rectiflow.pairs import Pairs
 from rectiflow.transport.couplings import COUPLINGS, Coupling, minibatch
 from stages.shared.compute import stream
-from stages.shared.io import DATA
-from stages.shared.params import Settings, composed, load, lookup, read, section
-from stages.shared.points import read_points, write_pairs
+from stages.shared.pairs import SOURCE_SPLITS, read_points, write_indices
+from stages.shared.params import GRID, Settings, composed, load, lookup, read, section
 from stages.shared.progress import progress
 from stages.shared.rows import Couple, load_workers
 from stages.shared.start import keep_memory, run
@@ -46,16 +44,17 @@ def couple(
     sides: tuple[Tensor, Tensor],
     generators: Sequence[Generator],
     workers: int,
-) -> Pairs:
-    """The pairs of all seeds from points `(seeds, n, dim)` of both sides, seed beside seed on `workers` threads."""
+) -> tuple[Tensor, Tensor]:
+    """The pairs of all seeds, (i, j) `(seeds, pairs)`: x0[i] belongs to x1[j], among the points `(seeds, n, dim)` of both
+    sides; seed beside seed on `workers` threads.
+    """
 
     def one(x0: Tensor, x1: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
-        i, j = minibatch(coupling, x0, x1, generator, batch, pairings)
-        return x0[i], x1[j]
+        return minibatch(coupling, x0, x1, generator, batch, pairings)
 
     with ThreadPoolExecutor(workers) as pool:  # the assignment releases the interpreter's lock
-        ends = list(pool.map(one, *sides, generators))
-    return Pairs(*(torch.stack(side) for side in zip(*ends, strict=True)))
+        i, j = zip(*pool.map(one, *sides, generators), strict=True)
+    return torch.stack(i), torch.stack(j)
 
 
 def main(args: list[str]) -> None:
@@ -63,21 +62,19 @@ def main(args: list[str]) -> None:
     (name,) = args
     keep_memory()
     workers = load_workers()
-    row = load(Couple, f"couples.{name}")
+    row = load(Couple, f"couples.{name}", GRID)
     dataset, key = row.dataset, f"couplings.{row.coupling}"
     coupling, pairing = build_pairing(section(read(), key), key)
-    path = DATA / "generate" / dataset / "points.parquet"
-    splits = {"train": "couple", "validation": "validation"}
     pairs = {}
-    say = progress(f"couple {name}", len(splits), len(splits))
-    for done, (split, origin) in enumerate(splits.items(), 1):
-        seeds, x0 = read_points(path, "source", origin)
-        _, x1 = read_points(path, "target", split)
+    say = progress(f"couple {name}", len(SOURCE_SPLITS), len(SOURCE_SPLITS))
+    for done, (split, origin) in enumerate(SOURCE_SPLITS.items(), 1):
+        seeds, x0 = read_points(dataset, "source", origin)
+        _, x1 = read_points(dataset, "target", split)
         passes = -(-pairing.pairs // x1.shape[1]) if split == "train" else 1
         streams = [stream(f"couple/{name}/{split}", seed) for seed in seeds]
         pairs[split] = couple(coupling, pairing.batch, passes, (x0, x1), streams, workers)
-        say(done, f"{pairs[split].x0.shape[1]} {split} pairs a seed, {passes} for each target point")
-    write_pairs(DATA / "couple" / name / "pairs.parquet", seeds, pairs)
+        say(done, f"{pairs[split][0].shape[1]} {split} pairs a seed, {passes} for each target point")
+    write_indices(f"couple/{name}", seeds, pairs)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,13 @@
-"""Draw or split a data set: `data/generate/NAME/points.parquet`, and its closed form, if it has one, beside it.
+"""Draw or split a data set: the folder `data/generate/NAME`.
 
-Rows are `(seed, side, split, x)`. Target splits: `train`, `validation`, `test`, and `floor`, a second sample of the
-test's size whose distance to it is the floor of every distance reported. Source splits: `couple` and `reflow`, the draws
-that pairs are made from, `validation` and `test`.
+A side that is drawn is in `points.parquet`, rows `(seed, side, split, x)`. A finite side is stored once, as SIDE.parquet,
+rows `(x)` or `(x, label)`, and its splits as numbers of its rows in `rows.parquet`, rows `(seed, side, split, row)`. A file
+without rows is left out. The closed form is in `oracle.parquet`, without rows where there is none, and shape, classes and
+entropy are in `about.json`.
+
+Target splits: `train`, `validation`, `test`, and `floor`, a second sample of the test's size whose distance to it is the
+floor of every distance reported. Source splits: `couple` and `reflow`, the draws that pairs are made from, `validation` and
+`test`.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -10,19 +15,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from pydantic import Field
 from torch import Generator, Tensor
 
-from rectiflow.datasets import DATASETS, Dataset, Empirical
+from rectiflow.datasets import DATASETS, Dataset, Distribution, Empirical, fits
+from stages.shared import places
 from stages.shared.compute import stream
-from stages.shared.io import DATA, write_table
+from stages.shared.files import rounded, write_json
+from stages.shared.io import write_parts, write_table
 from stages.shared.params import PARAMS, Refused, Settings, composed, finish, lookup, parse, read, section
 from stages.shared.start import run
+from stages.shared.tables import Numbers, read_labels, read_numbers
 
 Splits = dict[tuple[str, str], Tensor]
+SIDES = ("source", "target")
 
 
 class Sizes(Settings):
@@ -35,10 +42,11 @@ class Sizes(Settings):
 
 
 class Table(Sizes):
-    """A user's Parquet file, or a folder with `target.parquet` and `source.parquet`."""
+    """A user's Parquet file, or a folder with `target.parquet` and `source.parquet`, and the column of classes, if any."""
 
     path: str
     columns: list[str] = Field(min_length=1)
+    label: str | None = None
 
 
 class Seeds(Settings):
@@ -58,7 +66,27 @@ def build_seeds(content: Mapping[str, Any]) -> list[int]:
 
 def parse_table(row: Any, key: str) -> tuple[Table, dict[str, Any]]:
     """A row of `tables`: the file and its rows, and how to scale it."""
-    return composed(Table, DATASETS["parquet"], row, key)
+    table, options = composed(Table, DATASETS["parquet"], row, key)
+    if table.label in table.columns:
+        raise Refused(f"{PARAMS}: {key}.label: {table.label!r} is one of columns; a label is no coordinate")
+    return table, options
+
+
+def check_table(row: Any, key: str) -> None:
+    """Raise Refused for what is wrong with a row of `tables`, its labels and its shape; the numbers are not read."""
+    table, options = parse_table(row, key)
+    if table.label is not None:
+        read_labels(*paths(table, key), table.label, key)
+    if options["shape"] is not None:
+        dim = read_numbers(paths(table, key)[0], table.columns, key).shape[1]
+        finish(fits, {"shape": options["shape"], "dim": dim}, key)
+
+
+def gaussian_source(kind: str, row: Any, key: str) -> bool:
+    """Whether a data set starts from N(0, I); no table is read for it."""
+    if kind == "tables":
+        return paths(parse_table(row, key)[0], key)[1] is None
+    return build_dataset(kind, row, key)[1].gaussian_source
 
 
 def parse_builtin(row: Any, key: str) -> tuple[Callable[..., Dataset], Sizes, dict[str, Any]]:
@@ -72,73 +100,47 @@ def parse_builtin(row: Any, key: str) -> tuple[Callable[..., Dataset], Sizes, di
 def build_dataset(kind: str, row: Any, key: str) -> tuple[Sizes, Dataset]:
     """A row of `datasets` or `tables` as numbers of rows and the data set."""
     if kind == "tables":
-        sizes, options = parse_table(row, key)
-        target, source = read_files(sizes, key)
-        return sizes, finish(DATASETS["parquet"], options, key, target=target, source=source)
+        table, options = parse_table(row, key)
+        files = paths(table, key)
+        labels = None if table.label is None else read_labels(*files, table.label, key)
+        target, source = read_files(files, table.columns, key)
+        return table, finish(DATASETS["parquet"], options, key, target=target, source=source, labels=labels)
     call, sizes, options = parse_builtin(row, key)
     return sizes, finish(call, options, key)
 
 
-def read_files(table: Table, key: str) -> tuple[Tensor, Tensor | None]:
-    """The target's rows and, if the path is a folder with two files, the source's."""
+def paths(table: Table, key: str) -> tuple[Path, Path | None]:
+    """The target's file and, if the path is a folder with two files, the source's."""
     path = Path(table.path)
     if not path.exists():
         raise Refused(f"{PARAMS}: {key}.path: {table.path!r} does not exist")
-    if path.is_dir():
-        target = read_columns(path / "target.parquet", table.columns, key)
-        if not (path / "source.parquet").exists():
-            return target, None
-        source = read_columns(path / "source.parquet", table.columns, key)
-        if source.shape[1] != target.shape[1]:
-            raise Refused(f"{path}: source.parquet has {source.shape[1]} dimensions, target.parquet {target.shape[1]}")
-        return target, source
-    return read_columns(path, table.columns, key), None
+    if not path.is_dir():
+        return path, None
+    source = path / "source.parquet"
+    return path / "target.parquet", source if source.exists() else None
 
 
-def read_columns(path: Path, columns: list[str], key: str) -> Tensor:
-    """The named columns side by side, `(rows, dim)`; a column of fixed-size vectors gives several."""
-    try:
-        content = pq.read_table(path)
-    except FileNotFoundError as error:
-        raise Refused(f"{path} does not exist") from error
-    except pa.ArrowInvalid as error:
-        raise Refused(f"{path}: not a Parquet file: {error}") from error
-    for name in columns:
-        if name not in content.column_names:
-            raise Refused(f"{PARAMS}: {key}.columns: {name!r} is not one of {', '.join(content.column_names)}")
-    if len(content) < 2:
-        raise Refused(f"{path}: has {len(content)} row{'s' * (len(content) != 1)}; a distribution needs more")
-    return torch.cat([_numbers(path, name, content[name].combine_chunks()) for name in columns], 1)
-
-
-def _numbers(path: Path, name: str, column: pa.Array) -> Tensor:
-    dim, flat = 1, column
-    if pa.types.is_fixed_size_list(column.type):
-        dim, flat = column.type.list_size, column.flatten()
-    if not (pa.types.is_integer(flat.type) or pa.types.is_floating(flat.type)):
-        raise Refused(f"{path}: column {name!r} holds {column.type}, not numbers")
-    values = flat.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False).copy()
-    bad = np.flatnonzero(~np.isfinite(values))
-    if column.null_count or len(bad):
-        first = int(bad[0]) // dim if len(bad) else column.is_null().index(True).as_py()
+def read_files(files: tuple[Path, Path | None], columns: list[str], key: str) -> tuple[Numbers, Numbers | None]:
+    """The columns of both files, which are of one width."""
+    target, source = read_numbers(files[0], columns, key), read_numbers(files[1], columns, key) if files[1] else None
+    if source and source.shape[1] != target.shape[1]:
         raise Refused(
-            f"{path}: column {name!r} has {max(len(bad), column.null_count)} missing or infinite values, "
-            f"the first in row {first}"
+            f"{source.path.parent}: source.parquet has {source.shape[1]} dimensions, target.parquet {target.shape[1]}"
         )
-    return torch.from_numpy(values).reshape(-1, dim)
+    return target, source
 
 
 def draw(dataset: Dataset, sizes: Sizes, generator: Generator, key: str) -> Splits:
-    """All splits of both sides for one seed."""
+    """All splits of both sides for one seed: points `(n, dim)` of a side that is drawn, row numbers `(n,)` of a table."""
     validation, test, pool = sizes.validation, sizes.test, sizes.pool
     wanted = {"train": sizes.train, "validation": validation, "test": test, "floor": test}
     needed = {"couple": pool, "reflow": pool, "validation": validation, "test": test}
-    splits = {("target", name): x for name, x in _split(dataset.target, wanted, "train", generator, key)}
-    return splits | {("source", name): x for name, x in _split(dataset.source, needed, "couple", generator, key)}
+    splits = {("target", name): part for name, part in _split(dataset.target, wanted, "train", generator, key)}
+    return splits | {("source", name): part for name, part in _split(dataset.source, needed, "couple", generator, key)}
 
 
 def _split(
-    side: Any, counts: Mapping[str, int | None], rest: str, generator: Generator, key: str
+    side: Distribution | Empirical, counts: Mapping[str, int | None], rest: str, generator: Generator, key: str
 ) -> Iterator[tuple[str, Tensor]]:
     """Independent draws, or disjoint parts of a shuffled table of which `rest` takes what validation and test leave.
 
@@ -151,36 +153,36 @@ def _split(
                 raise Refused(f"{PARAMS}: {key}.{name} is missing: say how many rows to draw")
             yield name, side.sample(count, generator)
         return
-    held_out = counts["validation"] + counts["test"]
-    rows = side.rows[torch.randperm(len(side.rows), generator=generator)]
+    validation, test = int(counts["validation"] or 0), int(counts["test"] or 0)
+    held_out, floor = validation + test, int(counts.get("floor") or 2)
+    rows = torch.randperm(len(side.rows), generator=generator)
     left = len(rows) - held_out
-    if left < max(2, counts.get("floor", 2)):
+    if left < max(2, floor):
         raise Refused(
-            f"{PARAMS}: {key}: validation {counts['validation']} and test {counts['test']} leave {left} of "
+            f"{PARAMS}: {key}: validation {validation} and test {test} leave {left} of "
             f"{len(rows)} rows; at least as many as test must stay"
         )
     train = rows[held_out:][: counts["train"] if "train" in counts else None]
-    for name, count in counts.items():
+    for name in counts:
         if name == "validation":
-            yield name, rows[:count]
+            yield name, rows[:validation]
         elif name == "test":
-            yield name, rows[held_out - count : held_out]
+            yield name, rows[held_out - test : held_out]
         elif name == "floor":
-            yield name, rows[held_out : held_out + count]
+            yield name, rows[held_out : held_out + floor]
         else:
             yield name, train
 
 
-def as_table(seeds: list[int], splits: list[Splits]) -> dict[str, Any]:
-    """All splits of all seeds as one table, seed after seed."""
-    parts = [(seed, side, name, x) for seed, split in zip(seeds, splits, strict=True) for (side, name), x in split.items()]
-    seed, side, name, x = zip(*parts, strict=True)
-    rows = [len(points) for points in x]
+def as_table(seed: int, splits: Splits, column: str) -> dict[str, Any]:
+    """All splits of a seed as one table, split after split, the points or row numbers in the named column."""
+    sides, names = zip(*splits, strict=True)
+    counts = [len(part) for part in splits.values()]
     return {
-        "seed": np.repeat(np.array(seed, np.int32), rows),
-        "side": np.repeat(side, rows),
-        "split": np.repeat(name, rows),
-        "x": torch.cat(x).numpy(),
+        "seed": np.full(sum(counts), seed, np.int32),
+        "side": np.repeat(sides, counts),
+        "split": np.repeat(names, counts),
+        column: torch.cat(list(splits.values())).numpy(),
     }
 
 
@@ -196,15 +198,50 @@ def closed_form(dataset: Dataset) -> dict[str, Any]:
     }
 
 
+def about(dataset: Dataset) -> dict[str, Any]:
+    """The shape of a row's array, the names of the classes, and the target's entropy in nats a point; null: not known."""
+    entropy = dataset.entropy()
+    return {
+        "shape": list(dataset.shape),
+        "classes": list(dataset.labels.classes) if dataset.labels else None,
+        "entropy": None if entropy is None else rounded(entropy),
+    }
+
+
+def finite_table(dataset: Dataset, side: str) -> dict[str, np.ndarray]:
+    """The rows of a finite side, and their classes where it has some."""
+    labels = getattr(dataset.labels, side) if dataset.labels else None
+    columns = {"x": getattr(dataset, side).rows.numpy()}
+    return columns if labels is None else columns | {"label": labels.numpy()}
+
+
+def write(name: str, dataset: Dataset, splits: Iterator[tuple[int, Splits]]) -> None:
+    """All files of a data set from the splits of seed after seed; those that it no longer has go."""
+    finite = [side for side in SIDES if isinstance(getattr(dataset, side), Empirical)]
+    rows: list[dict[str, Any]] = []
+
+    def points() -> Iterator[dict[str, Any]]:
+        for seed, of_seed in splits:
+            numbers = {where: part.int() for where, part in of_seed.items() if where[0] in finite}
+            drawn = {where: part for where, part in of_seed.items() if where[0] not in finite}
+            rows.extend([as_table(seed, numbers, "row")] if numbers else [])
+            yield from [as_table(seed, drawn, "x")] if drawn else []
+
+    write_parts(places.points(name), points())
+    write_parts(places.rows(name), rows)
+    for side in SIDES:
+        write_parts(places.table(name, side), [finite_table(dataset, side)] if side in finite else [])
+    write_table(places.oracle(name), closed_form(dataset))
+    write_json(places.about(name), about(dataset))
+
+
 def main(args: list[str]) -> None:
     """`python -m stages.generate datasets NAME` or `... tables NAME`."""
     kind, name = args
     key, content = f"{kind}.{name}", read()
     seeds = build_seeds(content)
     sizes, dataset = build_dataset(kind, section(content, key), key)
-    splits = [draw(dataset, sizes, stream(f"generate/{name}", seed), key) for seed in seeds]
-    write_table(DATA / "generate" / name / "points.parquet", as_table(seeds, splits))
-    write_table(DATA / "generate" / name / "oracle.parquet", closed_form(dataset))
+    write(name, dataset, ((seed, draw(dataset, sizes, stream(f"generate/{name}", seed), key)) for seed in seeds))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """The next round, if the last one was worth it: what `stages.reflow` draws for a row of `reflows`, for a row of `until`.
 
-Before it draws, the flow is measured on the validation points, and `progress.parquet` carries these numbers from round to
-round. Where the last round has improved neither straightness nor the W2 of one step beyond its interval over seeds, there
-are no pairs but a file `ended`. It is passed on, and what comes after has nothing to do.
+Before it draws, the model is measured on the validation points by the reference solve of `sample`, and `progress.parquet`
+carries these numbers from round to round. Where the last round has improved neither straightness nor the W2 of one step
+beyond its interval over seeds, there are no pairs but a file `ended`. It is passed on, and what comes after has nothing to
+do.
 """
 
 from pathlib import Path
@@ -12,49 +13,50 @@ import torch
 from torch import Tensor
 
 from rectiflow import metrics
-from rectiflow.models.velocity import Velocity
-from rectiflow.solvers import SOLVERS, TABLEAUX, RungeKutta, Solver
+from rectiflow.models.model import Model
+from rectiflow.samplers import SAMPLERS, Sampler, sample
 from rectiflow.statistics import improves, paired
 from stages.reflow import Reflow, next_round
+from stages.sample import Sample
+from stages.shared import places
 from stages.shared.compute import prepare
-from stages.shared.io import DATA, ENDED, PROGRESS, copy, read_table, write_table, write_text
-from stages.shared.models import read_velocity
-from stages.shared.params import load, named
-from stages.shared.points import read_points
+from stages.shared.files import copy, write_text
+from stages.shared.io import read_table, write_table
+from stages.shared.models import read_model
+from stages.shared.pairs import read_points
+from stages.shared.params import GRID, load
+from stages.shared.places import ENDED, PROGRESS
 from stages.shared.progress import progress
-from stages.shared.rows import Flow
+from stages.shared.rows import Round
 from stages.shared.start import run
 
 
-def measured(velocity: Velocity, seeds: list[int], solver: Solver, x0: Tensor, x1: Tensor) -> dict[str, np.ndarray]:
-    """Rows `(seed, straightness, w2_1step)` of a flow on held-out points `(seeds, n, dim)`."""
-    n, start = min(x0.shape[1], x1.shape[1]), velocity.path.start(x0)
-    rows: dict[str, list[float]] = {"straightness": [], "w2_1step": []}
-    for k in range(len(seeds)):
-        field, points = velocity.seed(k), start[k : k + 1, :n]
-        with torch.no_grad():
-            one, many = RungeKutta(TABLEAUX["euler"], 1)(field, points), solver(field, points, trajectory=True)
-        rows["straightness"].append(metrics.straightness(many.t.cpu(), many.x[:, 0].cpu()))
-        rows["w2_1step"].append(metrics.w2(one.end[0].cpu(), x1[k, :n]))
-    return {"seed": np.array(seeds, np.int32)} | {name: np.array(values) for name, values in rows.items()}
+def progress_of(model: Model, seeds: list[int], reference: Sampler, x0: Tensor, x1: Tensor) -> dict[str, np.ndarray]:
+    """Rows `(seed, straightness, w2_1step)` of a field on held-out points `(seeds, n, dim)`."""
+    n, nothing = min(x0.shape[1], x1.shape[1]), [None] * len(seeds)
+    once = sample(model, SAMPLERS["euler"](steps=1), x0[:, :n], nothing)
+    many = sample(model, reference, x0[:, :n], nothing, trajectory=True)
+    return {
+        "seed": np.array(seeds, np.int32),
+        "straightness": np.array([metrics.straightness(each.t.cpu(), each.x[:, 0].cpu()) for each in many]),
+        "w2_1step": np.array([metrics.w2(each.end[0].cpu(), x[:n]) for each, x in zip(once, x1, strict=True)]),
+    }
 
 
-def ended(row: Flow, solver: Solver, device: torch.device, folder: Path) -> str:
+def ended(row: Round, reference: Sampler, device: torch.device, folder: Path) -> str:
     """Why there is no next round, or nothing; writes `progress.parquet`, the numbers of all rounds so far."""
-    before = DATA / "train" / str(row.flow)
+    before = places.trained(row.flow)
     if (before / ENDED).exists():
         copy(before / PROGRESS, folder / PROGRESS)
         return (before / ENDED).read_text().strip()
-    velocity, seeds = read_velocity(before / "velocity.safetensors")
-    velocity = velocity.to(device)
-    path = DATA / "generate" / row.dataset / "points.parquet"
-    x0, x1 = (read_points(path, side, "validation")[1] for side in ("source", "target"))
-    now = measured(velocity, seeds, solver, x0.to(device), x1)
+    model, seeds = read_model(places.model(before))
+    x0, x1 = (read_points(row.dataset, side, "validation")[1] for side in ("source", "target"))
+    now = progress_of(model.to(device), seeds, reference, x0.to(device), x1)
     past = read_table(before / PROGRESS) if (before / PROGRESS).exists() else {name: part[:0] for name, part in now.items()}
     write_table(folder / PROGRESS, {name: np.concatenate([past[name], part]) for name, part in now.items()})
     if not len(past["seed"]):
         return ""
-    gaps = {name: paired(now[name], past[name][-len(seeds) :]) for name in ("straightness", "w2_1step")}
+    gaps = {name: paired(now[name].tolist(), past[name][-len(seeds) :].tolist()) for name in ("straightness", "w2_1step")}
     if any(map(improves, gaps.values())):
         return ""
     changes = ", ".join(f"{name} {gap.mean:+.3g} ± {gap.half:.2g}" for name, gap in gaps.items())
@@ -64,14 +66,15 @@ def ended(row: Flow, solver: Solver, device: torch.device, folder: Path) -> str:
 def main(args: list[str]) -> None:
     """`python -m stages.rectify NAME`, NAME a row of `until`."""
     (name,) = args
-    device, settings, row = prepare(), load(Reflow, "reflow"), load(Flow, f"until.{name}")
-    folder = DATA / "reflow" / name
-    why = ended(row, named(SOLVERS, settings.solver, "reflow.solver"), device, folder)
+    device, settings, row = prepare(), load(Reflow, "reflow"), load(Round, f"until.{name}", GRID)
+    folder = places.reflow(name)
+    why = ended(row, load(Sample, "sample").reference, device, folder)
     if not why:
         return next_round(name, row, settings, device)
     write_text(folder / ENDED, f"{why}\n")
-    copy(DATA / "train" / str(row.flow) / "velocity.safetensors", folder / "velocity.safetensors")
+    copy(places.model(places.trained(row.flow)), places.model(folder))
     progress(f"rectify {name}", 1)(1, why)
+    return None
 
 
 if __name__ == "__main__":

@@ -1,80 +1,102 @@
-"""Draw from a trained flow, from the same source points for every method.
+"""Draw from a trained model, from the same source points for every method.
 
-Writes `data/sample/NAME/samples.parquet` (every solver of `sample.solvers`), `trajectories.parquet` (states of the
-reference Euler solve, from which the path metrics are computed), `field.parquet` (the field at points of the training
-path beside the closed form, where there is one) and `history.parquet` (draws after so many training steps, where the
-weights were kept).
+Writes `data/sample/NAME/samples.parquet`, the draws of every sampler that the model can serve. A velocity field gets
+`trajectories.parquet`, the states of the reference solve, from which the path metrics are computed; where there is a closed
+form `field.parquet`, the field at points of its path beside it; and `history.parquet`, draws after so many training steps,
+where the weights were kept. A density gets `density.parquet`, its value at the test points.
 """
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from pydantic import Field
-from torch import Generator, Tensor
+from pydantic import Field as Bounded
+from torch import Tensor
 
 from rectiflow.mixtures import Marginal
-from rectiflow.models.velocity import Velocity
-from rectiflow.regression import draw
-from rectiflow.samplers import SAMPLERS, Sampler
-from rectiflow.solvers import SOLVERS, TABLEAUX, RungeKutta, Solution, Solver
+from rectiflow.models.model import Density, Field, Model
+from rectiflow.regression import drawn
+from rectiflow.samplers import SAMPLERS, Sampler, sample
+from rectiflow.solvers import Solution
+from stages.shared import places
 from stages.shared.compute import prepare, stream
-from stages.shared.io import DATA, ENDED, copy, write_table
-from stages.shared.models import read_history, read_velocity
+from stages.shared.files import copy
+from stages.shared.io import write_table
+from stages.shared.models import read_history, read_model
 from stages.shared.oracle import read_oracle
-from stages.shared.params import Settings, load, named
-from stages.shared.points import read_points
+from stages.shared.pairs import read_points
+from stages.shared.params import GRID, Settings, load, named
+from stages.shared.places import ENDED
 from stages.shared.progress import progress
-from stages.shared.rows import Flow, Method
+from stages.shared.rows import Draws
 from stages.shared.start import run
+
+REFERENCE, ONE_STEP = "reference", "one_step"  # roles: what headline numbers are measured on
 
 
 class Sample(Settings):
-    """`solvers` to draw the test set with; `trajectory_steps` Euler steps for `trajectory_points` paths of each seed."""
+    """`samplers` to draw the test set with; `trajectory_steps` Euler steps for `trajectory_points` paths of each seed."""
 
-    solvers: list[dict[str, Any]] = Field(min_length=1)
-    trajectory_steps: int = Field(ge=2)
-    trajectory_points: int = Field(ge=2)
+    samplers: list[dict[str, Any]] = Bounded(min_length=1)
+    trajectory_steps: int = Bounded(ge=2)
+    trajectory_points: int = Bounded(ge=2)
+
+    @property
+    def reference(self) -> Sampler:
+        """The solve that paths are measured on."""
+        return SAMPLERS["euler"](steps=self.trajectory_steps)
 
 
-def build_solvers(specs: list[dict[str, Any]], key: str = "sample.solvers") -> list[tuple[str, Solver]]:
-    """The solvers and their names, in the order given."""
-    return [(str(spec.get("name")), named(SOLVERS, spec, f"{key}.{k}")) for k, spec in enumerate(specs)]
+class Drawn(NamedTuple):
+    """The draws of one sampler, a solution for each seed, and their role."""
+
+    sampler: Sampler
+    solutions: list[Solution]
+    role: str
 
 
 def build_samplers(specs: list[dict[str, Any]], key: str) -> list[Sampler]:
-    """The stochastic samplers of a method, in the order given."""
+    """Samplers in the order given."""
     return [named(SAMPLERS, spec, f"{key}.{k}") for k, spec in enumerate(specs)]
 
 
-def solve(velocity: Velocity, solver: Solver, x0: Tensor, trajectory: bool = False) -> list[Solution]:
-    """One solution for each seed; x0 is `(seeds, n, dim)`. Seeds are solved apart, as adaptive steps would mix them."""
-    start = velocity.path.start(x0)
-    with torch.no_grad():
-        return [solver(velocity.seed(k), start[k : k + 1], trajectory) for k in range(len(x0))]
+def serving(samplers: Sequence[Sampler], kind: type[Model]) -> list[Sampler]:
+    """Those that can draw from a kind of model."""
+    return [sampler for sampler in samplers if issubclass(kind, sampler.needs)]
 
 
-def sample(velocity: Velocity, sampler: Sampler, x0: Tensor, streams: list[Generator]) -> list[Solution]:
-    """The same by a stochastic sampler; each seed draws its noise from a stream of its own."""
-    with torch.no_grad():
-        return [sampler(velocity.seed(k), x0[k : k + 1], velocity.path, streams[k]) for k in range(len(x0))]
+def role(sampler: Sampler, samplers: Sequence[Sampler], reference: Sampler) -> str:
+    """The reference is the reference solve or, for a model that it cannot draw from, the first sampler that can."""
+    if sampler == (reference if reference in samplers else samplers[0]):
+        return REFERENCE
+    return ONE_STEP if sampler == SAMPLERS["euler"](steps=1) else ""
 
 
-def samples_table(seeds: list[int], drawn: list[tuple[str, list[Solution]]]) -> dict[str, Any]:
-    """Rows `(seed, draw, solver, nfe, x)`, seed after seed; `draw` is the solver's place in the list."""
+def draws(
+    name: str, model: Model, samplers: Sequence[Sampler], reference: Sampler, x0: Tensor, seeds: list[int]
+) -> list[Drawn]:
+    """What every sampler makes of the same source points `(seeds, n, dim)`."""
+    say, found = progress(f"sample {name}", len(samplers), 2), []
+    for sampler in samplers:
+        streams = [stream(f"sample/{name}/{sampler.label}/{sampler.steps}", seed) for seed in seeds]
+        found.append(Drawn(sampler, sample(model, sampler, x0, streams), role(sampler, samplers, reference)))
+        say(len(found), f"{sampler.label}, {found[-1].solutions[0].nfe} evaluations")
+    return found
+
+
+def samples_table(seeds: list[int], found: list[Drawn]) -> dict[str, Any]:
+    """Rows `(seed, draw, solver, nfe, role, x)`, seed after seed; `draw` is the sampler's place in the list."""
     rows = [
-        (seed, place, name, solutions[k].nfe, solutions[k].end[0].cpu().numpy())
+        (seed, place, each.sampler.label, each.solutions[k].nfe, each.role, each.solutions[k].end[0].cpu().numpy())
         for k, seed in enumerate(seeds)
-        for place, (name, solutions) in enumerate(drawn)
+        for place, each in enumerate(found)
     ]
-    repeat = [len(x) for *_, x in rows]
-    return {
-        "seed": np.repeat(np.array([row[0] for row in rows], np.int32), repeat),
-        "draw": np.repeat(np.array([row[1] for row in rows], np.int32), repeat),
-        "solver": np.repeat([row[2] for row in rows], repeat),
-        "nfe": np.repeat(np.array([row[3] for row in rows], np.int32), repeat),
-        "x": np.concatenate([row[4] for row in rows]),
-    }
+    seed, place, label, nfe, roles, x = zip(*rows, strict=True)
+    repeat = [len(points) for points in x]
+    numbers = {"seed": np.array(seed, np.int32), "draw": np.array(place, np.int32)}
+    columns = {**numbers, "solver": label, "nfe": np.array(nfe, np.int32), "role": roles}
+    return {name: np.repeat(column, repeat) for name, column in columns.items()} | {"x": np.concatenate(x)}
 
 
 def trajectories_table(seeds: list[int], solutions: list[Solution]) -> dict[str, Any]:
@@ -85,73 +107,76 @@ def trajectories_table(seeds: list[int], solutions: list[Solution]) -> dict[str,
     return {"seed": np.repeat(np.array(seeds, np.int32), times * points), "t": t, "x": x}
 
 
-def history_table(seeds: list[int], drawn: list[tuple[int, list[Solution]]]) -> dict[str, Any]:
-    """Rows `(seed, step, x)`: draws of the field after so many training steps, step after step."""
-    x = np.stack([[found.end[0].cpu().numpy() for found in solutions] for _, solutions in drawn])  # step, seed, n, dim
-    step, seed = np.broadcast_arrays(np.array([[step] for step, _ in drawn], np.int32), np.array(seeds, np.int32))
+def history_table(seeds: list[int], found: list[tuple[int, list[Solution]]]) -> dict[str, Any]:
+    """Rows `(seed, step, x)`: draws of the model after so many training steps, step after step."""
+    x = np.stack([[each.end[0].cpu().numpy() for each in solutions] for _, solutions in found])  # step, seed, n, dim
+    step, seed = np.broadcast_arrays(np.array([[step] for step, _ in found], np.int32), np.array(seeds, np.int32))
     columns = {"seed": seed, "step": step}
     return {name: np.repeat(column, x.shape[2]) for name, column in columns.items()} | {"x": x.reshape(-1, x.shape[-1])}
 
 
 def field_table(
-    seeds: list[int], velocity: Velocity, marginal: Marginal | None, ends: tuple[Tensor, Tensor], purpose: str
+    seeds: list[int], field: Field, marginal: Marginal, ends: tuple[Tensor, Tensor], purpose: str
 ) -> dict[str, Any]:
-    """Rows `(seed, t, x, ut, v, exact)`: what is regressed, the field and the closed form at x ~ p_t, t uniform on the span.
-
-    Without a closed form there is nothing to compare, and no rows.
+    """Rows `(seed, t, x, ut, v, exact)`: what is regressed, the field and the closed form at x ~ p_t, t uniform on the
+    span.
     """
-    if marginal is None:
-        nothing = np.zeros((0, ends[0].shape[-1]))
-        return {"seed": np.zeros(0, np.int32), "t": np.zeros(0)} | dict.fromkeys(("x", "ut", "v", "exact"), nothing)
     n = min(ends[0].shape[1], ends[1].shape[1])
-    drawn = [
-        draw(velocity.path, x0[:n], x1[:n], torch.arange(n), stream(purpose, seed))
+    found = [
+        drawn(field.path, x0[:n], x1[:n], torch.arange(n), stream(purpose, seed))
         for x0, x1, seed in zip(*ends, seeds, strict=True)
     ]
-    t, x, ut = (torch.stack(parts) for parts in zip(*drawn, strict=True))
+    t, x, ut = (torch.stack(parts) for parts in zip(*found, strict=True))
     with torch.no_grad():
-        v, exact = velocity(t, x), marginal.velocity(t.double(), x.double())
+        v, exact = field(t, x), marginal.velocity(t.double(), x.double())
     vectors = {"x": x, "ut": ut, "v": v, "exact": exact}
     columns = {"t": t.flatten(), **{name: part.flatten(0, 1) for name, part in vectors.items()}}
     return {"seed": np.repeat(np.array(seeds, np.int32), n)} | {k: c.cpu().numpy() for k, c in columns.items()}
 
 
+def density_table(seeds: list[int], model: Density, x1: Tensor) -> dict[str, Any]:
+    """Rows `(seed, log_prob)`: nats, in the units of the points."""
+    with torch.no_grad():
+        log_prob = torch.cat([model.seed(k).log_prob(x1[k : k + 1])[0] for k in range(len(seeds))])
+    return {"seed": np.repeat(np.array(seeds, np.int32), x1.shape[1]), "log_prob": log_prob.double().cpu().numpy()}
+
+
+def write_field(
+    name: str, row: Draws, settings: Sample, field: Field, seeds: list[int], ends: tuple[Tensor, Tensor]
+) -> None:
+    """What is written of velocity fields alone."""
+    nothing = [None] * len(seeds)
+    paths = sample(field, settings.reference, ends[0][:, : settings.trajectory_points], nothing, trajectory=True)
+    write_table(places.trajectories(name), trajectories_table(seeds, paths))
+    # The law of xt is known for independent pairs alone: not for optimal ones, not for those an earlier flow drew.
+    marginal = read_oracle(places.oracle(row.dataset), field.path) if row.independent else None
+    if marginal:
+        write_table(places.field(name), field_table(seeds, field, marginal, ends, f"sample/{row.dataset}"))
+    if places.kept(name).exists():
+        then = [
+            (k, sample(model, settings.reference, ends[0], nothing)) for k, model in read_history(places.kept(name), field)
+        ]
+        write_table(places.history(name), history_table(seeds, then))
+
+
 def main(args: list[str]) -> None:
-    """`python -m stages.sample NAME`, NAME a row of `flows`."""
+    """`python -m stages.sample NAME`, NAME a row of `samples`."""
     (name,) = args
     device = prepare()
-    if (ended := DATA / "train" / name / ENDED).exists():
-        return copy(ended, DATA / "sample" / name / ENDED)
-    settings, flow = load(Sample, "sample"), load(Flow, f"flows.{name}")
-    method = load(Method, f"methods.{flow.method}")
-    solvers = build_solvers(settings.solvers)
-    velocity, seeds = read_velocity(DATA / "train" / name / "velocity.safetensors")
-    velocity = velocity.to(device)
-    points = DATA / "generate" / flow.dataset / "points.parquet"
-    x0, x1 = (read_points(points, side, "test")[1].to(device) for side in ("source", "target"))
-
-    samplers = [] if flow.rectified else build_samplers(method.samplers, f"methods.{flow.method}.samplers")
-    say, drawn = progress(f"sample {name}", len(solvers) + len(samplers), 2), []
-    for kind, solver in solvers:
-        drawn.append((kind, solve(velocity, solver, x0)))
-        say(len(drawn), f"{kind}, {drawn[-1][1][0].nfe} evaluations")
-    for sampler in samplers:
-        streams = [stream(f"sample/{name}/{sampler.label}/{sampler.steps}", seed) for seed in seeds]
-        drawn.append((sampler.label, sample(velocity, sampler, x0, streams)))
-        say(len(drawn), f"{sampler.label}, {drawn[-1][1][0].nfe} evaluations")
-    reference = RungeKutta(TABLEAUX["euler"], settings.trajectory_steps)
-    paths = solve(velocity, reference, x0[:, : settings.trajectory_points], trajectory=True)
-
-    folder, kept = DATA / "sample" / name, DATA / "train" / name / "history.safetensors"
-    if kept.exists():
-        history = [(step, solve(then, reference, x0)) for step, then in read_history(kept, velocity)]
-        write_table(folder / "history.parquet", history_table(seeds, history))
-    write_table(folder / "samples.parquet", samples_table(seeds, drawn))
-    write_table(folder / "trajectories.parquet", trajectories_table(seeds, paths))
-    # The law of xt is known for independent pairs alone: not for optimal ones, not for those an earlier flow drew.
-    known = method.independent and not flow.rectified
-    marginal = read_oracle(DATA / "generate" / flow.dataset / "oracle.parquet", velocity.path) if known else None
-    write_table(folder / "field.parquet", field_table(seeds, velocity, marginal, (x0, x1), f"sample/{flow.dataset}"))
+    if (note := places.trained(name) / ENDED).exists():
+        return copy(note, places.sampled(name) / ENDED)
+    settings, row = load(Sample, "sample"), load(Draws, f"samples.{name}", GRID)
+    model, seeds = read_model(places.model(places.trained(name)))
+    model = model.to(device)
+    x0, x1 = (read_points(row.dataset, side, "test")[1].to(device) for side in ("source", "target"))
+    samplers = serving(build_samplers(settings.samplers, "sample.samplers"), type(model))
+    samplers += build_samplers(row.samplers, f"samplers.{row.method}")
+    write_table(places.samples(name), samples_table(seeds, draws(name, model, samplers, settings.reference, x0, seeds)))
+    if isinstance(model, Field):
+        write_field(name, row, settings, model, seeds, (x0, x1))
+    if isinstance(model, Density):
+        write_table(places.density(name), density_table(seeds, model, x1))
+    return None
 
 
 if __name__ == "__main__":

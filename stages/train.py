@@ -1,49 +1,39 @@
-"""Train one flow on stored pairs: `data/train/NAME/velocity.safetensors` and the loss curves beside it."""
+"""Train one model on stored rows: `data/train/NAME/model.safetensors` and the loss curves beside it."""
 
 import json
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Generator
 
-from rectiflow.interpolants import INTERPOLANTS, Interpolant, Linear
-from rectiflow.networks.mlp import VELOCITIES
+from rectiflow.pairs import Pairs, Points
 from rectiflow.training import Curves, Training, fit
+from stages.shared import places
 from stages.shared.compute import prepare
-from stages.shared.io import DATA, ENDED, PROGRESS, copy, seed_major, write_table
-from stages.shared.models import read_velocity, write_history, write_velocity
-from stages.shared.params import build, load, merged, named, read, section
-from stages.shared.points import read_pairs
+from stages.shared.files import copy
+from stages.shared.io import seed_major, write_table
+from stages.shared.models import read_model, write_history, write_model
+from stages.shared.objectives import objective_of, training_spec, try_begin
+from stages.shared.pairs import read_labelled, read_pairs
+from stages.shared.params import GRID, build, load, read, section
+from stages.shared.places import DATA, ENDED, PROGRESS
 from stages.shared.progress import progress
 from stages.shared.rows import Flow, Method
 from stages.shared.start import run
 
 
-def build_interpolant(method: Method, key: str) -> Interpolant:
-    """The path of a method."""
-    return named(INTERPOLANTS, method.interpolant, f"{key}.interpolant")
+def read_data(flow: Flow, kind: type[Points | Pairs], split: str) -> tuple[list[int], Any]:
+    """The seeds and the rows that a flow is trained on: the target's points, or pairs."""
+    if kind is Points:
+        return read_labelled(flow.dataset, "target", split)
+    return read_pairs(flow.data, flow.dataset, split)
 
 
-def path_of(method: Method, flow: Flow) -> Interpolant:
-    """The path that a flow is trained on: straight after a round, a choice's outcome for `auto`, else the method's."""
-    if flow.rectified:
-        return Linear()
-    if method.auto:
-        choice = DATA / flow.pairs / "choice.json"
-        return named(INTERPOLANTS, json.loads(choice.read_text())["path"], str(choice))
-    return build_interpolant(method, f"methods.{flow.method}")
-
-
-def build_network(spec: dict[str, Any], key: str, dim: int) -> Any:
-    """The network of a flow for points of dimension `dim`."""
-    return named(VELOCITIES, spec, key, dim=dim)
-
-
-def specs(content: dict[str, Any], method: Method, flow: Flow) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Network and training of a flow: the shared sections, then the method's, then the row's own keys."""
-    return (
-        merged(section(content, "network"), method.network, flow.network),
-        merged(section(content, "training"), method.training, flow.training),
-    )
+def chosen(row: Mapping[str, Any], source: Path) -> dict[str, Any]:
+    """A row of `methods`, the path `auto` replaced by a choice's outcome."""
+    return {**row, "interpolant": json.loads((source / "choice.json").read_text())["path"]}
 
 
 def curves_table(seeds: list[int], curves: Curves) -> dict[str, np.ndarray]:
@@ -53,45 +43,49 @@ def curves_table(seeds: list[int], curves: Curves) -> dict[str, np.ndarray]:
     return seed_major(seeds, {"step": steps, **losses})
 
 
-def main(args: list[str]) -> None:
-    """`python -m stages.train NAME`, NAME a row of `flows`."""
-    (name,) = args
-    device = prepare()
-    content, flow = read(), load(Flow, f"flows.{name}")
-    key = f"methods.{flow.method}"
-    method = load(Method, key)
-    network_spec, training_spec = specs(content, method, flow)
-    options = build(Training, training_spec, f"{key}.training")
-    interpolant = path_of(method, flow)
-
-    source, folder = DATA / flow.pairs, DATA / "train" / name
+def ended(source: Path, folder: Path) -> bool:
+    """Whether there is nothing to train, as an earlier round was the last; hand on what the rounds were like."""
     for note in (PROGRESS, ENDED):
         if (source / note).exists():
             copy(source / note, folder / note)
     if (folder / ENDED).exists():
-        copy(source / "velocity.safetensors", folder / "velocity.safetensors")
-        return
-    seeds, pairs = read_pairs(source / "pairs.parquet", "train")
-    _, validation = read_pairs(source / "pairs.parquet", "validation")
-    start = read_velocity(source / "velocity.safetensors")[0].to(device) if flow.rectified else None
-    network = start.network if start else build_network(network_spec, f"{key}.network", pairs.x0.shape[-1])
+        copy(places.model(source), places.model(folder))
+        return True
+    return False
 
+
+def main(args: list[str]) -> None:
+    """`python -m stages.train NAME`, NAME a row of `flows`."""
+    (name,) = args
+    device = prepare()
+    content, flow = read(), load(Flow, f"flows.{name}", GRID)
+    key = f"methods.{flow.method}"
+    row = section(content, key)
+    source, folder = DATA / flow.data, places.trained(name)
+    if ended(source, folder):
+        return
+    options = build(Training, training_spec(content, row, flow), f"{key}.training")
+    auto = load(Method, key).auto and not flow.rectified
+    objective = objective_of(content, chosen(row, source) if auto else row, flow)
+    start = read_model(places.model(source))[0].to(device) if flow.rectified else None
+    seeds, data = read_data(flow, objective.data, "train")
+    _, held_out = read_data(flow, objective.data, "validation")
+
+    try_begin(objective, data.dim, f"{key}.model")
     say = progress(f"train {name}", options.steps)
-    velocity, curves = fit(
-        network,
-        interpolant,
-        pairs.to(device),
-        validation.to(device),
-        seeds,
+    model, curves = fit(
+        objective,
+        data.to(device),
+        held_out.to(device),
+        [Generator().manual_seed(seed) for seed in seeds],
         options,
         start,
         lambda step, losses: say(step, "held-out loss " + " ".join(f"{loss:.4f}" for loss in losses)),
-        "velocity" if flow.rectified else method.prediction,
     )
-    write_velocity(folder / "velocity.safetensors", velocity, seeds)
-    write_table(folder / "curves.parquet", curves_table(seeds, curves))
-    if curves.history is not None:
-        write_history(folder / "history.safetensors", curves.steps, curves.history)
+    write_model(places.model(folder), model, seeds)
+    write_table(places.curves(name), curves_table(seeds, curves))
+    if curves.history:
+        write_history(places.kept(name), curves.steps, curves.history)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,12 @@
 """Whatever is wrong with the input ends in one clear line, before anything runs and without loss."""
 
 import copy
+import datetime
+import functools
+import random
+import re
 import sys
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,14 +16,17 @@ import tiny
 from imports import ROOT
 
 import stages.shared.params
+from rectiflow.models.model import Maps
+from rectiflow.samplers import SAMPLERS
 from stages.check import check
 from stages.generate import build_dataset, draw
+from stages.grid import render
 from stages.shared.compute import stream
-from stages.shared.params import Refused
+from stages.shared.params import PARAMS, Refused, parse_file
 
 
 def altered(path, value):
-    """The tiny parameters with one key set, or taken away if the value is None; flows follow round0 and reflows."""
+    """The tiny parameters with one key set, or taken away if the value is None."""
     content = copy.deepcopy(tiny.params())
     *parents, last = path.split("/")
     section = content
@@ -28,8 +36,6 @@ def altered(path, value):
         del section[last]
     else:
         section[last] = value
-    if parents[:1] in (["round0"], ["reflows"]) or path in ("round0", "reflows"):
-        content["flows"] = content["round0"] | content["reflows"] | content["until"]
     return content
 
 
@@ -48,12 +54,18 @@ MISTAKES = [
     (
         "methods/icfm",
         {"coupling": "independent", "interpolant": {"name": "bridge"}, "prediction": "noise"},
-        ["methods.icfm.prediction", "'noise'", "should be velocity", "'bridge' has a latent"],
+        ["methods.icfm.prediction", "'noise'", "should be velocity", "the path Bridge(", "has a latent"],
     ),
-    ("methods/otcfm/samplers", [{"name": "ddim"}], ["methods.otcfm.samplers.0", "independent pairs", "'exact'"]),
-    ("methods/icfm/samplers", [{"name": "sde", "noise": "reverse"}], ["samplers.0", "infinite at the start of 'linear'"]),
-    ("methods/icfm/samplers", [{"name": "ddim", "eta": 2.0}], ["methods.icfm.samplers.0.eta", "2.0", "[0, 1]"]),
-    ("methods/icfm/samplers", [{"name": "ddim"}, {"name": "ddim"}], ["samplers.1", "there already"]),
+    ("samplers/otcfm", [{"name": "ddim"}], ["samplers.otcfm.0", "independent pairs", "'exact'"]),
+    ("samplers/icfm", [{"name": "sde", "noise": "reverse"}], ["samplers.icfm.0", "infinite at the start of Linear("]),
+    ("samplers/icfm", [{"name": "ddim", "eta": 2.0}], ["samplers.icfm.0.eta", "2.0", "[0, 1]"]),
+    ("samplers/icfm", [{"name": "ddim"}, {"name": "ddim"}], ["samplers.icfm.1", "there already"]),
+    ("samplers/icfm", [{"name": "ddpm"}], ["samplers.icfm.0.name", "'ddpm'", "sde, ddim"]),
+    ("samplers/fm", [{"name": "ddim"}], ["samplers: 'fm'", "icfm, otcfm"]),
+    ("methods/icfm/objective", "likelyhood", ["methods.icfm.objective", "'likelyhood'", "matching"]),
+    ("methods/icfm/model", {"name": "glow"}, ["methods.icfm.model.name", "'glow'", "velocity"]),
+    ("methods/icfm/model", "velocity", ["methods.icfm.model", "'velocity'", "section"]),
+    ("methods/icfm/network", {"name": "unet"}, ["methods.icfm.network.name", "'unet'", "mlp"]),
     (
         "methods/icfm/interpolant",
         {"name": "ve", "sigma_min": 0.0},
@@ -87,27 +99,42 @@ MISTAKES = [
     ("methods/icfm/interpolant", {"name": "vp", "eps": 2.0}, ["methods.icfm.interpolant.eps", "2.0", "(0, 1)"]),
     ("methods/icfm/training", {"lr": -1.0}, ["training.lr", "-1.0", "greater than 0"]),
     ("reflow/pairs", 0, ["reflow.pairs", "0"]),
-    ("reflow/solver/name", "rk5", ["reflow.solver.name", "'rk5'", "euler, midpoint, heun, rk4, dopri5"]),
-    ("sample/solvers", [{"name": "euler", "steps": 4}], ["sample.solvers", "steps: 1", "missing"]),
-    ("sample/trajectory_steps", 5, ["sample.solvers", "steps: 5", "missing"]),
-    ("couples/bimodal-independent", None, ["flows.bimodal-icfm-round0", "add to couples", "bimodal-independent"]),
-    ("couples/mine-exact/dataset", "yours", ["couples.mine-exact.dataset", "'yours'", "bimodal, mine"]),
-    ("round0/bimodal-icfm-round0/pairs", "couple/x", ["pairs", "'couple/x'", "couple/bimodal-independent"]),
-    ("round0/mine-otcfm-round0/method", "sbcfm", ["method", "'sbcfm'", "icfm, otcfm"]),
-    ("reflows/bimodal-icfm-round1/flow", None, ["flow", "bimodal-icfm-round0"]),
-    ("round0/bimodal-icfm-round0", None, ["bimodal-icfm-round1", "continues", "bimodal-icfm-round0"]),
-    ("flows", {}, ["flows", "round0, reflows and until together"]),
+    ("reflow/sampler/name", "rk5", ["reflow.sampler.name", "'rk5'", "euler, midpoint, heun, rk4, dopri5"]),
+    ("sample/samplers", [{"name": "euler", "steps": 4}], ["sample.samplers", "steps: 1", "missing"]),
+    ("sample/trajectory_steps", 5, ["sample.samplers", "steps: 5", "missing"]),
+    ("grid", {}, ["grid", "at least one block"]),
+    ("grid", [], ["grid", "[]", "section"]),
+    ("grid/a b", {"datasets": ["bimodal"], "methods": ["icfm"]}, ["grid", "'a b'", "letters"]),
+    ("grid/own/rows", 3, ["grid.own.rows", "3", "unknown key"]),
+    ("grid/own/methods", None, ["grid.own.methods", "missing"]),
+    ("grid/own/datasets", ["yours"], ["grid.own.datasets", "'yours'", "bimodal, mine"]),
+    ("grid/own/methods", ["sbcfm"], ["grid.own.methods", "'sbcfm'", "icfm, otcfm"]),
+    ("grid/own/methods", [], ["grid.own.methods", "[]"]),
+    ("grid/own/methods", "otcfm", ["grid.own.methods", "'otcfm'", "list"]),
+    ("grid/own/rounds", -1, ["grid.own.rounds", "-1"]),
+    ("grid/plane/until", 1, ["grid.plane.until", "1", "greater than rounds, 1"]),
+    ("grid/own/network", {"widht": 3}, ["grid.own.network.widht", "3", "unknown key", "width"]),
+    ("grid/own/training", {"lr": -1.0}, ["grid.own.training.lr", "-1.0", "greater than 0"]),
+    ("grid/own/network", {"name": "unet"}, ["grid.own.network.name", "'unet'", "mlp"]),
+    (
+        "grid/again",
+        {"datasets": ["mine", "bimodal"], "methods": ["icfm"]},
+        ["grid.again", "bimodal-icfm-round0", "grid.plane already"],
+    ),
+    ("grid/own/datasets", ["mine", "mine"], ["grid.own", "mine-otcfm-round0", "grid.own already"]),
+    ("methods/icfm/coupling", None, ["grid.plane", "'icfm' has no coupling", "rounds"]),
+    ("choices/bimodal-icfm-round0", {}, ["choices.bimodal-icfm-round0", "missing"]),
+    ("tables/mine/path", 3, ["tables.mine.path", "3", "name of a file"]),
+    ("studies/s", {"kind": "rounds", "title": "t"}, ["studies.s.datasets", "missing", "block"]),
+    ("studies/s", {"kind": "rounds", "title": "t", "of": "line"}, ["studies.s.of", "'line'", "plane, own"]),
     ("seeds", [2**31], ["seeds", "2147483648"]),
     ("workers", 0, ["workers", "0"]),
     ("training/lr", float("inf"), ["training.lr", "inf", "finite"]),
     ("datasets/bimodal/distance", float("nan"), ["datasets.bimodal.distance", "nan", "finite"]),
     ("datasets/bimodal/train", None, ["datasets.bimodal.train", "missing"]),
     ("network/name", ["mlp"], ["network.name", "['mlp']", "mlp"]),
-    ("couplings/independent/name", "exact", ["couplings", "'independent' should be called exact"]),
     ("reflow/pairs", 5000, ["reflow.pairs + reflow.validation", "5050", "600"]),
-    ("reflows/bimodal-icfm-round1/network", {"width": 8}, ["bimodal-icfm-round1.network", "left out"]),
-    ("sample/solvers", [{"name": "euler", "steps": 1}] * 2, ["sample.solvers.1", "already"]),
-    ("round0/bimodal-icfm-round1", tiny.params()["reflows"]["bimodal-icfm-round1"], ["round 1 belongs in reflows"]),
+    ("sample/samplers", [{"name": "euler", "steps": 1}] * 2, ["sample.samplers.1", "already"]),
 ]
 
 
@@ -135,10 +162,89 @@ def test_a_path_for_gaussian_sources_is_refused_for_another_source():
         check(content)
 
 
-def test_a_reflow_round_may_only_continue_its_own_method_and_data():
-    content = altered("reflows/bimodal-icfm-round1/flow", "mine-otcfm-round0")
-    with pytest.raises(Refused, match="'mine-otcfm-round0' should be bimodal-icfm-round0"):
+def test_rounds_that_end_by_themselves_need_seeds_to_tell_a_gain_from_chance():
+    content = altered("grid/plane/until", 3)
+    check(content)
+    content["seeds"] = [0]
+    with pytest.raises(Refused, match=r"grid\.plane\.until: 3 needs two seeds"):
         check(content)
+
+
+def test_a_sampler_that_the_model_cannot_serve_is_refused(monkeypatch):
+    content = altered("samplers/icfm", [{"name": "ddim"}])
+    monkeypatch.setattr(SAMPLERS["ddim"], "needs", Maps)
+    with pytest.raises(
+        Refused, match=r"samplers.icfm.0: 'ddim\(eta 0\)' cannot draw from 'velocity'; the choices are euler"
+    ):
+        check(content)
+
+
+def test_pairs_of_the_same_name_are_refused():
+    content = tiny.params()
+    content["datasets"]["bimodal-exact"] = content["datasets"]["bimodal"]
+    content["couplings"]["exact-independent"] = content["couplings"]["independent"]
+    content["methods"]["twin"] = {"coupling": "exact-independent", "interpolant": {"name": "linear"}}
+    content["grid"]["more"] = {"datasets": ["bimodal"], "methods": ["twin"]}
+    content["grid"]["most"] = {"datasets": ["bimodal-exact"], "methods": ["icfm"]}
+    with pytest.raises(Refused, match="bimodal-exact-independent; rename one of them"):
+        check(content)
+
+
+# ---- Anything at all: a thousand changes of the projects' parameters.
+
+
+VALUES: list[Any] = [
+    None, True, 0, -1, 1, 10**9, 0.5, -1e300, float("nan"), float("inf"), "", "x", "a b", "euler", "round0", "couple/x",
+    "é\n", [], {}, [None], [[]], ["bimodal"], {"name": "linear"}, {"name": None}, {"name": []}, {1: 2}, {None: {}},
+    datetime.date(2020, 1, 1),
+]  # fmt: skip
+KEYS = ["x", "", "a b", "name", "bimodal", "steps", 1, None, True, "bimodal-icfm-round0", "datasets", "grid"]
+
+
+def places(value, path=()):
+    """Every place in a tree that holds a value."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, below in inner:
+        yield (*path, key)
+        yield from places(below, (*path, key))
+
+
+def at(content, path):
+    return functools.reduce(lambda value, key: value[key], path, content)
+
+
+def mutated(content, rng):
+    """One to three changes: a value for another, a key for another, one place more or less, or what stands elsewhere."""
+    content = copy.deepcopy(content)
+    for _ in range(rng.randint(1, 3)):
+        *above, key = rng.choice(list(places(content)))
+        holder, elsewhere = at(content, above), copy.deepcopy(at(content, rng.choice(list(places(content)))))
+        what, new = rng.choice(["value", "value", "less", "more", "key", "elsewhere", "twice"]), rng.choice(KEYS)
+        value = copy.deepcopy(holder[key]) if what in ("key", "twice") else copy.deepcopy(rng.choice(VALUES))
+        if what == "less":
+            del holder[key]
+        elif what in ("value", "elsewhere"):
+            holder[key] = value if what == "value" else elsewhere
+        elif isinstance(holder, list):
+            holder.insert(key, value)
+        else:
+            if what == "key":
+                del holder[key]
+            holder[new] = value
+    return content
+
+
+@pytest.mark.parametrize("project", ["", "experiments/exercises", "experiments/transport_table"])
+def test_a_thousand_mistakes_are_refused_in_one_line_or_right(project, monkeypatch):
+    monkeypatch.chdir(ROOT / project)
+    content, rng, said = parse_file(PARAMS), random.Random(project), []
+    for _ in range(334):
+        try:
+            render(check(mutated(content, rng)))
+        except Refused as error:
+            said.append(str(error))
+    assert not [line for line in said if not re.fullmatch(r"(params\.yaml|data/\S+): .+", line)]
+    assert len(said) > 200  # most changes are mistakes
 
 
 def table(path, **columns):
@@ -173,7 +279,8 @@ def row(path, **changes):
 
 def generate(table_row):
     sizes, dataset = build_dataset("tables", table_row, "tables.mine")
-    return draw(dataset, sizes, stream("test", 0), "tables.mine")
+    splits = draw(dataset, sizes, stream("test", 0), "tables.mine")
+    return {(side, name): dataset.target.rows[rows] for (side, name), rows in splits.items() if side == "target"}
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -192,7 +299,7 @@ def test_a_file_with_vectors_and_a_second_file_as_source_are_read(tmp_path):
     assert dataset.target.rows.shape == (50, 4)
     np.testing.assert_allclose(dataset.target.rows.numpy(), np.c_[ROWS, ROWS[:, :1]], rtol=1e-6)
     splits = draw(dataset, sizes, stream("test", 0), "tables.mine")
-    assert splits["source", "couple"].shape == (20, 4)
+    assert dataset.source.rows[splits["source", "couple"]].shape == (20, 4)
     assert not dataset.gaussian_source
 
 
@@ -200,12 +307,13 @@ def test_the_splits_of_a_table_are_disjoint_and_complete(tmp_path):
     table(tmp_path / "mine.parquet", a=ROWS[:, 0], b=ROWS[:, 1])
     sizes, dataset = build_dataset("tables", row(tmp_path / "mine.parquet", scaling="none"), "tables.mine")
     splits = draw(dataset, sizes, stream("test", 0), "tables.mine")
-    parts = [splits["target", name] for name in ("train", "validation", "test")]
+    points = {name: dataset.target.rows[rows] for (side, name), rows in splits.items() if side == "target"}
+    parts = [points[name] for name in ("train", "validation", "test")]
     together = np.concatenate([part.numpy() for part in parts])
     assert [len(part) for part in parts] == [20, 10, 20]
     np.testing.assert_array_equal(np.sort(together[:, 0]), np.sort(ROWS[:, 0].astype(np.float32)))
-    floor = {tuple(point) for point in splits["target", "floor"].tolist()}
-    assert not floor & {tuple(point) for point in splits["target", "test"].tolist()}
+    floor = {tuple(point) for point in points["floor"].tolist()}
+    assert not floor & {tuple(point) for point in points["test"].tolist()}
 
 
 def test_a_stage_ends_in_one_line_on_stderr_with_an_exit_code(tmp_path):

@@ -12,6 +12,7 @@ from bench.__main__ import Row, agreement, line, measure, trainings
 from bench.ours import plans, training
 from bench.sides import ALONE, THREADS, TWO, Process, Rate, Side
 from stages import check
+from stages.grid import write_grid
 
 SMALL = ("pairs", {"points": 40})
 
@@ -111,4 +112,5 @@ def test_the_project_of_many_rounds_is_one_that_may_run(monkeypatch, tmp_path):
     (tmp_path / "params.yaml").write_text(json.dumps(costs.parameters(3)))
     (tmp_path / "data").mkdir()
     monkeypatch.chdir(tmp_path)
+    write_grid()
     check.main([])

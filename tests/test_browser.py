@@ -1,8 +1,6 @@
 """The UI as its users meet it: a form in a real browser, runs side by side, cancelling, and what is left afterwards."""
 
 import json
-import os
-import shutil
 import sys
 import time
 from pathlib import Path
@@ -10,12 +8,12 @@ from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
+import needs
 import psutil
 import pytest
 import tiny
 from playwright.sync_api import Page, expect, sync_playwright
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 PATIENCE = 240
 
 
@@ -87,8 +85,7 @@ def ui(tmp_path_factory):
 @pytest.fixture(scope="module")
 def page():
     """A page of a real browser."""
-    found = os.environ.get("RECTIFLOW_CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), None)
-    assert found, "the tests of the UI need a browser: apt-get install chromium, or set RECTIFLOW_CHROMIUM to one"
+    found = needs.browser()
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
         opened = browser.new_page(viewport={"width": 1300, "height": 1400})
@@ -100,7 +97,7 @@ def page():
 def test_the_form_offers_choices_titles_descriptions_and_defaults(ui):
     fields = ui.deployment()["parameter_openapi_schema"]["properties"]
     assert fields["datasets"]["items"]["enum"] == ["bimodal", "mine"]
-    assert fields["methods"]["items"]["enum"] == ["icfm", "otcfm"]
+    assert fields["methods"]["items"]["enum"] == ["icfm", "otcfm", "realnvp"]
     for name, field in fields.items():
         assert field["title"] != name, name
         assert field["description"], name

@@ -11,8 +11,11 @@ from imports import ROOT
 from scipy.stats import ttest_rel
 
 from flows import compare
-from flows.revisions.commits import changes, history, measured, resolve, revision
+from flows.revisions.artifacts import table
+from flows.revisions.commits import Revision, changes, history, measured, parse_results, resolve, revision, roles
 from flows.revisions.differences import differences, summary
+from stages.report.results import COLUMNS
+from stages.shared.measures import MEASURES, Measure
 from stages.shared.params import Refused
 from stages.shared.start import run
 
@@ -23,7 +26,10 @@ PARAMS = "seeds: [0, 1]\ntraining: {lr: 0.01, schedule: cosine}\nsample: {trajec
 
 
 def results(noise=0, shift=0.0, seeds=SEEDS, flows=FLOWS):
-    """Measurements whose seeds differ much, in the same way on all sides; `shift` moves the first flow's W2 at 5 steps."""
+    """Measurements whose seeds differ much, in the same way on all sides; `shift` moves the first flow's W2 at 5 steps.
+
+    Their draws carry no roles, as those of old revisions do not.
+    """
     draw, rows = np.random.default_rng(noise).normal(0, 0.01, (len(flows), 100, 5)), []
     for flow, part in zip(flows, draw, strict=True):
         for seed in seeds:
@@ -37,6 +43,11 @@ def results(noise=0, shift=0.0, seeds=SEEDS, flows=FLOWS):
                 [*flow, seed, "", 0, "w2_floor", base],
             ]
     return pd.DataFrame(rows, columns=["dataset", "method", "round", "seed", "solver", "nfe", "metric", "value"])
+
+
+def current(frame, steps=5):
+    """The same with roles, as they are written now."""
+    return frame.assign(role=roles(frame, steps))[COLUMNS]
 
 
 def values(found, seeds=None, metric="w2"):
@@ -60,7 +71,7 @@ def commit(where, frame, params=PARAMS, subject="results"):
 
 def repository(where):
     """Three commits: results, a parameter with results moved by it, and one that leaves the results alone."""
-    tiny.git(where, "init", "-q", "-b", "main")
+    tiny.init(where, "-b", "main")
     commit(where, results(), subject="first")
     commit(where, results(1, shift=0.2), PARAMS.replace("0.01", "0.02"), "second")
     (where / "note").touch()
@@ -82,7 +93,8 @@ def command(monkeypatch, *args):
 
 
 def test_a_shift_is_found_and_noise_is_not():
-    sides = [measured(results(noise, shift), 5, ["w2", "w2_1step", "straightness"]) for noise, shift in ((0, 0), (1, 0.2))]
+    metrics = ["w2", "w2_1step", "straightness"]
+    sides = [measured(current(results(noise, shift)), metrics) for noise, shift in ((0, 0), (1, 0.2))]
     rows = differences(*sides)
     assert len(rows) == 9
     marked = [row for row in rows if row.verdict in compare.SEPARATED]
@@ -110,8 +122,8 @@ def test_pairs_are_formed_by_seed_whatever_the_order_of_rows():
     plain, mixed = (
         {(row.dataset, row.method, row.round, row.metric): row for row in differences(*sides)}
         for sides in (
-            [measured(frame, 5, ["w2", "straightness"]) for frame in (first, other)],
-            [measured(frame, 5, ["w2", "straightness"]) for frame in (first, shuffled)],
+            [measured(current(frame), ["w2", "straightness"]) for frame in (first, other)],
+            [measured(current(frame), ["w2", "straightness"]) for frame in (first, shuffled)],
         )
     )
     assert plain == mixed
@@ -137,9 +149,12 @@ def test_only_seeds_that_both_sides_have_are_paired():
         (values([1.0, 2.0])[:0], values([1.0, 2.0]), "only in run"),
         (values([1.0, 2, 3]), values([0.1, 1.11, 2.09]), "better"),
         (values([1.0, 2, 3], metric="w2_floor"), values([0.1, 1.11, 2.09], metric="w2_floor"), "lower"),
+        (values([1.0, 2, 3], metric="auroc"), values([0.1, 1.11, 2.09], metric="auroc"), "worse"),
+        (values([0.1, 1.11, 2.09], metric="auroc"), values([1.0, 2, 3], metric="auroc"), "better"),
     ],
 )
-def test_what_is_said_of_a_row(first, other, verdict):
+def test_what_is_said_of_a_row(first, other, verdict, monkeypatch):
+    monkeypatch.setitem(MEASURES, "auroc", Measure("AUROC", better="larger"))
     row = only(first, other)
     assert row.verdict == verdict
     assert isnan(row.p) == (verdict not in compare.SEPARATED)
@@ -151,11 +166,12 @@ def test_p_is_that_of_the_paired_t_test():
 
 
 def test_a_metric_of_every_solver_is_taken_as_w2_is():
-    rows = measured(results(), 5, ["w2", "w2_1step", "sliced_w2", "sliced_w2_1step"])
+    rows = measured(current(results()), ["w2", "w2_1step", "sliced_w2", "sliced_w2_1step"])
     found = rows.groupby("metric").value.mean()
     assert found["w2_1step"] == pytest.approx(2 * found["w2"], rel=0.01)
     assert (found["sliced_w2"], found["sliced_w2_1step"]) == (3, 4)
-    assert measured(results(), 1, ["w2"]).value.tolist() == measured(results(), 5, ["w2_1step"]).value.tolist()
+    single = measured(current(results(), 1), ["w2"])
+    assert single.value.tolist() == measured(current(results(), 5), ["w2_1step"]).value.tolist()
     assert not rows.duplicated(["dataset", "method", "round", "metric", "seed"]).any()
 
 
@@ -176,7 +192,7 @@ def test_changed_parameters_are_named_once_with_both_values():
 def test_markdown_shows_both_names_the_verdict_and_foreign_text_as_it_is():
     flows = [("moons", HOSTILE, 0)]
     said = compare.difference_markdown(
-        results(flows=flows), results(1, 0.2, flows=flows), (5, 5), ["w2"], ("main", "my-run")
+        current(results(flows=flows)), current(results(1, 0.2, flows=flows)), ["w2"], ("main", "my-run")
     )
     head, _, row = said.splitlines()[-3:]
     assert [cell.strip() for cell in head.strip("|").split("|")][:5] == ["flow", "metric", "main", "my-run", "difference"]
@@ -226,6 +242,62 @@ def test_each_side_is_taken_at_its_own_number_of_steps(project, monkeypatch, cap
     assert "<td>sample.trajectory_steps</td><td>5</td><td>1</td>" in (project / "reports/compare.html").read_text()
 
 
+def test_results_with_roles_are_compared_with_those_that_had_none_yet(project, monkeypatch, capsys):
+    """Of old revisions the parameters say which draw is the reference, of new ones the rows themselves."""
+    moved = current(results(2, shift=-0.2), steps=5)
+    commit(project, moved, PARAMS.replace("steps: 5", "points: 100"), "roles")
+    pd.testing.assert_frame_equal(revision("HEAD").results, moved, check_dtype=False)
+    assert revision("HEAD").evaluations == revision("HEAD~1").evaluations == [5]
+    command(monkeypatch, "HEAD~1", "HEAD", "--trend", "2")
+    said = capsys.readouterr().out
+    assert next(line for line in said.splitlines() if "**better** †" in line).split("|")[2].strip() == "w2"
+    page = (project / "reports/compare.html").read_text()
+    assert "cannot be read" not in page
+    assert page.count("<td>roles</td>") == 2  # among the revisions and in the trend
+    with pytest.raises(Refused, match=r"old: params.yaml: sample.trajectory_steps is missing; there is points"):
+        parse_results(results().to_csv(index=False), "old", {"sample": {"points": 100}})
+
+
+def test_roles_of_old_results_are_those_of_euler_draws_alone():
+    rows = [["euler", 1, "w2"], ["euler", 5, "sliced_w2"], ["euler", 5, "straightness"], ["euler", 5, "w2_after_20"]]
+    rows += [["dopri5", 5, "w2"], ["euler", 2, "w2"], ["", 0, "w2_floor"]]
+    frame = pd.DataFrame(rows, columns=["solver", "nfe", "metric"])
+    assert roles(frame, 5).tolist() == ["one_step", "reference", "", "", "", "", ""]
+
+
+def test_a_run_page_has_a_column_for_every_headline_that_is_there():
+    run = Revision("run", None, current(results(flows=FLOWS[:1])), {})
+    head, _, row = table([((), run)]).splitlines()
+    assert head == "| model | W2, 5 steps | W2, 1 step | W2 floor | straightness S |"
+    assert row.startswith("| moons icfm, round 0 | 3.")
+    assert row.count(" ± ") == 4
+
+
+def test_runs_whose_models_have_other_headlines_stand_in_one_table():
+    flow = Revision("flow", None, current(results(flows=FLOWS[:1])), {})
+    draws = [["moons", "nvp", 0, seed, "once", 1, "reference", "w2", 0.4 + seed / 9] for seed in SEEDS]
+    likelihood = [["moons", "nvp", 0, seed, "", 0, "", "nll", 1.0 + seed / 9] for seed in SEEDS]
+    density = Revision("density", None, pd.DataFrame(draws + likelihood, columns=COLUMNS), {})
+    head, rule, *rows = table([(("a", "1"), flow), (("b", "2"), density)], ("experiment", "seeds")).splitlines()
+    assert head == "| experiment | seeds | model | W2, reference | W2, 1 step | W2 floor | straightness S | NLL |"
+    assert rule == "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: |"
+    cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+    assert [row[:3] for row in cells] == [["a", "1", "moons icfm, round 0"], ["b", "2", "moons nvp, round 0"]]
+    assert [[bool(cell) for cell in row[3:]] for row in cells] == [[True] * 4 + [False], [True, False, False, False, True]]
+
+
+def test_without_metrics_the_usual_ones_that_are_there_are_compared(project, monkeypatch, capsys):
+    likelihood = [[*FLOWS[0], seed, "", 0, "", "nll", 1.0 + 0.1 * seed] for seed in SEEDS]
+    both = pd.concat([current(results()), pd.DataFrame(likelihood, columns=COLUMNS)])
+    commit(project, both, subject="density")
+    command(monkeypatch, "HEAD~1", "HEAD", "--trend", "0")
+    said = capsys.readouterr().out
+    assert {line.split("|")[2].strip() for line in said.splitlines() if line.startswith("| icfm")} == {
+        "w2", "w2_1step", "straightness", "nll"
+    }  # fmt: skip
+    assert "only in HEAD " in said
+
+
 def test_commits_without_readable_results_are_no_obstacle_to_the_trend(project, monkeypatch):
     tiny.git(project, "rm", "-q", "reports/results.csv")
     tiny.git(project, "commit", "-qm", "gone")
@@ -245,8 +317,13 @@ def test_commits_without_readable_results_are_no_obstacle_to_the_trend(project, 
         (["HEAD..main"], "'HEAD..main' is neither"),
         ([""], "'' is neither"),
         ([], "the following arguments are required: revisions"),
-        (["HEAD", "--metrics", "w3"], "metric 'w3' is not measured there; the choices are w2_1step, sliced_w2, "),
+        (
+            ["HEAD", "--metrics", "w3"],
+            "metric 'w3' is not measured there; the choices are w2, w2_1step, w2_floor, ",
+        ),
         (["HEAD", "--metrics", "straightness_1step"], "metric 'straightness_1step' is not measured"),
+        (["HEAD", "--metrics", ""], "metric '' is not measured there; the choices are w2, "),
+        (["HEAD", "--metrics", "nll"], "metric 'nll' is not measured there"),
         (["HEAD", "--trend", "-1"], "a trend of zero commits or more"),
     ],
 )

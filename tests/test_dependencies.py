@@ -1,16 +1,19 @@
-"""dvc.yaml says exactly what each stage imports and reads, and dependencies point one way."""
+"""dvc.yaml says exactly what parameters each stage reads, and dependencies point one way. Its code: see test_code."""
 
 import ast
 import importlib
+import json
+import re
 import sys
-from pathlib import Path
 
 import pytest
 import tiny
-from imports import PACKAGES, ROOT, closure, imported
+from imports import CODE, ROOT
 from ruamel.yaml import YAML
 
 import stages.shared.params
+from stages.grid import expand
+from stages.shared.params import GRID, PARAMS
 
 DVC = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
 
@@ -23,132 +26,119 @@ def module(name):
     return template(name)["cmd"].split()[2]
 
 
-@pytest.mark.parametrize("name", DVC)
-def test_a_stages_code_deps_are_exactly_the_modules_it_imports(name):
-    code = {Path(dep) for dep in template(name)["deps"] if dep.endswith(".py")}
-    assert code == closure(module(name))
-
-
 def test_packages_run_no_code_on_import_that_a_result_could_depend_on():
     for package, allowed in (("src/rectiflow", []), ("stages", ["import gc", "gc.disable()"])):
         code = ast.parse((ROOT / package / "__init__.py").read_text()).body[1:]
         assert [ast.unparse(node) for node in code] == allowed
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "src/rectiflow").glob("*.py")), ids=lambda path: path.stem)
-def test_the_library_knows_no_stage_no_orchestrator_and_no_files(path):
+def modules(folder):
+    """The modules in a folder, by name."""
+    base = ROOT / "src" if folder == "rectiflow" else ROOT
+    paths = sorted((base / folder).rglob("*.py"))
+    return [".".join(path.relative_to(base).with_suffix("").parts).removesuffix(".__init__") for path in paths]
+
+
+def heads(name):
+    """What a module imports, its first parts."""
+    return {one.split(".")[0] for one in CODE.module(name).imports}
+
+
+@pytest.mark.parametrize("name", modules("rectiflow"))
+def test_the_library_knows_no_stage_no_orchestrator_and_no_files(name):
     foreign = {"dvc", "prefect", "pydantic", "stages", "flows", "os", "pathlib", "subprocess", "pyarrow", "pandas"}
-    names = {
-        name.split(".")[0]
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.Import | ast.ImportFrom)
-        for name in ([alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""])
-    }
-    assert not names & foreign
+    assert not heads(name) & foreign
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "stages").glob("*.py")), ids=lambda path: path.stem)
-def test_stages_know_no_flow(path):
-    assert not any(name.split(".")[0] == "flows" for name in imported(path))
-    assert PACKAGES["flows"] == ROOT
+@pytest.mark.parametrize("name", modules("stages"))
+def test_stages_know_no_flow(name):
+    assert "flows" not in heads(name)
+
+
+def test_flows_are_read_too():
+    assert {"flows", "stages"} <= heads("flows.repro")
 
 
 class Recording(dict):
     """A mapping that remembers which keys were asked for."""
 
-    def __init__(self, content, seen, path=()):
+    def __init__(self, content, seen, path=(), deep=True):
         super().__init__(content)
-        self.seen, self.path = seen, path
+        self.seen, self.path, self.deep = seen, path, deep
 
     def __getitem__(self, key):
         self.seen.add(".".join([*self.path, key]))
         value = super().__getitem__(key)
-        return Recording(value, self.seen, (*self.path, key)) if isinstance(value, dict) and len(self.path) < 1 else value
+        return Recording(value, self.seen, (*self.path, key), False) if isinstance(value, dict) and self.deep else value
 
 
-FLOW = {"dataset": "bimodal", "method": "icfm"}
 BEYOND = {
-    "until": {"bimodal-icfm-round2": {**FLOW, "pairs": "reflow/bimodal-icfm-round2", "flow": "bimodal-icfm-round1"}},
     "relations": {"twice": {"dataset": "bimodal", "first": "bimodal-icfm-round0", "second": "bimodal-icfm-round0"}},
     "choices": {
         "bimodal-auto": {
             "dataset": "bimodal",
             "pairs": "couple/bimodal-independent",
             "candidates": [{"name": "linear"}, {"name": "trig"}],
-            "solver": {"name": "euler", "steps": 2},
+            "sampler": {"name": "euler", "steps": 2},
         }
     },
 }
+ORDER: list[str | tuple[str, int]] = ["check", "generate", "ingest", "floor", "table_floor", "couple"]
+ORDER += [("train", 0), ("reflow", 1), ("train", 1), ("rectify", 2), "choose", "relate", ("sample", 0), "evaluate"]
 
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory):
     """A clone in which the stages were run one after the other, with the parameters that each one read."""
-    where = tiny.clone(tmp_path_factory.mktemp("recorded"))
-    content, original, read = tiny.params(), stages.shared.params.YAML, {}
+    content = tiny.params()
+    content["grid"]["plane"]["until"] = 2
+    files = {PARAMS: content, GRID: expand(content)}
+    where, read = tiny.clone(tmp_path_factory.mktemp("recorded"), json.dumps(content)), {}
     rows = {name: stage["foreach"].strip("${}") for name, stage in DVC.items() if "foreach" in stage}
-    order = [
-        "check",
-        "generate",
-        "ingest",
-        "floor",
-        "table_floor",
-        "couple",
-        ("train", 0),
-        ("reflow", 0),
-        ("train", 1),
-        "rectify",
-        "choose",
-    ]
-    order += ["relate", "sample", "evaluate"]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(where)
-        for step in order:
+        for step in ORDER:
             name, k = step if isinstance(step, tuple) else (step, None)
-            keys = list(content[rows[name]]) if name in rows else [""]
-            if name == "train":
-                keys = [key for key in keys if ("flow" in content["flows"][key]) == bool(k)]
-            for key in keys:
+            of = files[GRID if rows.get(name) in files[GRID] else PARAMS]
+            keys = [key for key in of[rows[name]] if k is None or key.endswith(f"round{k}")] if name in rows else [""]
+            for key in [key for key in keys if k is not None or not key.endswith(("round1", "round2"))]:
                 seen = set()
-                patch.setattr(stages.shared.params, "YAML", lambda typ, seen=seen: Fake(content, seen))
                 stages.shared.params.read.cache_clear()
+                patch.setattr(
+                    stages.shared.params, "parse_file",
+                    lambda path, seen=seen: Recording(files[path], seen, () if path == PARAMS else (str(path),)),
+                )  # fmt: skip
                 args = template(name)["cmd"].split()[3:]
                 importlib.import_module(module(name)).main([key if arg == "${key}" else arg for arg in args])
                 read[name, key] = seen
             content.update(BEYOND if name == "check" else {})  # rows for the stages that the tiny grid has none of
-        patch.setattr(stages.shared.params, "YAML", original)
-        stages.shared.params.read.cache_clear()
-        yield content, read
+        yield files, read
     stages.shared.params.read.cache_clear()
 
 
-class Fake:
-    def __init__(self, content, seen):
-        self.content, self.seen = content, seen
-
-    def load(self, _):
-        return Recording(self.content, self.seen)
+def declared(name, key, item):
+    """The parameters of a row's stage in dvc.yaml, dotted keys with the file before those that are not of params.yaml."""
+    for param in template(name).get("params", []):
+        for text in [param] if isinstance(param, str) else [f"{file}.{one}" for file, part in param.items() for one in part]:
+            yield re.sub(r"\$\{item\.(\w+)\}", lambda found: str(item[found[1]]), text.replace("${key}", key))
 
 
 @pytest.mark.parametrize("name", sorted({name for name in DVC if "foreach" in DVC[name]}))
 def test_a_stages_params_are_exactly_the_keys_it_reads(workspace, name):
-    content, read = workspace
-    for (stage, key), seen in read.items():
-        if stage != name:
-            continue
-        iterated = DVC[name]["foreach"].strip("${}")
-        item = content[iterated][key]
-        declared = {
-            param.replace("${key}", key).replace("${item.method}", str(item.get("method")))
-            .replace("${item.coupling}", str(item.get("coupling")))
-            for param in template(name)["params"]
-        }  # fmt: skip
+    files, read = workspace
+    iterated = DVC[name]["foreach"].strip("${}")
+    found = {key: seen for (stage, key), seen in read.items() if stage == name}
+    assert found
+    for key, seen in found.items():
+        item = files[GRID if iterated in files[GRID] else PARAMS][iterated][key]
+        tracked = set(declared(name, key, item))
         leaves = {path for path in seen if not any(other.startswith(path + ".") for other in seen)}
         # A section that is read whole is recorded by its own name; what is looked up inside it needs no line of its own.
-        assert {leaf if leaf in declared else leaf.split(".")[0] for leaf in leaves} == declared
+        # How many threads share the work is told to a stage, and changes nothing that it computes.
+        assert {leaf if leaf in tracked else leaf.split(".")[0] for leaf in leaves} - {"workers"} == tracked
 
 
-@pytest.mark.parametrize("name", ["floor", "evaluate", "report"])
+@pytest.mark.parametrize("name", ["floor", "evaluate", "report.__main__", "grid", "code"])
 def test_what_only_reads_numbers_starts_without_torch(name):
     """Its import takes a second, and every flow of the grid is evaluated by a process of its own."""
     code = f"import sys, stages.{name}; sys.exit('torch' in sys.modules)"

@@ -13,8 +13,8 @@ import tiny
 from ruamel.yaml import YAML
 
 from rectiflow.interpolants import DDPM, INTERPOLANTS, Linear
-from stages.report.studies.all import STUDIES
-from stages.shared.models import read_history, read_velocity
+from stages.report.studies.kinds import STUDIES
+from stages.shared.models import read_history, read_model
 
 METHODS = """
   vp: {coupling: independent, interpolant: {name: vp}, training: {history: true}}
@@ -23,28 +23,23 @@ METHODS = """
     coupling: independent
     interpolant: {name: ddpm, steps: 200}
     prediction: noise
-    samplers: [{name: ddim, steps: 4}, {name: ddim, steps: 4, eta: 1.0}, {name: sde, steps: 4, noise: reverse}]
 """
-ROUND0 = "".join(
-    f"\n  bimodal-{method}-round0: {{dataset: bimodal, method: {method}, pairs: {pairs}}}"
-    for method, pairs in {
-        "vp": "couple/bimodal-independent",
-        "ddpm": "couple/bimodal-independent",
-        "auto": "train/bimodal-auto",
-    }.items()
-)
-UNTIL = "".join(
-    f"\n  bimodal-{method}-round{k}: "
-    f"{{dataset: bimodal, method: {method}, pairs: reflow/bimodal-{method}-round{k}, flow: bimodal-{method}-round{k - 1}}}"
-    for method, k in (("icfm", 1), ("icfm", 2), ("icfm", 3), ("ddpm", 1))
-)
+PLANE = "grid:\n  plane: {datasets: [bimodal], methods: [icfm], rounds: 1}\n"
+GRID = """grid:
+  ending: {datasets: [bimodal], methods: [icfm], until: 3}
+  diffusion: {datasets: [bimodal], methods: [ddpm], until: 1}
+  paths: {datasets: [bimodal], methods: [vp, auto]}
+"""
+SAMPLERS = """samplers:
+  ddpm: [{name: ddim, steps: 4}, {name: ddim, steps: 4, eta: 1.0}, {name: sde, steps: 4, noise: reverse}]
+"""
 BEYOND = """
 choices:
   bimodal-auto:
     dataset: bimodal
     pairs: couple/bimodal-independent
     candidates: [{name: linear}, {name: trig}, {name: polynomial, n: 8}]
-    solver: {name: euler, steps: 4}
+    sampler: {name: euler, steps: 4}
     training: {steps: 30}
 relations:
   bimodal-vp: {dataset: bimodal, first: bimodal-vp-round0, second: bimodal-ddpm-round0}
@@ -63,8 +58,7 @@ STUDIED = {
 def content() -> str:
     text = tiny.PARAMS.replace("methods:\n", f"methods:{METHODS}")
     text = text.replace("{name: euler, steps: 4}]", "{name: euler, steps: 4}, {name: dopri5, rtol: 0.01, atol: 0.01}]")
-    text = text.replace("round0: &round0", f"round0: &round0{ROUND0}").replace("&until {}", f"&until{UNTIL}")
-    text = re.sub(r"&reflows\n.*\n", "&reflows {}\n", text)
+    text = text.replace("samplers: {}\n", SAMPLERS).replace(PLANE, GRID)
     rows = [
         f"  {kind}: {{kind: {kind}, title: The {kind}, datasets: [bimodal], methods: {methods}}}\n"
         for kind, methods in STUDIED.items()
@@ -74,7 +68,7 @@ def content() -> str:
 
 @pytest.fixture(scope="module")
 def where(tmp_path_factory):
-    text = re.sub(r"^  mine.*\n", "", content(), flags=re.M)  # one data set is enough
+    text = re.sub(r"^  (mine|own).*\n", "", content(), flags=re.M)  # one data set is enough
     where = tiny.clone(tmp_path_factory.mktemp("exercises"), text.replace("tables:\n", "tables: {}\n"))
     done = tiny.flow(where)
     assert done.returncode == 0, done.stdout
@@ -98,7 +92,7 @@ def test_a_method_is_sampled_by_its_own_samplers_and_measured_like_all_others(wh
 
 
 def test_rectification_starts_from_a_noise_prediction_and_goes_on_as_a_straight_flow(where):
-    fields = [read_velocity(where / f"data/train/bimodal-ddpm-round{k}/velocity.safetensors")[0] for k in (0, 1)]
+    fields = [read_model(where / f"data/train/bimodal-ddpm-round{k}/model.safetensors")[0] for k in (0, 1)]
     assert [(type(field.path), field.prediction) for field in fields] == [(DDPM, "noise"), (Linear, "velocity")]
     assert fields[0].path.steps == 200
     pairs = pd.read_parquet(where / "data/reflow/bimodal-ddpm-round1/pairs.parquet")
@@ -111,7 +105,7 @@ def test_rectification_starts_from_a_noise_prediction_and_goes_on_as_a_straight_
 
 def test_kept_weights_end_at_the_trained_ones_and_are_measured(where):
     folder = where / "data/train/bimodal-vp-round0"
-    velocity, seeds = read_velocity(folder / "velocity.safetensors")
+    velocity, seeds = read_model(folder / "model.safetensors")
     history = dict(read_history(folder / "history.safetensors", velocity))
     assert list(history) == [20, 40, 60]
     assert (history[60].theta == velocity.theta).all()
@@ -169,7 +163,7 @@ def test_a_choice_is_the_best_of_its_evidence_and_what_is_trained(where):
     assert choice["ranking"] == list(means.index)
     assert set(means.index) == {"linear", "trig", "polynomial (n 8)"}
     assert (evidence.nfe == 4).all()
-    velocity, _ = read_velocity(where / "data/train/bimodal-auto-round0/velocity.safetensors")
+    velocity, _ = read_model(where / "data/train/bimodal-auto-round0/model.safetensors")
     assert type(velocity.path) is INTERPOLANTS[choice["path"]["name"]]
 
 
@@ -222,22 +216,28 @@ def test_the_exercises_are_a_project_of_their_own_with_the_same_stages(where):
 
 
 FIRST, SECOND = "first: bimodal-vp-round0, second: bimodal-ddpm", ", second: bimodal-ddpm"
+CHOICE = "{dataset: bimodal, pairs: couple/bimodal-exact, candidates: [{name: linear}, {name: trig}], solver: {name: euler}}"
 MISTAKES = [
     ("{name: polynomial, n: 8}]", "{name: linear}]", "candidates.2: {'name': 'linear'} is there already"),
     ("candidates: [{name: linear}, ", "candidates: [{name: straight}, ", "'straight' is not one of linear, target"),
-    ("pairs: train/bimodal-auto}", "pairs: couple/bimodal-independent}", "should be train/bimodal-auto"),
-    ("  bimodal-auto:\n", "  bimodal-other:\n", "'bimodal-other' should be called bimodal-METHOD"),
+    ("[vp, auto]}", "[vp, auto]}\n  more: {datasets: [mine], methods: [auto]}", "add the row mine-auto to choices"),
+    ("  bimodal-auto:\n", "  bimodal-other:\n", "add the row bimodal-auto to choices"),
+    (
+        "  bimodal-auto:\n",
+        f"  bimodal-other: {CHOICE}\n  bimodal-auto:\n",
+        "'bimodal-other' should be called bimodal-METHOD",
+    ),
     (FIRST, f"first: mine-otcfm-round0{SECOND}", "relations.bimodal-vp.first"),
     (FIRST, f"first: bimodal-icfm-round1{SECOND}", "round 0 of independent pairs"),
     ("kind: paths,", "kind: pathes,", "studies.paths.kind: 'pathes'"),
     ("w2: [9.0],", "w3: [9.0],", "studies.published.figures.2.values: 'w3' is not one of w2, npe"),
     ("w2: [9.0],", "w2: [9.0, 1.0, 1.0],", "studies.published.figures.2.values.w2: [9.0, 1.0, 1.0]"),
-    ("icfm, round: 1, values", "icfm, round: 7, values", "figures.1: bimodal-icfm-round7 is missing in flows"),
+    ("icfm, round: 1, values", "icfm, round: 7, values", "figures.1: bimodal-icfm-round7 is not in the grid"),
     (", source: Somebody 2025", "", "studies.published: figures and their source belong"),
     ("depth: 2}", "depth: 2, activation: relu}", "activation: 'relu' is not one of silu, selu"),
-    ("datasets: [bimodal], methods: [vp]", "datasets: [mine], methods: [vp]", "mine-vp-round0 is missing in flows"),
+    ("datasets: [bimodal], methods: [vp]", "datasets: [mine], methods: [vp]", "mine-vp-round0 is not in the grid"),
     ("interpolant: {name: auto}}", "interpolant: {name: auto}, prediction: noise}", "'noise' should be 'velocity'"),
-    ("seeds: [0, 3]", "seeds: [0]", "until: 'bimodal-icfm-round1' needs two seeds"),
+    ("seeds: [0, 3]", "seeds: [0]", "grid.ending.until: 3 needs two seeds"),
 ]
 
 

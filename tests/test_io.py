@@ -8,7 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from stages.shared.compute import stream
-from stages.shared.io import by_seed, read_table, read_weights, replacing, seed_major, write_json, write_table, write_weights
+from stages.shared.files import replacing, write_json
+from stages.shared.io import by_seed, read_table, read_weights, seed_major, write_table, write_weights
 
 RNG = np.random.default_rng(0)
 
@@ -59,7 +60,7 @@ def test_wide_vectors_are_read_without_python_objects(tmp_path):
 SCRIPT = """
 import numpy as np, sys
 from pathlib import Path
-from stages.io import write_table, write_weights
+from stages.shared.io import write_table, write_weights
 x = np.random.default_rng(5).normal(size=(1000, 7)).astype(np.float32)
 write_table(Path(sys.argv[1]) / "t.parquet", {"name": np.repeat(["a", "b"], 500), "x": x})
 write_weights(Path(sys.argv[1]) / "w.safetensors", {"b": x, "a": x[:3]}, {"z": 1, "a": [1, 2]})

@@ -18,6 +18,8 @@ import pandas as pd
 import pytest
 import tiny
 
+from stages.grid import write_grid
+
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
@@ -44,16 +46,124 @@ def test_nothing_runs_when_nothing_changed_and_the_tree_stays_clean(finished):
     assert tiny.git(finished, "status", "--porcelain") == ""
 
 
+def kinds(stages):
+    return {stage.split("@")[0] for stage in stages}
+
+
+def test_a_comment_in_any_module_reruns_nothing_but_the_stamps(changed):
+    for path in [*(changed / "src/rectiflow").rglob("*.py"), *(changed / "stages").rglob("*.py")]:
+        path.write_text("# A comment.\n" + path.read_text() + '"""And a sentence."""\n')
+    assert tiny.repro(changed) == ["code"]
+
+
 def test_an_edit_of_the_metrics_reruns_evaluation_only(changed):
-    tiny.replace(changed, "src/rectiflow/metrics.py", "import numpy as np\n", "import numpy as np  # edited\n")
+    tiny.replace(changed, "src/rectiflow/metrics.py", "import numpy as np\n", "import numpy as np\n\nEDITED = True\n")
     stages = set(tiny.repro(changed))
-    assert {stage.split("@")[0] for stage in stages} == {"floor", "table_floor", "evaluate"}
-    assert len(stages) == 5
+    assert kinds(stages) == {"code", "floor", "table_floor", "evaluate"}
+    assert len(stages) == 6
+
+
+def test_an_edit_to_a_family_reruns_what_is_of_it_alone(changed):
+    """Two families of networks, one of which nothing but its own flow imports."""
+    (changed / "src/rectiflow/networks/other.py").write_text(OTHER)
+    tiny.replace(
+        changed, "src/rectiflow/networks/__init__.py", "Registry({", 'Registry({"other": "rectiflow.networks.other:Other", '
+    )
+    tiny.replace(changed, "params.yaml", "otcfm: {", "otcfm: {network: {name: other, width: 16, depth: 2}, ")
+    assert tiny.run(changed, sys.executable, "-m", "stages.grid").returncode == 0
+    flow = "mine-otcfm-round0"
+    mine = {f"{stage}@{flow}" for stage in ("train", "sample", "evaluate")}
+    assert set(tiny.repro(changed)) == {"code", "check", "report", *mine}
+    tiny.replace(changed, "src/rectiflow/networks/other.py", "SCALE = 1", "SCALE = 2")
+    assert set(tiny.repro(changed)) == {"code", "report", *mine}
+    tiny.replace(changed, "src/rectiflow/networks/other.py", "SCALE = 2", "SCALE = 2  # a comment")
+    assert tiny.repro(changed) == ["code"]
+
+
+def test_an_edit_to_an_objective_retrains_what_it_trained(changed):
+    tiny.replace(changed, "params.yaml", "grid:\n", "grid:\n  density: {datasets: [bimodal], methods: [realnvp]}\n")
+    assert tiny.run(changed, sys.executable, "-m", "stages.grid").returncode == 0
+    density = {f"{stage}@bimodal-realnvp-round0" for stage in ("train", "sample", "evaluate")}
+    assert set(tiny.repro(changed)) == {"check", "report", *density}
+    tiny.replace(changed, "src/rectiflow/objectives/likelihood.py", "return -model.log_prob", "return -1.5 * model.log_prob")
+    stages = set(tiny.repro(changed))
+    assert density <= stages
+    assert {stage for stage in stages if "realnvp" not in stage} == {"code", "report"}
+    tiny.replace(changed, "src/rectiflow/objectives/matching.py", "return weight * (", "return 1.5 * weight * (")
+    stages = set(tiny.repro(changed))
+    assert {f"train@{name}" for name in ("bimodal-icfm-round0", "bimodal-icfm-round1", "mine-otcfm-round0")} <= stages
+    assert not any("realnvp" in stage for stage in stages)
+
+
+OTHER = """
+from dataclasses import dataclass
+
+from rectiflow.networks.mlp import MLP
+
+SCALE = 1
+
+
+@dataclass(frozen=True)
+class Other(MLP):
+    def init(self, generator):
+        return {name: SCALE * part for name, part in super().init(generator).items()}
+"""
+
+
+def test_a_new_version_of_a_distribution_reruns_what_imports_it(changed):
+    torch = re.search(r"torch==.*", (changed / "constraints.txt").read_text())[0]
+    tiny.replace(changed, "constraints.txt", f"\n{torch}\n", "\ntorch==0\n")
+    stages = tiny.repro(changed)
+    assert kinds(stages) == {"code", "check", "generate", "ingest", "couple", "train", "reflow", "sample"}  # nothing changed
+    assert len(stages) == 13
+    tiny.replace(changed, "constraints.txt", "pydantic==", "pydantic==0")
+    assert tiny.repro(changed) == ["code"]
+
+
+def test_a_sampler_retrains_nothing(changed):
+    tiny.replace(changed, "params.yaml", "samplers: {}", "samplers: {icfm: [{name: ddim, steps: 4}]}")
+    assert tiny.run(changed, sys.executable, "-m", "stages.grid").returncode == 0
+    row = "bimodal-icfm-round0"
+    assert set(tiny.repro(changed)) == {"check", f"sample@{row}", f"evaluate@{row}", "report"}
+
+
+def test_the_number_of_threads_reruns_nothing_that_computes(changed):
+    tiny.replace(changed, "params.yaml", "workers: 2", "workers: 1")
+    assert tiny.repro(changed) == ["check", "report"]  # which reads all of the file, and shows it
+
+
+def test_rows_that_lag_behind_stop_dvc_repro_which_then_runs_the_new_ones(changed):
+    tiny.replace(changed, "params.yaml", "rounds: 1", "rounds: 2")
+    command = [sys.executable, "-m", "dvc", "repro"]
+    done = tiny.run(changed, *command)
+    assert done.returncode != 0
+    assert tiny.ran(done.stdout) == ["check"]
+    (said,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert "grid.yaml" in said
+    assert "run the same command again" in said
+    assert "Traceback" not in done.stderr + done.stdout
+    new = {f"{stage}@bimodal-icfm-round2" for stage in ("reflow", "train", "sample", "evaluate")}
+    assert set(tiny.repro(changed)) == {"check", "report", *new}
+    tiny.replace(changed, "grid.yaml", "bimodal-icfm-round2", "bimodal-icfm-round3")  # an edit that is lost
+    assert tiny.run(changed, *command).returncode != 0
+    assert tiny.repro(changed) == []
+
+
+def test_an_experiment_may_set_any_key_and_one_of_the_grid_takes_a_second_run(changed):
+    words = [sys.executable, "-m", "dvc", "exp", "run", "-S", "reflow.pairs=190"]
+    done = tiny.run(changed, *words)
+    assert done.returncode == 0, done.stderr
+    words[-1] = "grid.plane.rounds=2"
+    assert tiny.run(changed, *words).returncode != 0
+    done = tiny.run(changed, *words)
+    assert done.returncode == 0, done.stderr
+    new = {f"{stage}@bimodal-icfm-round2" for stage in ("reflow", "train", "sample", "evaluate")}
+    assert set(tiny.ran(done.stdout)) == {"check", "report", *new}
 
 
 def test_a_metric_that_changes_its_value_reaches_the_report_and_nothing_above_evaluation(changed):
     tiny.replace(changed, "src/rectiflow/metrics.py", "return w2_squared(x, y) ** 0.5", "return 2 * w2_squared(x, y) ** 0.5")
-    assert {stage.split("@")[0] for stage in tiny.repro(changed)} == {"floor", "table_floor", "evaluate", "report"}
+    assert kinds(tiny.repro(changed)) == {"code", "floor", "table_floor", "evaluate", "report"}
 
 
 def test_one_methods_learning_rate_reruns_that_method_only(edited):
@@ -71,8 +181,8 @@ def test_a_parameter_set_back_brings_the_old_results_back_without_computing(fini
 
 def test_one_more_round_runs_that_round_only(changed):
     new = "bimodal-icfm-round2"
-    row = f"  {new}: {{dataset: bimodal, method: icfm, pairs: reflow/{new}, flow: bimodal-icfm-round1}}\n"
-    tiny.replace(changed, "params.yaml", "until:", row + "until:")
+    tiny.replace(changed, "params.yaml", "rounds: 1", "rounds: 2")
+    write_grid(changed)
     expected = {"check", "report", *(f"{stage}@{new}" for stage in ("reflow", "train", "sample", "evaluate"))}
     assert set(tiny.repro(changed)) == expected
 
@@ -92,11 +202,13 @@ def test_one_more_seed_leaves_the_other_seeds_results_as_they_are(finished, chan
 
 def test_a_row_taken_away_leaves_nothing_behind_and_comes_back_without_computing(finished, changed):
     text = (changed / "params.yaml").read_text()
-    (changed / "params.yaml").write_text(re.sub(r"&reflows\n.*\n", "&reflows {}\n", text))
+    (changed / "params.yaml").write_text(text.replace(", rounds: 1", ""))
+    write_grid(changed)
     assert tiny.repro(changed) == ["check", "report"]
     left = {path.relative_to(changed / "data").as_posix() for path in (changed / "data").glob("*/*round1*")}
     assert left == set()
     (changed / "params.yaml").write_text(text)
+    write_grid(changed)
     assert tiny.repro(changed) == ["check", "report"]
     assert (changed / "dvc.lock").read_bytes() == (finished / "dvc.lock").read_bytes()
 
@@ -147,12 +259,15 @@ def test_metrics_are_the_seeds_means_of_the_results(finished):
     metrics = json.loads((finished / "reports/metrics.json").read_text())
     with open(finished / "reports/results.csv") as file:
         results = list(csv.DictReader(file))
-    assert list(results[0]) == ["dataset", "method", "round", "seed", "solver", "nfe", "metric", "value"]
+    assert list(results[0]) == ["dataset", "method", "round", "seed", "solver", "nfe", "role", "metric", "value"]
     w2 = [
         float(row["value"])
         for row in results
         if (row["dataset"], row["round"], row["metric"], row["solver"], row["nfe"]) == ("bimodal", "1", "w2", "euler", "4")
     ]
+    assert [
+        float(row["value"]) for row in results if (row["round"], row["role"], row["metric"]) == ("1", "reference", "w2")
+    ] == w2
     assert len(w2) == 2
     headline = metrics["bimodal"]["icfm"]["round1"]
     assert headline["w2"] == pytest.approx(sum(w2) / 2, rel=1e-8)

@@ -6,6 +6,7 @@ import numpy as np
 import ot
 import pytest
 import torch
+from scipy.optimize import linear_sum_assignment
 
 from rectiflow.interpolants import Bridge, Linear, Target, Trig
 from rectiflow.transport.assignment import match, square_cost
@@ -27,6 +28,18 @@ def test_exact_costs_what_pot_says_is_optimal(n, dim, generator):
     x0, x1 = clouds(generator, n, dim)
     optimum = ot.emd2([], [], square_cost(x0, x1), numItermax=10**7)
     assert mean_cost(x0, x1, *exact(x0, x1, generator)) == pytest.approx(optimum, rel=1e-6)
+
+
+@pytest.mark.parametrize("width", [1e-3, 1e-6])
+def test_pairs_within_narrow_clusters_are_optimal(width, generator):
+    """Their costs are the last digits of the points' products."""
+    centres = torch.randn(8, 100, generator=generator, dtype=torch.float64)
+    x0, x1 = (
+        centres.repeat(40, 1) + width * torch.randn(320, 100, generator=generator, dtype=torch.float64) for _ in range(2)
+    )
+    cost = square_cost(x0, x1)
+    optimum = cost[linear_sum_assignment(cost)].mean()
+    assert mean_cost(x0, x1, range(320), match(x0, x1)) == pytest.approx(optimum, rel=1e-9, abs=1e-30)
 
 
 def test_the_entropic_cost_lies_between_the_optimal_and_the_independent_one(generator):

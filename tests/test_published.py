@@ -9,7 +9,9 @@ import pytest
 import tiny
 
 from stages.check import check
-from stages.report.evidence import Evidence, shown
+from stages.report.evidence import Evidence
+from stages.report.printing import shown
+from stages.report.results import COLUMNS
 from stages.report.studies.published import Order, Pair, order, published, told
 from stages.shared.params import Refused
 from stages.shared.rows import Study
@@ -86,12 +88,12 @@ def section(measured, figures=((0, 0.5), (1, 0.4))):
         kind="published", title="", datasets=["moons"], methods=["fm", "icfm"], source="A. and B. <2023>",
         figures=[{"dataset": "moons", "method": "icfm", "round": k, "values": {"w2": [mean]}} for k, mean in figures],
     )  # fmt: skip
-    columns = ["dataset", "method", "round", "seed", "solver", "nfe", "metric", "value"]
     rows = [
-        ["moons", "icfm", k, seed, "euler", 50, metric, value + 0.01 * seed * (1 + k)]
-        for k in measured for seed in range(3) for metric, value in (("w2", 0.6 - 0.1 * k), ("w2_floor", 0.2))
+        ["moons", "icfm", k, seed, "euler", 50, role, metric, value + 0.01 * seed * (1 + k)]
+        for k in measured for seed in range(3)
+        for metric, role, value in (("w2", "reference", 0.6 - 0.1 * k), ("w2_floor", "", 0.2))
     ]  # fmt: skip
-    return "".join(published(study, Evidence(pd.DataFrame(rows, columns=columns), None, {"moons": 0.2}, None, None, 50)))
+    return "".join(published(study, Evidence(pd.DataFrame(rows, columns=COLUMNS))))
 
 
 def test_a_row_of_a_flow_that_was_not_trained_says_so():
@@ -119,7 +121,7 @@ WRONG = [
     ({"values": {"w2": [1.0, math.nan]}}, "values.w2.1: nan: input should be a finite number"),
     ({"values": {"fid": [1.0]}}, "values: 'fid' is not one of w2, npe"),
     ({"values": {"w2": [1.0, 0.1, 3.0]}}, "values.w2: [1.0, 0.1, 3.0]: list should have at most 2 items"),
-    ({"round": 5}, "bimodal-icfm-round5 is missing in flows"),
+    ({"round": 5}, "bimodal-icfm-round5 is not in the grid"),
     ({"round": 0}, "bimodal-icfm-round0 is in studies.mine.figures.0 already"),
 ]
 

@@ -16,8 +16,6 @@ import psutil
 import pytest
 import tiny
 from dvc.repo import Repo
-from imports import ROOT
-from ruamel.yaml import YAML
 from test_slots import overlaps
 
 from flows.running.child import tied
@@ -185,7 +183,7 @@ def _none_stays():
 def test_from_nothing_the_lock_and_the_reports_are_dvcs(serial, flowed):
     where, said = flowed
     assert same(where, serial)
-    assert said.count("\n18 stages run, 0 cached") == 1
+    assert said.count("\n19 stages run, 0 cached") == 1
     assert ran(said) == set(states(said))
 
 
@@ -200,7 +198,7 @@ def test_the_flow_has_nothing_to_do_after_dvc_and_leaves_the_lock_alone(serial, 
     before = (serial / "dvc.lock").stat().st_mtime_ns
     done = tiny.flow(serial, PREFECT_API_URL=api)
     assert done.returncode == 0
-    assert "\n0 stages run, 18 cached" in done.stdout
+    assert "\n0 stages run, 19 cached" in done.stdout
     assert set(states(done.stdout).values()) == {("Cached", "unchanged")}
     assert (serial / "dvc.lock").stat().st_mtime_ns == before
 
@@ -245,45 +243,9 @@ def test_the_lock_has_dvcs_order_whichever_stage_ends_first(tmp_path):
 # ---- Failures, interruptions, bad input.
 
 
-def test_a_kill_while_the_lock_is_written_leaves_it_whole(tmp_path):
-    Repo.init(str(tmp_path), no_scm=True).close()
-    stage = "  s{0}:\n    cmd: python -V\n    outs: [{0}.txt]\n"
-    (tmp_path / "dvc.yaml").write_text("stages:\n" + "".join(stage.format(k) for k in range(80)))
-    writer = """
-import sys
-from pathlib import Path
-from flows.running.pipeline import Pipeline
-pipeline = Pipeline(Path(sys.argv[1]))
-for name in pipeline.stages:
-    pipeline.reproduce(name, lambda stage: Path(sys.argv[1], name[1:] + ".txt").write_text(name))
-while True:
-    pipeline._unwritten += pipeline.stages.values()
-    pipeline._write()
-    print("written", flush=True)
-"""
-    for seconds in (0.1, 0.3):
-        command = [sys.executable, "-c", writer, str(tmp_path)]
-        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-        assert process.stdout.readline() == "written\n"
-        time.sleep(seconds)
-        process.kill()
-        process.wait()
-        assert len(YAML(typ="safe").load(tmp_path / "dvc.lock")["stages"]) == 80
-
-
-def test_a_list_of_claims_that_a_kill_left_half_written_is_no_obstacle(tmp_path):
-    Repo.init(str(tmp_path), no_scm=True).close()
-    (tmp_path / "dvc.yaml").write_text("stages:\n  it:\n    cmd: python -V\n    outs: [it.txt]\n")
-    (tmp_path / ".dvc/tmp").mkdir(exist_ok=True)
-    (tmp_path / ".dvc/tmp/rwlock").write_text('{"write": {"it')
-    pipeline = Pipeline(tmp_path)
-    assert pipeline.reproduce("it", lambda stage: (tmp_path / "it.txt").write_text("it")) == "ran"
-    pipeline.close()
-
-
 def test_a_failure_stops_what_depends_on_it_and_nothing_else(serial, changed, api):
     tiny.edit(changed, "lr: 1.0e+30")
-    tiny.replace(changed, "params.yaml", "flow: bimodal-icfm-round0}", "flow: bimodal-icfm-round0, training: {lr: 0.002}}")
+    tiny.replace(changed, "params.yaml", "rounds: 1", "rounds: 2")
     done = tiny.flow(changed, PREFECT_API_URL=api)
     assert done.returncode == 1
     last = done.stdout.strip().splitlines()[-1]
@@ -293,7 +255,7 @@ def test_a_failure_stops_what_depends_on_it_and_nothing_else(serial, changed, ap
     assert f"Task run 'train@{NAME}' - {message.partition('exit code 1: ')[2]}" in done.stdout  # as the stage printed it
     shown = {(run["name"], run["state"]["name"]) for run in httpx.post(f"{api}/task_runs/filter", json={}).json()}
     assert {(f"train@{NAME}", "Failed"), (f"evaluate@{NAME}", "NotReady"), ("report", "NotReady")} <= shown
-    others = {f"{stage}@bimodal-icfm-round1" for stage in ("reflow", "train", "sample", "evaluate")}
+    others = {f"{stage}@bimodal-icfm-round2" for stage in ("reflow", "train", "sample", "evaluate")}
     assert ran(done.stdout) == {"check", *others}
     recorded = tiny.run(changed, sys.executable, "-m", "dvc", "status", *sorted(others))
     assert "Data and pipelines are up to date" in recorded.stdout
@@ -455,11 +417,9 @@ def test_device_stages_of_a_run_share_the_devices(changed, observer, api):
         f"  m{k}: {{coupling: independent, interpolant: {{name: linear}}, training: {{lr: 0.00{k + 1}}}}}\n"
         for k in range(6)
     )
-    flows = "".join(
-        f"  {row}: {{dataset: bimodal, method: m{k}, pairs: couple/bimodal-independent}}\n" for k, row in enumerate(rows)
-    )
+    block = f"  more: {{datasets: [bimodal], methods: [{', '.join(f'm{k}' for k in range(6))}]}}\n"
     tiny.replace(changed, "params.yaml", "reflow: {pairs", f"{methods}reflow: {{pairs")
-    tiny.replace(changed, "params.yaml", "reflows: &reflows", f"{flows}reflows: &reflows")
+    tiny.replace(changed, "params.yaml", "  own: {", f"{block}  own: {{")
     environment = settings(observer, PREFECT_API_URL=api, RECTIFLOW_DEVICES="toy:4")
     done = tiny.flow(changed, *(f"sample@{row}" for row in rows), **environment)
     assert done.returncode == 0, done.stdout

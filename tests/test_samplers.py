@@ -31,8 +31,8 @@ EVERY = [(path, sampler) for path in PATHS for sampler in samplers(path, 200)]
 @pytest.mark.parametrize(("path", "sampler"), EVERY, ids=[f"{type(p).__name__}-{s.label}" for p, s in EVERY])
 def test_samples_have_the_targets_moments_and_lie_at_the_floor(path, sampler, generator):
     n = 1200
-    field = Marginal(path, NORMAL, BIMODAL).velocity
-    x = sampler(field, torch.randn(n, 2, generator=generator, dtype=torch.float64), path, generator).end
+    field = Marginal(path, NORMAL, BIMODAL)
+    x = sampler(field, torch.randn(n, 2, generator=generator, dtype=torch.float64), generator).end
     target, other = (BIMODAL.sample(n, generator).double() for _ in range(2))
     assert (x.mean(0) - target.mean(0)).abs().max() < 5 * math.sqrt(2 * 5 / n)
     assert torch.allclose(x.var(0), torch.tensor([5.0, 1.0], dtype=torch.float64), rtol=0.15)
@@ -47,9 +47,9 @@ def error_of_the_variance(sampler, path, steps, n=400_000):
     end = 1.0 if isinstance(sampler, DDIM) else path.span[1]
     t = torch.tensor(end, dtype=torch.float64)
     exact = path.alpha(t) ** 2 + path.beta(t) ** 2 * 0.25
-    field = Marginal(path, mixture((1.0, 1.0, 0.0)), target).velocity
+    field = Marginal(path, mixture((1.0, 1.0, 0.0)), target)
     x0 = torch.randn(n, 1, generator=generator, dtype=torch.float64)
-    x = sampler(field, (x0 - x0.mean()) / x0.std(), path, generator).end
+    x = sampler(field, (x0 - x0.mean()) / x0.std(), generator).end
     return abs(float(x.var() - exact))
 
 
@@ -72,9 +72,9 @@ def test_the_error_falls_with_order_one(build, path, counts):
 
 @pytest.mark.parametrize("path", [Linear(), Trig(), DDPM()], ids=repr)
 def test_without_noise_the_sde_is_eulers_method(path, generator):
-    field = Marginal(path, NORMAL, BIMODAL).velocity
+    field = Marginal(path, NORMAL, BIMODAL)
     x0 = torch.randn(50, 2, generator=generator, dtype=torch.float64)
-    found = EulerMaruyama(20, "alpha", 0.0)(field, x0, path, generator, trajectory=True)
+    found = EulerMaruyama(20, "alpha", 0.0)(field, x0, generator, trajectory=True)
     if path.span == (0.0, 1.0):
         expected = RungeKutta(TABLEAUX["euler"], 20)(field, path.start(x0), trajectory=True)
         assert torch.allclose(found.x, expected.x)
@@ -84,9 +84,9 @@ def test_without_noise_the_sde_is_eulers_method(path, generator):
 
 
 def test_ddim_on_the_linear_path_is_eulers_method(generator):
-    field = Marginal(Linear(), NORMAL, BIMODAL).velocity
+    field = Marginal(Linear(), NORMAL, BIMODAL)
     x0 = torch.randn(50, 2, generator=generator, dtype=torch.float64)
-    found = DDIM(10)(field, x0, Linear(), generator)
+    found = DDIM(10)(field, x0, generator)
     assert torch.allclose(found.end, RungeKutta(TABLEAUX["euler"], 10)(field, x0).end)
 
 
@@ -128,9 +128,9 @@ def test_reverse_noise_starts_for_diffusions_alone(path):
 
 @pytest.mark.parametrize("sampler", [EulerMaruyama(5, "alpha"), DDIM(5, 1.0)], ids=["sde", "ddim"])
 def test_the_same_stream_draws_the_same_and_another_does_not(sampler):
-    field = Marginal(Linear(), NORMAL, BIMODAL).velocity
+    field = Marginal(Linear(), NORMAL, BIMODAL)
     x0 = torch.zeros(10, 2, dtype=torch.float64)
-    one, same, other = (sampler(field, x0, Linear(), torch.Generator().manual_seed(seed)).end for seed in (0, 0, 1))
+    one, same, other = (sampler(field, x0, torch.Generator().manual_seed(seed)).end for seed in (0, 0, 1))
     assert torch.equal(one, same)
     assert not torch.allclose(one, other)
 

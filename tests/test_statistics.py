@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from rectiflow.statistics import estimate, holm, p_value, paired
+from rectiflow.statistics import Estimate, estimate, holm, improves, p_value, paired
 
 
 @pytest.mark.parametrize("n", [3, 5])
@@ -74,3 +74,10 @@ def test_holm_stops_at_the_first_that_fails():
     assert holm([0.01, 0.04, 0.03, 0.005]).tolist() == [True, False, False, True]
     assert holm([0.03, 0.02]).tolist() == [True, True]
     assert holm([]).tolist() == []
+
+
+def test_an_improvement_is_a_gap_on_the_better_side_beyond_its_interval():
+    below, near, alone = Estimate(-2.0, 1.0, 3), Estimate(-0.5, 1.0, 3), Estimate(-2.0, float("nan"), 1)
+    assert [improves(gap) for gap in (below, near, alone)] == [True, False, False]
+    above = below._replace(mean=2.0)
+    assert (improves(above), improves(above, "larger"), improves(below, "larger")) == (False, True, False)

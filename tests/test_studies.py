@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 
 from stages.report.evidence import Evidence, verdict
-from stages.report.results import Values, against_first, smallest
-from stages.report.studies.all import ends_after, steps_until
+from stages.report.results import COLUMNS, Values, against_first, best
+from stages.report.studies.paths import steps_until
+from stages.report.studies.rounds import ends_after
 
 SEEDS = range(5)
 
@@ -26,13 +27,22 @@ def test_what_seeds_separate_is_said_and_what_they_do_not():
     said = verdict(rows, "W2")
     assert said.startswith("the smallest W2 is that of best, ") or said.startswith("the smallest W2 is that of near, ")
     assert "the seeds separate it from far but not from " in said
-    assert smallest(rows) == {"near", "best"}
+    assert best(rows) == {"near", "best"}
+
+
+def test_the_largest_is_the_best_where_the_measure_says_so():
+    generator = np.random.default_rng(0)
+    rows = [Values(name, noisy(mean, generator)) for name, mean in (("low", 1.0), ("high", 9.0), ("middle", 5.0))]
+    assert best(rows) == {"low"}
+    assert best(rows, "larger") == {"high"}
+    assert verdict(rows, "AUROC", "larger").startswith("the largest AUROC is that of high, ")
+    assert verdict([*rows, Values("none", [])], "W2").startswith("the smallest W2 is that of low, ")
 
 
 def test_a_single_seed_separates_nothing():
     rows = [Values("a", [1.0]), Values("b", [2.0])]
     assert [holds for *_, holds in against_first(rows)] == [False]
-    assert smallest(rows) == set()
+    assert best(rows) == set()
 
 
 def test_chance_is_seldom_called_a_difference():
@@ -61,10 +71,11 @@ def evidence(straightness, w2):
     """Rounds of one flow with the given means, seeds moving together."""
     generator, rows = np.random.default_rng(2), []
     for k, (s, w) in enumerate(zip(straightness, w2, strict=True)):
-        for name, nfe, found in (("straightness", 50, noisy(s, generator)), ("w2", 1, noisy(w, generator))):
-            rows += [["moons", "icfm", k, seed, "euler", nfe, name, value] for seed, value in zip(SEEDS, found, strict=True)]
-    columns = ["dataset", "method", "round", "seed", "solver", "nfe", "metric", "value"]
-    return Evidence(pd.DataFrame(rows, columns=columns), None, {}, None, None, 50)
+        parts = {("straightness", 50, ""): noisy(s, generator), ("w2", 1, "one_step"): noisy(w, generator)}
+        for (name, nfe, role), found in parts.items():
+            flow = ["moons", "icfm", k]
+            rows += [[*flow, seed, "euler", nfe, role, name, value] for seed, value in zip(SEEDS, found, strict=True)]
+    return Evidence(pd.DataFrame(rows, columns=COLUMNS))
 
 
 @pytest.mark.parametrize(
@@ -78,3 +89,18 @@ def evidence(straightness, w2):
 )
 def test_the_last_round_that_gained_is_told_from_the_first_that_did_not(straightness, w2, last):
     assert ends_after(evidence(straightness, w2), "moons", "icfm") == last
+
+
+def test_a_table_is_read_when_it_is_asked_for_and_once():
+    asked = []
+
+    def relations():
+        asked.append("relations")
+        return pd.DataFrame({"name": ["a"]})
+
+    found = Evidence(pd.DataFrame(columns=COLUMNS), {"relations": relations})
+    assert not asked
+    assert found.table("relations").equals(found.table("relations"))
+    assert asked == ["relations"]
+    with pytest.raises(KeyError):
+        found.table("choices")

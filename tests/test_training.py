@@ -1,3 +1,5 @@
+from functools import partial
+
 import pytest
 import torch
 
@@ -5,11 +7,12 @@ from rectiflow.interpolants import INTERPOLANTS, VPSDE, Bridge, Linear, Stochast
 from rectiflow.metrics import relative_error
 from rectiflow.mixtures import GaussianMixture, Marginal, normal
 from rectiflow.networks.mlp import MLP
+from rectiflow.objectives.matching import Matching
 from rectiflow.pairs import Pairs
 from rectiflow.predictions import PREDICTIONS
 from rectiflow.training import SCHEDULES, AdamW, Diverged, Training, fit
 
-NETWORK = MLP(2, width=50, depth=2)
+NETWORK = partial(MLP, width=50, depth=2)
 STILL = 1e-30  # a learning rate that moves no weight
 TARGET = GaussianMixture(torch.ones(1), torch.tensor([[3.0, -1.0]]), torch.full((1,), 0.5))
 
@@ -21,13 +24,18 @@ def pairs(seeds, n=200):
     return Pairs(*(torch.stack(side) for side in zip(*ends, strict=True)))
 
 
+def generators(seeds):
+    return [torch.Generator().manual_seed(seed) for seed in seeds]
+
+
 def options(**changes):
     return Training(**({"steps": 60, "batch": 33, "warmup": 10, "log_every": 20, "lr": 1e-2} | changes))
 
 
 def train(seeds, interpolant=None, network=NETWORK, start=None, progress=None, **changes):
     validation = pairs([seed + 100 for seed in seeds], 90)
-    return fit(network, interpolant or Linear(), pairs(seeds), validation, seeds, options(**changes), start, progress)
+    objective = Matching(network, interpolant or Linear())
+    return fit(objective, pairs(seeds), validation, generators(seeds), options(**changes), start, progress)
 
 
 @pytest.mark.parametrize("path", [build() for build in INTERPOLANTS.values()] + [Linear(sigma=0.1)], ids=repr)
@@ -38,7 +46,7 @@ def test_fit_repeats_to_the_bit(path):
     assert torch.equal(curves.validation, same.validation)
 
 
-@pytest.mark.parametrize(("network", "batch"), [(MLP(2), 128), (MLP(2, width=50, depth=3), 33)], ids=["usual", "odd"])
+@pytest.mark.parametrize(("network", "batch"), [(MLP, 128), (partial(MLP, width=50, depth=3), 33)], ids=["usual", "odd"])
 @pytest.mark.parametrize(("path", "threads"), [(Linear(), 1), (Linear(sigma=0.1), 1), (Linear(), 2)], ids=repr)
 def test_fit_of_a_seed_does_not_depend_on_the_others(path, network, batch, threads):
     torch.set_num_threads(threads)
@@ -54,14 +62,14 @@ def test_fit_of_a_seed_does_not_depend_on_the_others(path, network, batch, threa
 def test_seeds_find_different_weights_on_the_same_pairs():
     one = pairs([1])
     both = Pairs(one.x0.repeat(2, 1, 1), one.x1.repeat(2, 1, 1))
-    trained, _ = fit(NETWORK, Linear(), both, both, [1, 2], options(steps=10))
+    trained, _ = fit(Matching(NETWORK), both, both, generators([1, 2]), options(steps=10))
     assert not torch.equal(trained.theta[0], trained.theta[1])
 
 
 @pytest.mark.parametrize("path", [build() for build in INTERPOLANTS.values()] + [Linear(sigma=0.2)], ids=repr)
 def test_fit_finds_the_exact_field_between_two_gaussians(path):
     trained, _ = fit(
-        MLP(2, width=32, depth=2), path, pairs([0], 4000), pairs([1], 100), [0],
+        Matching(partial(MLP, width=32, depth=2), path), pairs([0], 4000), pairs([1], 100), generators([0]),
         Training(steps=600, batch=128, lr=1e-2, warmup=20, ema=0.99, log_every=200),
     )  # fmt: skip
     generator = torch.Generator().manual_seed(7)
@@ -79,8 +87,8 @@ def test_fit_finds_the_exact_field_between_two_gaussians(path):
 @pytest.mark.parametrize("path", [VPSDE(), Trig()], ids=repr)
 def test_fit_finds_the_exact_field_by_every_prediction(path, name):
     trained, _ = fit(
-        MLP(2, width=32, depth=2), path, pairs([0], 4000), pairs([1], 100), [0],
-        Training(steps=600, batch=128, lr=1e-2, warmup=20, ema=0.99, log_every=200), prediction=name,
+        Matching(partial(MLP, width=32, depth=2), path, name), pairs([0], 4000), pairs([1], 100), generators([0]),
+        Training(steps=600, batch=128, lr=1e-2, warmup=20, ema=0.99, log_every=200),
     )  # fmt: skip
     generator = torch.Generator().manual_seed(7)
     x0, x1 = normal(2).sample(2000, generator), TARGET.sample(2000, generator)
@@ -195,7 +203,7 @@ def test_diverged_names_the_seed_of_the_bad_pairs():
     bad = pairs([11, 22, 33])
     bad.x1[1, 5] = float("nan")
     with pytest.raises(Diverged, match=r"^training diverged at step 20: the loss of seed 22 is nan [^\n]*$"):
-        fit(NETWORK, Linear(), bad, pairs([1, 2, 3]), [11, 22, 33], options())
+        fit(Matching(NETWORK), bad, pairs([1, 2, 3]), generators([11, 22, 33]), options())
 
 
 def test_diverged_names_the_settings_to_lower():

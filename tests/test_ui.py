@@ -7,11 +7,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from glob import glob
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
+import needs
 import pytest
 import tiny
 
@@ -61,21 +61,19 @@ def test_what_it_will_not_start_is_one_line_and_starts_nothing(tmp_path, words, 
 
 
 def as_postgres():
-    """PostgreSQL refuses to run as root; Debian's package made a user for it."""
-    return {"user": "postgres", "group": "postgres", "extra_groups": []} if os.geteuid() == 0 else {}
+    """The user that PostgreSQL runs as, which must not be root."""
+    name = needs.POSTGRES_USER
+    return {"user": name, "group": name, "extra_groups": []} if os.geteuid() == 0 else {}
 
 
 @pytest.fixture(scope="module")
 def postgres():
     """A PostgreSQL of this test, on a port and in a folder of its own; its URL for Prefect."""
-    places = [*sorted(glob("/usr/lib/postgresql/*/bin")), *os.environ["PATH"].split(os.pathsep)]
-    path = os.pathsep.join(places)
-    binaries = {name: shutil.which(name, path=path) for name in ("initdb", "pg_ctl", "psql")}
-    assert all(binaries.values()), "PostgreSQL is not installed: apt-get install postgresql"
+    binaries = needs.postgres()
     where = Path(tempfile.mkdtemp(prefix="rectiflow-postgres-"))  # pytest's own folders are closed to other users
     data, port = where / "data", tiny.free_port()
     if os.geteuid() == 0:
-        shutil.chown(where, "postgres", "postgres")
+        shutil.chown(where, needs.POSTGRES_USER, needs.POSTGRES_USER)
 
     def call(name, *words):
         done = subprocess.run([binaries[name], *words], cwd="/", capture_output=True, text=True, **as_postgres())

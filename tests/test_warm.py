@@ -62,13 +62,10 @@ def forked(warm: Warm, place, module: str, *words: str, **others: str) -> tuple[
 
 def started(place, module: str, *words: str, **others: str) -> tuple[int, str]:
     command, env = [sys.executable, "-m", module, *words], environment(**others)
-    options = {
-        "stdin": subprocess.DEVNULL,
-        "stdout": subprocess.PIPE,
-        "stderr": subprocess.STDOUT,
-        "start_new_session": True,
-    }
-    done = subprocess.run(command, cwd=place, env=env, text=True, check=False, **options)
+    done = subprocess.run(
+        command, cwd=place, env=env, text=True, check=False, start_new_session=True,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
     return done.returncode, done.stdout
 
 

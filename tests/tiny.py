@@ -9,11 +9,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from imports import ROOT
 from ruamel.yaml import YAML
+
+from stages.grid import write_grid
+from stages.shared.params import Refused
 
 PARAMS = """
 seeds: [0, 3]
@@ -31,21 +35,16 @@ training: {steps: 60, batch: 32, log_every: 20, warmup: 5}
 methods:
   icfm: {coupling: independent, interpolant: {name: linear}}
   otcfm: {coupling: exact, interpolant: {name: linear}}
-reflow: {pairs: 200, validation: 50, solver: {name: euler, steps: 5}}
+  realnvp: {objective: likelihood, model: {name: coupling_layers, layers: 2}}
+reflow: {pairs: 200, validation: 50, sampler: {name: euler, steps: 5}}
 sample:
-  solvers: [{name: euler, steps: 1}, {name: euler, steps: 4}]
+  samplers: [{name: euler, steps: 1}, {name: euler, steps: 4}, {name: once}]
   trajectory_steps: 4
   trajectory_points: 20
-couples:
-  bimodal-independent: {dataset: bimodal, coupling: independent}
-  mine-exact: {dataset: mine, coupling: exact}
-round0: &round0
-  bimodal-icfm-round0: {dataset: bimodal, method: icfm, pairs: couple/bimodal-independent}
-  mine-otcfm-round0: {dataset: mine, method: otcfm, pairs: couple/mine-exact}
-reflows: &reflows
-  bimodal-icfm-round1: {dataset: bimodal, method: icfm, pairs: reflow/bimodal-icfm-round1, flow: bimodal-icfm-round0}
-until: &until {}
-flows: {<<: [*round0, *reflows, *until]}
+samplers: {}
+grid:
+  plane: {datasets: [bimodal], methods: [icfm], rounds: 1}
+  own: {datasets: [mine], methods: [otcfm]}
 choices: {}
 relations: {}
 studies: {}
@@ -87,10 +86,19 @@ def clone(where: Path, content: str = PARAMS) -> Path:
             (where / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, where / name, follow_symlinks=False)
     (where / "params.yaml").write_text(content)
-    git(where, "init", "-q")
+    with suppress(Refused):  # some tests want mistakes
+        write_grid(where)
+    init(where)
     git(where, "add", "-A")
     git(where, "commit", "-qm", "tiny")
     return where
+
+
+def init(where: Path, *options: str) -> None:
+    """A repository with an identity of its own: DVC asks git for one, and not every machine has one."""
+    git(where, "init", "-q", *options)
+    for key, value in (("user.name", "test"), ("user.email", "test@example.com")):
+        git(where, "config", key, value)
 
 
 def shared(factory: Any, name: str, make: Callable[[Path], None]) -> Path:

@@ -46,9 +46,9 @@ def run_stages(
     run, pipeline = uuid4().hex[:12], SharedPipeline(root)
     try:
         plan, remote = pipeline.plan(targets), pipeline.remote()
-        with ThreadPoolTaskRunner(max_workers=workers) as here, ENGINES[engine](run, address, workers) as submit:
+        with ThreadPoolTaskRunner[Any](max_workers=workers) as here, ENGINES[engine](run, address, workers) as submit:
             work = Work(pipeline, depths(plan), Slots(workers), force, shared_devices())
-            stages = Run(run, work, plan, remote, here, submit)
+            stages = Run(run, pipeline, work, plan, remote, here, submit)
             states = stages.states()
         pipeline.close()  # dvc.lock first: what fails from here on, `dvc pull` can do
         pipeline.fetch(stages.made - stages.here)
@@ -62,11 +62,11 @@ class Run:
     """Stages: `done`; `made` by a node; with their outputs `here` in the working tree, or `there` in the remote."""
 
     def __init__(
-        self, run: str, work: Work, plan: Mapping[str, Sequence[str]], remote: tuple[str, str],
-        threads: ThreadPoolTaskRunner, submit: Submit,
+        self, run: str, pipeline: SharedPipeline, work: Work, plan: Mapping[str, Sequence[str]], remote: tuple[str, str],
+        threads: ThreadPoolTaskRunner[Any], submit: Submit,
     ) -> None:  # fmt: skip
-        self.run, self.work, self.plan, self.remote, self.threads, self.submit = run, work, plan, remote, threads, submit
-        self.pipeline: SharedPipeline = work.pipeline
+        self.run, self.pipeline, self.work, self.plan, self.remote = run, pipeline, work, plan, remote
+        self.threads, self.submit = threads, submit
         self.last = self.pipeline.recorded()
         # What the user tracks with `dvc add` comes first, as its .dvc file is one of those that are sent.
         self.waiting = sorted(plan, key=lambda name: (bool(self.pipeline.stages[name].cmd), -work.priorities[name]))
@@ -103,7 +103,7 @@ class Run:
             self.show(name)
             self.here.add(name)
             return
-        after = [self.done[need] for need in needs]
+        after: list[Any] = [self.done[need] for need in needs]  # Prefect takes states, which its annotations do not say
         if not pipeline.stages[name].cmd:
             self.done[name] = reproduce(name, self.work, return_state=True)
             self.here.add(name)
@@ -111,7 +111,7 @@ class Run:
         if self.stays(name):
             pipeline.fetch(needs)
             self.here.update(needs)
-            future = self.threads.submit(reproduce, {"name": name, "work": self.work}, after)
+            future: PrefectFuture[Any] = self.threads.submit(reproduce, {"name": name, "work": self.work}, after)
         else:
             pipeline.publish(need for need in needs if need not in self.there)
             self.there.update(needs)
@@ -170,7 +170,9 @@ def pack(pipeline: SharedPipeline) -> bytes:
     """The project's files as they lie on disk, without outputs: those that git tracks, and what else stages read."""
     root, stages = pipeline.root, pipeline.stages.values()
     made = {Path(out.fs_path) for stage in stages for out in stage.outs} | {root / LOCK_FILE}
-    read = {Path(path) for stage in stages for path in [stage.path, *(dep.fs_path for dep in stage.deps if dep.is_in_repo)]}
+    paths = {Path(path) for stage in stages for path in [stage.path, *(dep.fs_path for dep in stage.deps if dep.is_in_repo)]}
+    files = (file for path in paths for file in (path.rglob("*") if path.is_dir() else [path]))
+    read = {file for file in files if "__pycache__" not in file.parts}
     tracked = {root / name for name in command(root, "git", "ls-files", "-z").split("\0") if name}
 
     def kept(info: tarfile.TarInfo) -> tarfile.TarInfo | None:
@@ -180,7 +182,7 @@ def pack(pipeline: SharedPipeline) -> bytes:
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode="w:gz") as archive:
         for path in sorted(tracked | read):
-            if os.path.lexists(path):
+            if os.path.lexists(path) and (path.is_symlink() or not path.is_dir()):
                 archive.add(path, path.relative_to(root), filter=kept)
     return content.getvalue()
 

@@ -1,30 +1,27 @@
 """What a run page shows of an experiment: its numbers with intervals, the difference to its baseline, pictures."""
 
 import base64
+from collections.abc import Sequence
 from pathlib import Path
 
+import pandas as pd
 from prefect.artifacts import create_image_artifact, create_markdown_artifact
 
 from flows.compare import difference_markdown
 from flows.revisions.commits import Revision, measured
-from rectiflow.statistics import Estimate, estimate
-from stages.report.results import HEADLINES
-
-NAMES = {
-    "w2": "W2", "w2_1step": "W2, one step", "w2_floor": "W2 floor", "straightness": "straightness S",
-    "chord_deviation": "chord deviation", "npe": "NPE",
-}  # fmt: skip
+from rectiflow.statistics import estimate
+from stages.report.printing import plain
+from stages.report.results import FLOW, select, title
+from stages.shared.measures import shown_in
 
 
 def publish(project: Path, name: str, run: Revision, baseline: Revision | None) -> None:
     """Put an experiment's results on its run page."""
     seeds = run.results.seed.nunique()
     note = f"Means over {seeds} seeds ± half of the 95 % interval." if seeds > 1 else "One seed: no interval."
-    create_markdown_artifact(f"{table(run)}\n\n{note}\n\n{fetch(name)}", "metrics", "The experiment's numbers")
+    create_markdown_artifact(f"{table([((), run)])}\n\n{note}\n\n{fetch(name)}", "metrics", "The experiment's numbers")
     if baseline:
-        said = difference_markdown(
-            baseline.results, run.results, (baseline.steps, run.steps), names=(baseline.name, run.name)
-        )
+        said = difference_markdown(baseline.results, run.results, names=(baseline.name, run.name))
         create_markdown_artifact(said, "difference", f"Against {baseline.name}, paired by seed")
     picture = (project / "reports/result.png").read_bytes()
     source = f"data:image/png;base64,{base64.b64encode(picture).decode()}"
@@ -39,17 +36,16 @@ def fetch(name: str) -> str:
     )
 
 
-def table(run: Revision) -> str:
-    """One row a flow, one column a headline number."""
-    rows = measured(run.results, run.steps, HEADLINES)
-    lines = ["| flow | " + " | ".join(NAMES[name] for name in HEADLINES) + " |", "| --- |" + " ---: |" * len(HEADLINES)]
-    for (dataset, method, k), flow in rows.groupby(["dataset", "method", "round"], sort=False):
-        values = {metric: estimate(part.value.tolist()) for metric, part in flow.groupby("metric")}
-        lines.append(f"| {dataset} {method}, round {k} | " + " | ".join(cell(values.get(name)) for name in HEADLINES) + " |")
-    return "\n".join(lines)
-
-
-def cell(value: Estimate | None) -> str:
-    if value is None:
-        return ""
-    return f"{value.mean:.4g}" if value.n == 1 else f"{value.mean:.4g} ± {value.half:.2g}"
+def table(runs: Sequence[tuple[Sequence[str], Revision]], head: Sequence[str] = ()) -> str:
+    """One row a model of each run, behind the cells that come with the run, whose titles are `head`; one column a headline
+    number that any of them has.
+    """
+    results = pd.concat([run.results for _, run in runs])
+    names = [name for name in shown_in("metrics") if len(select(results, name))]
+    titles = [*head, "model", *(title(results, name) for name in names)]
+    lines = [titles, ["---"] * (len(head) + 1) + ["---:"] * len(names)]
+    for cells, run in runs:
+        for (dataset, method, k), model in measured(run.results, names).groupby(FLOW, sort=False):
+            values = {metric: estimate(part.value.tolist()) for metric, part in model.groupby("metric")}
+            lines.append([*cells, f"{dataset} {method}, round {k}", *(plain(values.get(name)) for name in names)])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

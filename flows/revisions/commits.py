@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 from dvc.exceptions import DvcException
 from dvc.repo.experiments.utils import exp_refs, resolve_name
@@ -16,11 +17,11 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 from scmrepo.exceptions import SCMError
 
-from stages.report.results import COLUMNS, select
+from stages.report.results import COLUMNS, FLOW, select
+from stages.shared.measures import drawn
 from stages.shared.params import PARAMS, Refused, section
 
 RESULTS = Path("reports/results.csv")
-FLOW = ["dataset", "method", "round"]
 WORKSPACE = "workspace"  # the working tree's name among revisions, as in DVC
 
 
@@ -46,9 +47,9 @@ class Revision:
     params: Mapping[str, Any]
 
     @property
-    def steps(self) -> int:
-        """The Euler steps that this revision's headline numbers are taken at."""
-        return self.params["sample"]["trajectory_steps"]
+    def evaluations(self) -> list[float]:
+        """The evaluations that the draws of its W2 took, each number once."""
+        return sorted(select(self.results, "w2").nfe.unique())
 
 
 def revision(name: str) -> Revision:
@@ -59,7 +60,8 @@ def revision(name: str) -> Revision:
 def read(name: str, commit: Commit | None) -> Revision:
     """What is stored at a commit, or lies in the working tree. Raises Refused naming revision and file."""
     where = name if commit is None or name.startswith(commit.short) else f"{name} ({commit.short})"
-    return Revision(name, commit, parse_results(content(commit, RESULTS, where), where), parse_params(commit, where))
+    text, params = content(commit, RESULTS, where), parse_params(commit, where)
+    return Revision(name, commit, parse_results(text, where, params), params)
 
 
 def history(path: Path = RESULTS, n: int = 10) -> list[Commit]:
@@ -133,43 +135,57 @@ def content(commit: Commit | None, path: Path, where: str) -> str:
         raise Refused(f"{where}: there is no {path.as_posix()}; {have}") from error
 
 
-def parse_results(text: str, where: str) -> pd.DataFrame:
-    """`results.csv` as a frame of COLUMNS. Raises Refused where it is not one."""
-    kinds = dict.fromkeys(COLUMNS, str) | {"round": int, "seed": int, "nfe": float, "value": float}
+def parse_results(text: str, where: str, params: Mapping[str, Any] | None = None) -> pd.DataFrame:
+    """`results.csv` as a frame of COLUMNS. Raises Refused where it is not one.
+
+    A revision from before the draws had roles needs its `params` to tell them.
+    """
+    columns = [name for name in COLUMNS if name != "role" or "role" in text.partition("\n")[0].split(",")]
+    kinds = dict.fromkeys(columns, str) | {"round": int, "seed": int, "nfe": float, "value": float}
     # A data set may be called NA; only a value may be missing.
     missing: dict[str, Any] = {"keep_default_na": False, "na_values": {"value": ["", "nan"]}}
     try:
-        return pd.read_csv(io.StringIO(text), usecols=COLUMNS, dtype=kinds, **missing)[COLUMNS]
+        results = pd.read_csv(io.StringIO(text), usecols=columns, dtype=kinds, **missing)
     except (ValueError, pd.errors.ParserError) as error:
         raise Refused(f"{where}: {RESULTS.as_posix()}: {' '.join(str(error).split())}") from error
+    if "role" not in columns:
+        results = results.assign(role=roles(results, reference_steps(params or {}, where)))
+    return results[COLUMNS]
+
+
+def roles(results: pd.DataFrame, steps: int) -> np.ndarray:
+    """The roles of rows that carry none: the reference draw took so many Euler steps, the draw of one step a single one."""
+    euler = results.metric.isin(drawn()) & (results.solver == "euler")
+    return np.select([euler & (results.nfe == steps), euler & (results.nfe == 1)], ["reference", "one_step"], "")
+
+
+def reference_steps(params: Mapping[str, Any], where: str) -> int:
+    """The Euler steps of the reference draw, as the parameters give them. Raises Refused where they do not."""
+    try:
+        steps = section(params, "sample.trajectory_steps")
+    except Refused as error:
+        raise Refused(f"{where}: {error}") from error
+    if not isinstance(steps, int):
+        raise Refused(f"{where}: {PARAMS}: sample.trajectory_steps: {steps!r} should be a number of steps")
+    return steps
 
 
 def parse_params(commit: Commit | None, where: str) -> dict[str, Any]:
-    """`params.yaml` as plain values. Raises Refused where it is not YAML or lacks what results are read with."""
-    text = content(commit, PARAMS, where)
+    """`params.yaml` as plain values. Raises Refused where it is not YAML or has no sections."""
     try:
-        params = YAML(typ="safe").load(text)
-        steps = section(params, "sample.trajectory_steps")
-    except (YAMLError, Refused) as error:
+        params = YAML(typ="safe").load(content(commit, PARAMS, where))
+    except YAMLError as error:
         raise Refused(f"{where}: {' '.join(str(error).split())}") from error
-    if not isinstance(steps, int):
-        raise Refused(f"{where}: {PARAMS}: sample.trajectory_steps: {steps!r} should be a number of steps")
+    if not isinstance(params, dict):
+        raise Refused(f"{where}: {PARAMS}: expected sections, got {type(params).__name__}")
     return params
 
 
-def measured(results: pd.DataFrame, steps: int, metrics: Sequence[str]) -> pd.DataFrame:
-    """One value for each flow, metric and seed, in the results' order of flows.
-
-    What is measured for every solver is taken as W2 is: after `steps` Euler steps, or after one as `METRIC_1step`.
-    """
+def measured(results: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
+    """One value for each model, measure and seed, in the results' order of models. Raises Refused for several."""
     parts = []
     for name in metrics:
-        base = name.removesuffix("_1step")
-        rows = results[results.metric == base]
-        if base == "w2" or name != base or rows.duplicated([*FLOW, "seed"]).any():
-            rows = select(rows.assign(metric="w2"), steps, "w2" if name == base else "w2_1step")
-        else:
-            rows = select(rows, steps, name)
+        rows = select(results, name)
         if rows.duplicated([*FLOW, "seed"]).any():
             raise Refused(f"metric {name!r} has several values for one seed")
         parts.append(rows.assign(metric=name))

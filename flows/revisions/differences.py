@@ -6,8 +6,9 @@ from math import isfinite, isnan, nan
 
 import pandas as pd
 
-from flows.revisions.commits import FLOW
 from rectiflow.statistics import LEVEL, Estimate, estimate, holm, p_value, paired
+from stages.report.results import FLOW
+from stages.shared.measures import Better, measure
 
 SEPARATED = ("better", "worse", "lower", "higher")
 
@@ -42,19 +43,19 @@ def differences(baseline: pd.DataFrame, run: pd.DataFrame) -> list[Difference]:
 
 def difference(key: tuple[str, str, int, str], first: pd.Series | None, other: pd.Series | None) -> Difference:
     """One row from the values by seed, None for a side that has none."""
-    sides = [None if side is None else estimate(side.tolist()) for side in (first, other)]
+    before, after = (None if side is None else estimate(side.tolist()) for side in (first, other))
     if first is None or other is None:
-        return Difference(*key, *sides, None, "only in run" if first is None else "only in baseline")
+        return Difference(*key, before, after, None, "only in run" if first is None else "only in baseline")
     common = first.index.intersection(other.index).sort_values()
     if common.empty:
-        return Difference(*key, *sides, None, "no seed in common")
+        return Difference(*key, before, after, None, "no seed in common")
     gap = paired(other[common].tolist(), first[common].tolist())
-    found = verdict(gap, bool((other[common] == first[common]).all()), floor=key[-1].endswith("_floor"))
-    return Difference(*key, *sides, gap, found, p_value(gap) if found in (*SEPARATED, "not separated") else nan)
+    found = verdict(gap, bool((other[common] == first[common]).all()), measure(key[-1]).better)
+    return Difference(*key, before, after, gap, found, p_value(gap) if found in (*SEPARATED, "not separated") else nan)
 
 
-def verdict(gap: Estimate, same: bool, floor: bool) -> str:
-    """What the interval of a paired difference says. A floor belongs to the data: it is neither good nor bad."""
+def verdict(gap: Estimate, same: bool, better: Better) -> str:
+    """What the interval of a paired difference says. What belongs to the data, such as a floor, is neither good nor bad."""
     if same:
         return "the same"
     if not isfinite(gap.mean):
@@ -63,7 +64,9 @@ def verdict(gap: Estimate, same: bool, floor: bool) -> str:
         return "one seed"
     if abs(gap.mean) <= gap.half:
         return "not separated"
-    return (("lower", "higher") if floor else ("better", "worse"))[gap.mean > 0]
+    if not better:
+        return "higher" if gap.mean > 0 else "lower"
+    return "better" if (gap.mean > 0) == (better == "larger") else "worse"
 
 
 def summary(rows: Sequence[Difference]) -> str:

@@ -1,101 +1,90 @@
-"""What a run form asks for, as rows of `params.yaml`: data sets times methods, a number of rounds, seeds, single keys."""
+"""What a run form asks for, written into `params.yaml`: blocks of the grid, seeds, single keys."""
 
-import re
-from collections.abc import Mapping, MutableMapping, Sequence
+import json
+from collections.abc import MutableMapping, Sequence
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.error import YAMLError
 
-from stages.shared.io import write_text
+from stages.grid import expand, member, studies
+from stages.shared.files import write_text
 from stages.shared.params import PARAMS, Refused, section
 
 Rows = MutableMapping[str, Any]
 
-ROW = re.compile(r"(?P<pair>.+)-round(?P<k>\d+)")
-SHARED = ("network", "training")  # what a row may override
+SHARED = ("network", "training")  # what a block may override
 
 
-def present(content: Mapping[str, Any]) -> dict[tuple[str, str], int]:
-    """The `(data set, method)` pairs of the grid and the last round of each."""
-    found: dict[tuple[str, str], int] = {}
-    for name, row in [*content["round0"].items(), *content["reflows"].items(), *content["until"].items()]:
-        key = (row["dataset"], row["method"])
-        found[key] = max(found.get(key, 0), int(ROW.fullmatch(name)["k"]))
+def regrid(content: Rows, datasets: Sequence[str], methods: Sequence[str], rounds: int | None) -> None:
+    """Narrow the blocks of the grid to what is asked for, and add what they lack. What is left open (an empty list, None)
+    stays as it is in the grid.
+    """
+    for value in datasets:
+        member("datasets", value, [*content["datasets"], *content["tables"]])
+    for value in methods:
+        member("methods", value, content["methods"])
+    grid, old = content["grid"], [dict(block) for block in content["grid"].values()]
+    new = lacking(datasets or [*dict.fromkeys(name for block in old for name in block["datasets"])], methods, content)
+    for name, block in list(grid.items()):
+        for part, asked in (("datasets", datasets), ("methods", methods)):
+            if asked:
+                block[part] = line([value for value in block[part] if value in asked])
+        if not block["datasets"] or not block["methods"]:
+            del grid[name]
+    for block in new:
+        name = "asked"
+        while name in grid:
+            name += "_"
+        grid[name] = line(block)
+    for block in grid.values() if rounds is not None else ():
+        # What has no pairs has no rounds; whoever names it is told so.
+        if methods or all("coupling" in content["methods"][name] for name in block["methods"]):
+            ends = "until" in block and rounds > block.get("rounds", 0)
+            block["until" if ends else "rounds"] = rounds
+            if not ends:
+                block.pop("until", None)
+
+
+def lacking(datasets: Sequence[str], methods: Sequence[str], content: Rows) -> list[dict[str, Any]]:
+    """A block for each data set with the methods that the grid does not have on it; all methods for one that is in no block.
+
+    Where all blocks of a data set override the same keys, so does the new one: a new method gets the same network.
+    """
+    found: list[dict[str, Any]] = []
+    for dataset in datasets:
+        blocks = [block for block in content["grid"].values() if dataset in block["datasets"]]
+        have = {method for block in blocks for method in block["methods"]}
+        if wanted := [name for name in methods or ([] if blocks else content["methods"]) if name not in have]:
+            first = blocks[0] if blocks else {}
+            shared = {
+                key: first[key] for key in SHARED if first.get(key) and all(block.get(key) == first[key] for block in blocks)
+            }
+            found.append({"datasets": [dataset], "methods": wanted, **shared})
     return found
 
 
-def chosen(
-    content: Mapping[str, Any], datasets: Sequence[str], methods: Sequence[str], rounds: int | None
-) -> dict[tuple[str, str], int]:
-    """The pairs to run and the last round of each. What is left open (an empty list, None) stays as it is in the grid."""
-    before = present(content)
-    names = [*content["datasets"], *content["tables"]]
-    for key, given, choices in (("datasets", datasets, names), ("methods", methods, list(content["methods"]))):
-        for value in given:
-            if value not in choices:
-                raise Refused(f"{key}: {value!r} is not one of {', '.join(choices)}")
-    if methods:  # every chosen data set with every chosen method
-        pairs = [(d, m) for d in (datasets or dict.fromkeys(d for d, _ in before)) for m in methods]
-    else:
-        pairs = [pair for pair in before if not datasets or pair[0] in datasets]
-        pairs += [(d, m) for d in datasets if not any(d == pair[0] for pair in before) for m in content["methods"]]
-    return {pair: before.get(pair, 0) if rounds is None else rounds for pair in pairs}
-
-
-def regrid(content: Rows, pairs: Mapping[tuple[str, str], int]) -> None:
-    """Replace the rows of `couples`, `round0`, `reflows` and `until` by those of the pairs; a row that stays is kept."""
-    old = {part: dict(content[part]) for part in ("couples", "round0", "reflows", "until")}
-    new: dict[str, dict[str, Any]] = {part: {} for part in old}
-    for (dataset, method), last in pairs.items():
-        coupling, name = content["methods"][method]["coupling"], f"{dataset}-{method}"
-        couple = f"{dataset}-{coupling}"
-        new["couples"][couple] = old["couples"].get(couple, {"dataset": dataset, "coupling": coupling})
-        auto = content["methods"][method]["interpolant"].get("name") == "auto"
-        pairs_of = f"train/{name}" if auto else f"couple/{couple}"
-        fresh = {"dataset": dataset, "method": method, "pairs": pairs_of, **_shared(old["round0"], dataset)}
-        new["round0"][f"{name}-round0"] = old["round0"].get(f"{name}-round0", fresh)
-        for k in range(1, last + 1):
-            row = f"{name}-round{k}"
-            fresh = {"dataset": dataset, "method": method, "pairs": f"reflow/{row}", "flow": f"{name}-round{k - 1}"}
-            part = "until" if row in old["until"] else "reflows"
-            new[part][row] = old[part].get(row, fresh)
-    for part, rows in new.items():
-        # In the order they had, and in place: `flows` refers to these very mappings.
-        order = [name for name in old[part] if name in rows] + [name for name in rows if name not in old[part]]
-        content[part].clear()
-        content[part].update({name: _line(rows[name]) for name in order})
-    drop(content, {**new["round0"], **new["reflows"], **new["until"]})
-
-
-def drop(content: Rows, flows: Mapping[str, Any]) -> None:
+def drop(content: Rows) -> None:
     """Take away the rows beyond the grid that speak of flows which are not in it."""
-    needs = {
-        "choices": lambda name, _: [f"{name}-round0"],
-        "relations": lambda _, row: [row["first"], row["second"]],
-        "studies": lambda _, row: [f"{dataset}-{method}-round0" for dataset in row["datasets"] for method in row["methods"]],
-    }
-    for part, needed in needs.items():
-        for name in [name for name, row in content[part].items() if set(needed(name, row)) - set(flows)]:
-            del content[part][name]
+    blocks = content["grid"].values()
+    cells = {f"{dataset}-{method}" for block in blocks for dataset in block["datasets"] for method in block["methods"]}
+    for name in set(content["choices"]) - cells:
+        del content["choices"][name]
+    for name in [name for name, study in content["studies"].items() if study.get("of", "") not in ["", *content["grid"]]]:
+        del content["studies"][name]
+    for name, study in studies(content).items():
+        if not {f"{dataset}-{method}" for dataset in study.datasets for method in study.methods} <= cells:
+            del content["studies"][name]
+    flows = expand(plain(content))["flows"]
+    for name in [name for name, row in content["relations"].items() if {row["first"], row["second"]} - set(flows)]:
+        del content["relations"][name]
 
 
-def _line(row: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A row in one line, `{key: value, ...}`; one that was in the file stays as it was written."""
-    if isinstance(row, CommentedMap):
-        return row
-    line = CommentedMap(row)
-    line.fa.set_flow_style()
-    return line
-
-
-def _shared(rows: Mapping[str, Any], dataset: str) -> dict[str, Any]:
-    """What all rows of a data set override alike: a new method on it gets the same network."""
-    said = [{key: row.get(key) for key in SHARED} for row in rows.values() if row["dataset"] == dataset]
-    return {key: said[0][key] for key in SHARED if said and said[0][key] and all(one[key] == said[0][key] for one in said)}
+def line(value: Any) -> Any:
+    """Mappings and lists that are written in one line."""
+    return YAML().load(json.dumps(value))
 
 
 def override(content: Rows, text: str) -> None:
@@ -122,6 +111,20 @@ def override(content: Rows, text: str) -> None:
         raise Refused(f"overrides: {text!r}: {value!r} is not a YAML value") from error
 
 
+def text(content: Rows) -> str:
+    """The file, comments and anchors kept."""
+    yaml, out = YAML(), StringIO()
+    yaml.width, yaml.preserve_quotes = 4096, True
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    yaml.dump(content, out)
+    return out.getvalue()
+
+
+def plain(content: Rows) -> dict[str, Any]:
+    """The parameters as the stages read them."""
+    return YAML(typ="safe").load(text(content))
+
+
 def write(
     root: Path,
     datasets: Sequence[str] = (),
@@ -132,22 +135,20 @@ def write(
 ) -> bool:
     """Put all of it into `params.yaml`, comments and anchors kept; whether anything changed. Raises Refused."""
     yaml, path = YAML(), root / PARAMS
-    yaml.width, yaml.preserve_quotes = 4096, True
-    yaml.indent(mapping=2, sequence=4, offset=2)
+    yaml.preserve_quotes = True
     content = yaml.load(path.read_text())
-    pairs = chosen(content, datasets, methods, rounds)
-    changed = pairs != present(content)
-    if changed:
-        regrid(content, pairs)
+    before = plain(content)
+    if datasets or methods or rounds is not None:
+        expand(before)
+        regrid(content, datasets, methods, rounds)
+        drop(content)
     if seeds:
-        changed |= list(content["seeds"]) != list(seeds)
         content["seeds"][:] = seeds
-    for text in overrides:
-        override(content, text)
-    if not changed and not overrides:
+    for key in overrides:
+        override(content, key)
+    after = plain(content)
+    if after == before:
         return False
-
-    out = StringIO()
-    yaml.dump(content, out)
-    write_text(path, out.getvalue())
+    expand(after)  # what cannot be changes no file
+    write_text(path, text(content))
     return True

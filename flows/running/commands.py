@@ -68,7 +68,7 @@ class Commands:
             process = _start(words, cwd, env)
             self._running.add(process)
         try:
-            for text in process.stdout:
+            for text in process.stdout or ():
                 last = text.rstrip() or last
                 say(text.rstrip())
             code = process.wait()

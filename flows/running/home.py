@@ -46,6 +46,12 @@ def prepare() -> None:
         os.environ["PREFECT_API_URL"] = url
 
 
+def module_started() -> str:
+    """The module of `python -m MODULE` while Python still imports the packages it is in; nothing otherwise."""
+    words = sys.orig_argv
+    return words[words.index("-m") + 1] if sys.argv[:1] == ["-m"] and "-m" in words[:-1] else ""
+
+
 def private_server() -> None:
     """Start a server for this process alone, unless there is one, and do not wait for it: see `wait_for_server`.
 

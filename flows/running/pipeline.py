@@ -5,27 +5,30 @@ or run and save), under the same locks around the same parts, so that stages may
 beside a `dvc` command in another terminal. Starting DVC anew for every stage would cost more than most stages do.
 """
 
-import json
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from difflib import get_close_matches
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 from dvc.dvcfile import PROJECT_FILE
 from dvc.repo import Repo
 from dvc.repo.reproduce import collect_stages, get_active_graph, plan_repro
-from dvc.rwlock import RWLOCK_FILE, rwlock
+from dvc.rwlock import rwlock
 from dvc.stage import PipelineStage, Stage, create_stage
 from dvc.stage.cache import RunCacheNotFoundError, StageCache
 from dvc.stage.loader import StageLoader
 from dvc.stage.serialize import to_lockfile
 from dvc.utils.serialize import dumps_yaml, parse_yaml_for_update
 
-from stages.shared.io import write_text
+from flows.running import claims
+from stages.shared.files import write_text
 from stages.shared.params import Refused
+
+claims.keep_whole()
 
 Run = Callable[[Stage], None]
 
@@ -58,20 +61,15 @@ class Pipeline:
         whole = collect_stages(self.repo, [str(self.root / PROJECT_FILE)])
         self.stages = {name_of(stage): stage for stage in plan_repro(self.graph, whole)}
         self._one = threading.Lock()  # DVC's lock tells processes apart, not threads
-        self._unwritten: list[Stage] = []
+        self._unwritten: dict[str, Stage] = {}
         self._written = time.monotonic()
-        self._mend()
-
-    def _mend(self) -> None:
-        """Remove the list of claims if a process was killed while it wrote it: DVC would refuse to go on."""
-        path = Path(self.repo.tmp_dir, RWLOCK_FILE)
         with self._locked():
-            try:
-                json.loads(path.read_bytes())
-            except FileNotFoundError:
-                pass
-            except ValueError:
-                path.unlink()
+            claims.mend(*self._claims)
+
+    @property
+    def _claims(self) -> tuple[str, Any, bool]:
+        """Where DVC's list of claims is, how it is reached, and which kind of lock it has."""
+        return self.repo.tmp_dir, self.repo.fs, self.repo.config["core"].get("hardlink_lock", False)
 
     def plan(self, targets: Iterable[str] = ()) -> dict[str, list[str]]:
         """The targets (all stages if none) and what they need, in the order of `dvc repro`: each stage's dependencies.
@@ -137,11 +135,12 @@ class Pipeline:
             return False
         return True
 
-    def _claimed(self, stage: Stage) -> ExitStack:
+    def _claimed(self, stage: Stage) -> AbstractContextManager[None]:
         """Tell other DVC processes which files a running command reads and writes; LockError if one of them is at it."""
         reads, writes = ([item.fs_path for item in items] for items in (stage.deps, stage.outs))
-        hardlink = self.repo.config["core"].get("hardlink_lock", False)
-        return rwlock(self.repo.tmp_dir, self.repo.fs, stage.cmd, reads, writes, hardlink)
+        folder, files, hardlink = self._claims
+        command = stage.cmd if isinstance(stage.cmd, str) else "; ".join(stage.cmd)
+        return rwlock(folder, files, command, reads, writes, hardlink)
 
     def _record(self, stage: Stage) -> None:
         """Save and commit the outputs, and note the stage for dvc.lock."""
@@ -152,35 +151,49 @@ class Pipeline:
 
     def _note(self, stage: Stage) -> None:
         """Write the stage into dvc.lock, now or soon."""
-        if stage.path != str(self.root / PROJECT_FILE):  # a tracked file, or a dvc.yaml further down
+        if not self._in_lock(stage):
             stage.dump(update_pipeline=False)
             return
-        self._unwritten.append(stage)
+        self._unwritten[stage.name] = stage
         if time.monotonic() - self._written > WRITE_EVERY:
-            self._write()
+            self._write(last=False)
 
-    def _write(self) -> None:
-        """Bring dvc.lock up to date, its stages in the order of `dvc repro`, whichever ended first."""
-        place = {name: k for k, name in enumerate(self.stages)}
+    def _write(self, last: bool) -> None:
+        """Bring dvc.lock up to date, its stages in the order of `dvc repro`, whichever ended first.
+
+        Before the last time, a stage waits for those in front of it: `dvc repro` writes new ones at the end, and so comes to
+        the same file after a kill.
+        """
         path = self.root / LOCK_FILE
         content = parse_yaml_for_update(path.read_text("utf-8"), path) if path.exists() else {}
+        recorded = content.get("stages", {})
+        order = [name for name, stage in self.stages.items() if self._in_lock(stage)]
+        whole = order if last else takewhile({*recorded, *self._unwritten}.__contains__, order)
+        self._written = time.monotonic()
+        if not (noted := [name for name in whole if name in self._unwritten]):
+            return
         if not content:
             content.update({"schema": "2.0"})
         recorded = content.setdefault("stages", {})
-        for stage in self._unwritten:
-            recorded.update(to_lockfile(stage))
+        for name in noted:
+            recorded.update(to_lockfile(self._unwritten[name]))
         # What is no stage any more keeps its entry, as with DVC.
+        place = {name: k for k, name in enumerate(order)}
         for name in sorted(recorded, key=lambda name: place.get(name, -1)):
             recorded[name] = recorded.pop(name)
         write_text(path, dumps_yaml(content))  # the old one or the new one, whole, whenever the process is killed
-        self._unwritten.clear()
-        self._written = time.monotonic()
+        for name in noted:
+            del self._unwritten[name]
+
+    def _in_lock(self, stage: Stage) -> bool:
+        """Whether dvc.lock tells of a stage: not of a tracked file, nor of one in a dvc.yaml further down."""
+        return stage.path == str(self.root / PROJECT_FILE)
 
     def close(self) -> None:
         """Write what is not written yet. Stages that still run are no longer recorded."""
         with self._locked():
             if self._unwritten:
-                self._write()
+                self._write(last=True)
         self.repo.close()
 
 

@@ -78,7 +78,8 @@ class Slots:
     """`count` places; of those who wait, the one with the greatest priority comes next, then the first to come."""
 
     def __init__(self, count: int) -> None:
-        self._free, self._waiting = count, []
+        self._free = count
+        self._waiting: list[tuple[int, int]] = []
         self._changed, self._order = threading.Condition(), itertools.count()
 
     @contextmanager

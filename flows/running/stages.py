@@ -43,7 +43,7 @@ class Work:
 def depths(plan: Mapping[str, Sequence[str]]) -> dict[str, int]:
     """How many stages stand behind each one, one after the other: the longest chain goes first."""
     behind = dict.fromkeys(plan, 0)
-    for name in reversed(plan):
+    for name in reversed([*plan]):
         for needed in plan[name]:
             behind[needed] = max(behind.get(needed, 0), behind[name] + 1)
     return behind
@@ -66,7 +66,8 @@ class Told:
     def _draw(self, percent: float) -> None:
         if self.bar is None:
             key = re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-")
-            self.bar = create_progress_artifact(progress=percent, key=key, description=self.name)
+            made = create_progress_artifact(progress=percent, key=key, description=self.name)
+            self.bar = made if isinstance(made, UUID) else None  # outside a coroutine it is one
         else:
             update_progress_artifact(self.bar, progress=percent)
 
@@ -141,7 +142,8 @@ def run_stages(
     futures: dict[str, PrefectFuture[Any]] = {}
     try:
         for name, needs in plan.items():
-            futures[name] = reproduce.submit(name, work, wait_for=[futures[needed] for needed in needs])
+            after = [futures[needed] for needed in needs]
+            futures[name] = reproduce.submit(name, work, wait_for=after, return_state=False)
         wait(list(futures.values()))
     except BaseException:  # a cancelled run arrives here as an exception of its own
         work.commands.kill()

@@ -70,7 +70,8 @@ class Warm:
         except OSError as error:
             raise Ended(f"the process that stages are forked from cannot be asked: {error}") from error
         finally:
-            os.close(out), os.close(said)
+            for descriptor in (out, said):
+                os.close(descriptor)
         return Process(*reads)
 
     def _reached(self) -> socket.socket:
@@ -97,7 +98,7 @@ class Warm:
         self._ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, LONGEST)
         command = tied([sys.executable, "-P", str(Path(__file__).with_name("fork.py"))])
         env = {**os.environ, "PYTHONUNBUFFERED": "1"}  # how modules print is decided where Python starts
-        self._process = process = subprocess.Popen(command, env=env, stdin=theirs, start_new_session=True)
+        self._process = process = subprocess.Popen(command, env=env, stdin=theirs.fileno(), start_new_session=True)
         theirs.close()
         return process
 

@@ -2,17 +2,21 @@
 
 A distribution draws `sample(n, generator) -> (n, dim)` in float32. Where both sides are Gaussian mixtures the flow between
 them is known in closed form (see `mixtures`). Real data is a finite table, `Empirical`: its rows are split, not drawn.
+Points are flat rows everywhere; `Dataset.shape` says what a row is a picture of.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, cast
 
 import torch
 from torch import Generator, Tensor
 
+from rectiflow.entropy import LogProb, blurred, entropy, gaussian_entropy, nodes
 from rectiflow.mixtures import GaussianMixture, normal
+
+Label = str | int | bool
 
 
 class Distribution(Protocol):
@@ -22,41 +26,106 @@ class Distribution(Protocol):
 
 
 @dataclass(frozen=True)
-class Sampler:
-    """A distribution given by its sampling function."""
+class Law:
+    """A distribution given by its sampling function and, where it has one, by its log density: `log_prob(x)` in nats for
+    points x `(n, dim)`, and the entropy, which takes a while.
+    """
 
     draw: Callable[[int, Generator], Tensor]
+    log_prob: LogProb | None = None
+    entropy: Callable[[], float] | None = None
 
     def sample(self, n: int, generator: Generator) -> Tensor:
         return self.draw(n, generator)
 
 
+def _curve(
+    draw: Callable[[int, Generator], Tensor],
+    arcs: Sequence[tuple[Tensor, Tensor]],
+    noise: float,
+    scale: float,
+    centre: Tensor,
+) -> Law:
+    """`scale (c - centre + noise z)` for points c of a curve, given by the nodes and weights of its arcs, z ~ N(0, I)."""
+    if not (noise > 0 and scale > 0):
+        return Law(draw)  # without a density
+    points, weights = (torch.cat(part) for part in zip(*arcs, strict=True))
+    log_prob = blurred(points, weights / weights.sum(), noise)
+    low, high = ((edge + sign * 8 * noise).tolist() for edge, sign in ((points.amin(0), -1), (points.amax(0), 1)))
+    return Law(
+        draw,
+        lambda x: log_prob(x.double() / scale + centre) - 2 * math.log(scale),
+        lambda: entropy(log_prob, low, high, noise / 3) + 2 * math.log(scale),
+    )
+
+
+def _panels(length: float, noise: float) -> int:
+    """So many that a panel is shorter than the blur."""
+    return max(16, math.ceil(3 * length / max(noise, 1e-3)))
+
+
 @dataclass(frozen=True)
 class Empirical:
-    """A finite data set, `(rows, dim)`."""
+    """A finite data set, `(rows, dim)`, of float32 or of integers."""
 
     rows: Tensor
 
 
 @dataclass(frozen=True)
+class Labels:
+    """The classes of finite sides: their names in sorted order, and for each side that has classes the place of every row's
+    class among the names, `(rows,)` of int32.
+    """
+
+    classes: tuple[Label, ...]
+    target: Tensor
+    source: Tensor | None = None
+
+
+@dataclass(frozen=True)
 class Dataset:
-    """A transport problem: x0 ~ source, x1 ~ target."""
+    """A transport problem: x0 ~ source, x1 ~ target. A row holds the numbers of an array of this `shape`, in C order."""
 
     source: Distribution | Empirical
     target: Distribution | Empirical
+    shape: tuple[int, ...] = (2,)
+    labels: Labels | None = None
 
     @property
     def oracle(self) -> tuple[GaussianMixture, GaussianMixture] | None:
         """Both sides as mixtures when the problem has a closed form, else None."""
-        sides = (self.source, self.target)
-        return sides if all(isinstance(side, GaussianMixture) for side in sides) else None
+        source, target = self.source, self.target
+        known = isinstance(source, GaussianMixture) and isinstance(target, GaussianMixture)
+        return cast(tuple[GaussianMixture, GaussianMixture], (source, target)) if known else None
 
     @property
     def gaussian_source(self) -> bool:
         """Whether x0 ~ N(0, I), which some paths and every score conversion need."""
         source = self.source
-        unit = isinstance(source, GaussianMixture) and len(source.weights) == 1
-        return unit and bool((source.means == 0).all() and (source.stds == 1).all())
+        if not isinstance(source, GaussianMixture) or len(source.weights) > 1:
+            return False
+        return bool((source.means == 0).all() and (source.stds == 1).all())
+
+    def entropy(self) -> float | None:
+        """The differential entropy of the target in nats, below which no negative log-likelihood is on average; None where
+        it is not known.
+        """
+        if isinstance(self.target, GaussianMixture):
+            return mixture_entropy(self.target)
+        found = self.target.entropy if isinstance(self.target, Law) else None
+        return found() if found else None
+
+
+def mixture_entropy(mixture: GaussianMixture) -> float | None:
+    """Of a single Gaussian in closed form, of several in the plane by quadrature, else None."""
+    if len(mixture.weights) == 1:
+        return gaussian_entropy(mixture.dim, float(mixture.stds))
+    if mixture.dim != 2:
+        return None
+    doubles = GaussianMixture(mixture.weights.double(), mixture.means.double(), mixture.stds.double())
+    low, high = ((mixture.means.double() + sign * 9 * mixture.stds[:, None].double()) for sign in (-1, 1))
+    step = float(mixture.stds.min()) / 3
+    return entropy(doubles.log_prob, low.amin(0).tolist(), high.amax(0).tolist(), step)
 
 
 def _mixture(means: Tensor, std: float) -> GaussianMixture:
@@ -78,7 +147,7 @@ def _blurred(curve: Tensor, noise: float, generator: Generator) -> Tensor:
     return curve + noise * torch.randn(curve.shape, generator=generator)
 
 
-def two_moons(noise: float, scale: float) -> Sampler:
+def two_moons(noise: float, scale: float) -> Law:
     """Two interleaved half circles of radius 1, blurred by `noise`, then times `scale` and centred near the origin."""
 
     def draw(n: int, generator: Generator) -> Tensor:
@@ -87,10 +156,15 @@ def two_moons(noise: float, scale: float) -> Sampler:
         y = torch.where(upper, angle.sin(), 0.5 - angle.sin())
         return scale * (_blurred(torch.stack([x, y], 1), noise, generator) - torch.tensor([0.5, 0.25]))
 
-    return Sampler(draw)
+    halves = (
+        lambda angle: torch.stack([angle.cos(), angle.sin()], 1),
+        lambda angle: torch.stack([1 - angle.cos(), 0.5 - angle.sin()], 1),
+    )
+    arcs = [nodes(half, 0, math.pi, _panels(math.pi, noise)) for half in halves]
+    return _curve(draw, arcs, noise, scale, torch.tensor([0.5, 0.25], dtype=torch.float64))
 
 
-def checkerboard_squares(scale: float) -> Sampler:
+def checkerboard_squares(scale: float) -> Law:
     """Uniform on the eight black squares of a 4 x 4 board with sides `2 scale`."""
 
     def draw(n: int, generator: Generator) -> Tensor:
@@ -99,10 +173,18 @@ def checkerboard_squares(scale: float) -> Sampler:
         corner = torch.stack([column, row], 1)
         return scale * ((corner + _uniform(n, generator, 2)) / 2 - 1)
 
-    return Sampler(draw)
+    def log_prob(x: Tensor) -> Tensor:
+        column, row = ((x.double() / scale + 1) * 2).floor().unbind(1)
+        inside = ((x.abs() <= abs(scale)).all(1)) & ((column + row) % 2 == 0)
+        return torch.where(inside, -area(), -math.inf)
+
+    def area() -> float:
+        return math.log(8 * (scale / 2) ** 2)
+
+    return Law(draw, log_prob, area) if scale else Law(draw)
 
 
-def s_curve(noise: float, scale: float) -> Sampler:
+def s_curve(noise: float, scale: float) -> Law:
     """An S of two three-quarter circles of radius 1, one above the other, blurred by `noise`, then times `scale`."""
 
     def draw(n: int, generator: Generator) -> Tensor:
@@ -110,10 +192,15 @@ def s_curve(noise: float, scale: float) -> Sampler:
         curve = torch.stack([angle.sin(), angle.sign() * (angle.cos() - 1)], 1)
         return scale * _blurred(curve, noise, generator)
 
-    return Sampler(draw)
+    def half(sign: float) -> Callable[[Tensor], Tensor]:
+        return lambda angle: torch.stack([angle.sin(), sign * (angle.cos() - 1)], 1)
+
+    end, panels = 1.5 * math.pi, _panels(1.5 * math.pi, noise)
+    arcs = [nodes(half(-1), -end, 0, panels), nodes(half(1), 0, end, panels)]
+    return _curve(draw, arcs, noise, scale, torch.zeros(2, dtype=torch.float64))
 
 
-def two_spirals(noise: float, scale: float, turns: float) -> Sampler:
+def two_spirals(noise: float, scale: float, turns: float) -> Law:
     """Two spiral arms, each the other turned by half a circle, reaching radius `scale`."""
 
     def draw(n: int, generator: Generator) -> Tensor:
@@ -122,7 +209,14 @@ def two_spirals(noise: float, scale: float, turns: float) -> Sampler:
         curve = torch.where(arm, 1.0, -1.0)[:, None] * radius[:, None] * torch.stack([angle.cos(), angle.sin()], 1)
         return scale * _blurred(curve, noise, generator)
 
-    return Sampler(draw)
+    def arm(sign: float) -> Callable[[Tensor], Tensor]:
+        return lambda r: (
+            sign * r[:, None] * torch.stack([(2 * math.pi * turns * r).cos(), (2 * math.pi * turns * r).sin()], 1)
+        )
+
+    arcs = [nodes(arm(sign), 0, 1, _panels(math.hypot(1, 2 * math.pi * turns), noise)) for sign in (1, -1)]
+    arcs = [(points, weights * points.norm(dim=1)) for points, weights in arcs]  # the radius has the density 2 r
+    return _curve(draw, arcs, noise, scale, torch.zeros(2, dtype=torch.float64))
 
 
 def bimodal(*, distance: float = 2.0) -> Dataset:
@@ -168,33 +262,93 @@ def spirals(*, noise: float = 0.03, scale: float = 3.0, turns: float = 1.0) -> D
 
 
 def digits() -> Dataset:
-    """N(0, I) -> scikit-learn's 1797 handwritten digits, 8 x 8 pixels, as 64 numbers in [-1, 1]."""
+    """N(0, I) -> scikit-learn's 1797 handwritten digits, 8 x 8 pixels, as 64 numbers in [-1, 1], with the digit as class."""
     from sklearn.datasets import load_digits  # 1.5 s of imports that only this data set needs
 
-    pixels = torch.from_numpy(load_digits().data).float()
-    return Dataset(normal(64), Empirical(pixels / 8 - 1))
+    found = load_digits()
+    pixels = torch.from_numpy(found.data).float()
+    labels = Labels(tuple(range(10)), torch.from_numpy(found.target).int())
+    return Dataset(normal(64), Empirical(pixels / 8 - 1), (1, 8, 8), labels)
 
 
-def table(target: Tensor, source: Tensor | None = None, *, scaling: str = "none") -> Dataset:
+class Columns(Protocol):
+    """A table `(rows, dim)` that gives `table[:, a:b]`: a tensor, or what reads the columns it is asked for."""
+
+    @property
+    def shape(self) -> Sequence[int]: ...
+
+    @property
+    def dtype(self) -> torch.dtype: ...
+
+    def __getitem__(self, where: tuple[slice, slice], /) -> Tensor: ...
+
+
+def table(
+    target: Columns | Tensor,
+    source: Columns | Tensor | None = None,
+    labels: Labels | None = None,
+    *,
+    scaling: str = "none",
+    shape: list[int] | None = None,
+) -> Dataset:
     """A user's rows as target `(rows, dim)`; the source is N(0, I) or a second table of the same columns.
 
-    `scaling` brings the target's columns to `standard` (mean 0, deviation 1) or `range` ([-1, 1]) units, or leaves them;
-    a second table gets the same map, which comes from
-    all rows, the test's included. Raises ValueError for constant columns, which have no scale.
+    `scaling` brings the target's columns to `standard` (mean 0, deviation 1) or `range` ([-1, 1]) units, or leaves them, and
+    then integers stay integers. A second table gets the same map, which comes from all rows, the test's included. `shape`
+    is that of a row's array, `(dim,)` if it is left out. Raises ValueError for a shape of another size, and for constant
+    columns, which have no scale. The tables are asked for a block of columns at a time, and no double copy of more exists.
     """
     if scaling not in SCALINGS:
         raise ValueError(f"scaling: {scaling!r} is not one of {', '.join(SCALINGS)}")
-    shift, scale = SCALINGS[scaling](target.double())
-    if not (scale > 0).all():
-        raise ValueError(f"scaling: {scaling!r} cannot scale column {int((~(scale > 0)).nonzero()[0])}: it is constant")
+    dim = target.shape[1]
+    fits(shape, dim)
+    sides = [_empty(side, scaling) for side in (target, source) if side is not None]
+    for a, b in _blocks(dim):
+        block = target[:, a:b]
+        shift, scale = SCALINGS[scaling](block.double())
+        if not (scale > 0).all():
+            constant = a + int((~(scale > 0)).nonzero()[0])
+            raise ValueError(f"scaling: {scaling!r} cannot scale column {constant}: it is constant")
+        sides[0][:, a:b] = _scaled(block, shift, scale, scaling)
+        if source is not None:
+            sides[1][:, a:b] = _scaled(source[:, a:b], shift, scale, scaling)
+    start = normal(dim) if source is None else Empirical(sides[1])
+    return Dataset(start, Empirical(sides[0]), tuple(shape or [dim]), labels)
 
-    def scaled(rows: Tensor) -> Empirical:
-        points = ((rows.double() - shift) / scale).float()
-        if not torch.isfinite(points).all():
-            raise ValueError(f"scaling: {scaling!r} leaves values that single precision cannot hold")
-        return Empirical(points)
 
-    return Dataset(normal(target.shape[1]) if source is None else scaled(source), scaled(target))
+def fits(shape: Sequence[int] | None, dim: int) -> None:
+    """Raises ValueError unless an array of this shape, if there is one, holds `dim` numbers."""
+    if shape is not None and (not shape or min(shape) < 1 or math.prod(shape) != dim):
+        sizes = " x ".join(map(str, shape)) or "nothing"
+        raise ValueError(f"shape: {list(shape)} should hold as many numbers as there are columns, {dim}; it is {sizes}")
+
+
+BLOCK = 32  # columns
+
+
+def _blocks(dim: int) -> Iterator[tuple[int, int]]:
+    """`(a, b)`: columns a to b, BLOCK of them, in the last block up to twice as many.
+
+    torch sums 32 columns in one order and what is left of them in another, by the number of columns. In these blocks every
+    column is summed as in the whole table.
+    """
+    starts = range(0, max(dim - BLOCK, 0) + 1, BLOCK)
+    return zip(starts, [*starts[1:], dim], strict=True)
+
+
+def _empty(table: Columns | Tensor, scaling: str) -> Tensor:
+    whole = scaling == "none" and not table.dtype.is_floating_point
+    return torch.empty(tuple(table.shape), dtype=table.dtype if whole else torch.float32)
+
+
+def _scaled(block: Tensor, shift: Tensor, scale: Tensor, scaling: str) -> Tensor:
+    """`(block - shift) / scale` in float32, rounded once; integers that nothing scales stay as they are."""
+    if scaling == "none" and not block.dtype.is_floating_point:
+        return block
+    points = (block.double() - shift).div_(scale).float()
+    if not torch.isfinite(points).all():
+        raise ValueError(f"scaling: {scaling!r} leaves values that single precision cannot hold")
+    return points
 
 
 SCALINGS: dict[str, Callable[[Tensor], tuple[Tensor, Tensor]]] = {

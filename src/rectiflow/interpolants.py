@@ -9,11 +9,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor
 from torch.func import jvp
+
+Rates = tuple[Tensor, Tensor, Tensor]
 
 
 class Interpolant(ABC):
@@ -58,10 +60,11 @@ class Interpolant(ABC):
         low = torch.tensor(self.span[0], dtype=torch.float64)
         return float(self.alpha(low)) * x0
 
-    def rates(self, t: Tensor) -> tuple[tuple[Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]:
+    def rates(self, t: Tensor) -> tuple[Rates, Rates]:
         """`(alpha, beta, gamma)` and their time derivatives, each shaped like t."""
         t = t.contiguous()
-        return jvp(lambda t: (self.alpha(t), self.beta(t), self.gamma(t)), (t,), (torch.ones_like(t),))
+        found = jvp(lambda t: (self.alpha(t), self.beta(t), self.gamma(t)), (t,), (torch.ones_like(t),))
+        return cast(tuple[Rates, Rates], found)
 
     def path(self, t: Tensor, x0: Tensor, x1: Tensor, z: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The point `xt` and the velocity `ut` of the path from x0 to x1 at time t.
@@ -72,10 +75,11 @@ class Interpolant(ABC):
         if self.noisy and z is None:
             raise ValueError(f"{type(self).__name__} has a latent: path needs z, a standard normal sample shaped like x0")
         weights, derivatives = self.rates(t)
-        ends = (x0, x1, z) if self.noisy else (x0, x1)
+        ends = [x0, x1] if z is None or not self.noisy else [x0, x1, z]
 
-        def blend(coefficients: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-            return sum(c[..., None] * end for c, end in zip(coefficients, ends, strict=False))
+        def blend(coefficients: Rates) -> Tensor:
+            first, *others = (c[..., None] * end for c, end in zip(coefficients, ends, strict=False))
+            return sum(others, start=first)
 
         return blend(weights), blend(derivatives)
 

@@ -81,6 +81,15 @@ class Marginal:
     source: GaussianMixture
     target: GaussianMixture
 
+    @property
+    def path(self) -> Interpolant:
+        """The path, by the name that every field has for its own."""
+        return self.interpolant
+
+    def __call__(self, t: Tensor, x: Tensor) -> Tensor:
+        """The velocity."""
+        return self.velocity(t, x)
+
     def _pairs(self, t: Tensor) -> tuple[Tensor, ...]:
         """Weights, means, variances of the component pairs and the rates of the two: `(..., k)` or `(..., k, dim)`."""
         (a, b, c), (da, db, dc) = (tuple(r[..., None] for r in rates) for rates in self.interpolant.rates(t))

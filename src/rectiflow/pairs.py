@@ -1,4 +1,7 @@
-"""Coupled samples, what every flow is trained on."""
+"""What models are trained on: points of the target, or pairs of a source point and a target point.
+
+Every array has a leading axis of seeds. `label` holds the class of each target point where the data set has classes.
+"""
 
 from dataclasses import dataclass
 
@@ -7,11 +10,63 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
+class Points:
+    """Points x `(seeds, n, dim)` and, where there are classes, the class of each, label `(seeds, n)` of integers."""
+
+    x: Tensor
+    label: Tensor | None = None
+
+    @property
+    def rows(self) -> int:
+        """The number of points of a seed, n."""
+        return self.x.shape[-2]
+
+    @property
+    def dim(self) -> int:
+        """The dimension of a point."""
+        return self.x.shape[-1]
+
+    def to(self, device: torch.device | str) -> "Points":
+        """The same points on another device."""
+        return Points(self.x.to(device), _moved(self.label, device))
+
+    def seed(self, k: int) -> "Points":
+        """The k-th seed's points, x `(n, dim)` and label `(n,)`."""
+        return Points(self.x[k], _of_seed(self.label, k))
+
+
+@dataclass(frozen=True)
 class Pairs:
-    """Coupled samples: x0 and x1 `(seeds, n, dim)`; row i of one belongs to row i of the other."""
+    """Coupled points x0 and x1 `(seeds, n, dim)`: row i of one belongs to row i of the other. `label` `(seeds, n)` is the
+    class of x1 where there are classes.
+    """
 
     x0: Tensor
     x1: Tensor
+    label: Tensor | None = None
+
+    @property
+    def rows(self) -> int:
+        """The number of pairs of a seed, n."""
+        return self.x0.shape[-2]
+
+    @property
+    def dim(self) -> int:
+        """The dimension of a point."""
+        return self.x0.shape[-1]
 
     def to(self, device: torch.device | str) -> "Pairs":
-        return Pairs(self.x0.to(device), self.x1.to(device))
+        """The same pairs on another device."""
+        return Pairs(self.x0.to(device), self.x1.to(device), _moved(self.label, device))
+
+    def seed(self, k: int) -> "Pairs":
+        """The k-th seed's pairs, x0 and x1 `(n, dim)` and label `(n,)`."""
+        return Pairs(self.x0[k], self.x1[k], _of_seed(self.label, k))
+
+
+def _moved(label: Tensor | None, device: torch.device | str) -> Tensor | None:
+    return None if label is None else label.to(device)
+
+
+def _of_seed(label: Tensor | None, k: int) -> Tensor | None:
+    return None if label is None else label[k]

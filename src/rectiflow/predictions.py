@@ -95,8 +95,8 @@ def ends(path: Interpolant, t: Tensor, **known: Tensor) -> tuple[Tensor, Tensor]
         raise ValueError(f"{type(path).__name__} has a latent: two of x0, x1, xt, ut do not give the others")
     if len(known) != 2 or set(known) - set(QUANTITIES):
         raise ValueError(f"ends: {sorted(known)} should be two of {', '.join(QUANTITIES)}")
-    first, second = (QUANTITIES[name](path, t) for name in known)
-    return solve((first, second), tuple(known.values()))
+    (first, one), (second, other) = ((QUANTITIES[name](path, t), value) for name, value in known.items())
+    return solve((first, second), (one, other))
 
 
 def convert(path: Interpolant, t: Tensor, xt: Tensor, value: Tensor, given: str, wanted: str) -> Tensor:

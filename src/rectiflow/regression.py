@@ -7,7 +7,7 @@ from rectiflow.interpolants import Interpolant
 from rectiflow.predictions import PREDICTIONS, combine
 
 
-def draw(
+def drawn(
     path: Interpolant, x0: Tensor, x1: Tensor, rows: Tensor, generator: Generator, prediction: str = "velocity"
 ) -> tuple[Tensor, Tensor, Tensor]:
     """`(t, xt, target)` for the pairs of one seed named by `rows`, which may have any shape; t uniform on the path's span.

@@ -1,21 +1,52 @@
-"""Stochastic samplers with the marginals of the flow, for paths with a Gaussian source and independent ends.
+"""Samplers: how draws of the source become draws of a trained model.
 
-A velocity gives the score (see `predictions`), and for any `g(t) >= 0` the equation `dx = [v + g^2/2 s] dt + g dW` has the
-same law at every time as the flow `dx = v dt` (Song et al., arXiv 2011.13456; Albergo et al., arXiv 2303.08797). The reverse
-diffusions VP-SDE and VE-SDE, DDPM's ancestral sampling and DDIM are rows of what follows.
+Each takes a model, source points and a generator, and knows how to start: the solvers of the flow, stochastic samplers with
+the flow's marginals, and one pass of a map.
 
-Noise is drawn from the generator passed in, on the CPU whatever the device.
+For paths with a Gaussian source and independent ends a velocity gives the score (see `predictions`), and for any `g(t) >= 0`
+the equation `dx = [v + g^2/2 s] dt + g dW` has the same law at every time as the flow `dx = v dt` (Song et al., arXiv
+2011.13456; Albergo et al., arXiv 2303.08797). The reverse diffusions VP-SDE and VE-SDE, DDPM's ancestral sampling and DDIM
+are rows of what follows. Noise is drawn from the generator passed in, on the CPU whatever the device.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import wraps
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Generator, Tensor
 
 from rectiflow.interpolants import Interpolant
+from rectiflow.models.model import Field, Maps, Model
 from rectiflow.predictions import convert, ends
-from rectiflow.solvers import Field, Solution, check_steps, march
+from rectiflow.ranges import among, at_least, inside
+from rectiflow.solvers import SOLVERS, Solution, Solver, VelocityField, march
+
+
+class Sampler(Protocol):
+    """A way to draw from one seed's model: `sampler(model, x0, generator)` for source points x0 `(1, n, dim)`.
+
+    `needs` is the kind of model that it can draw from. `score` says that it goes by the score as well, which a velocity
+    gives for independent pairs, x0 ~ N(0, I) and a path without latent alone. `label` and `steps` tell it from others.
+    """
+
+    needs: ClassVar[type[Model]]
+    score: ClassVar[bool]
+
+    @property
+    def label(self) -> str: ...
+
+    @property
+    def steps(self) -> int: ...
+
+    def starts(self, path: Interpolant) -> bool:
+        """Whether its first step along a path is finite."""
+        ...
+
+    def __call__(self, model: Any, x0: Tensor, generator: Any, trajectory: bool = False) -> Solution:
+        """The solution from x0; `trajectory` keeps every state, otherwise both ends."""
+        ...
 
 
 def _reverse(path: Interpolant, t: Tensor) -> Tensor:
@@ -35,17 +66,17 @@ NOISES: dict[str, Callable[[Interpolant, Tensor], Tensor]] = {
 }
 
 
-EPS = 1e-2
+LATER = 1e-2
 
 
 def _first(path: Interpolant) -> float:
-    """Where to begin: the span's lower end, or EPS later where the velocity there does not determine x0 and x1.
+    """Where to begin: the span's lower end, or LATER where the velocity there does not determine x0 and x1.
 
     That is where both weights stand still, as on `polynomial`: the point has not moved much in between.
     """
     low = torch.tensor(path.span[0], dtype=torch.float64)
     (alpha, beta, _), (da, db, _) = path.rates(low)
-    return path.span[0] if alpha * db != beta * da else path.span[0] + EPS
+    return path.span[0] if alpha * db != beta * da else path.span[0] + LATER
 
 
 def _times(path: Interpolant, end: float, steps: int) -> list[float]:
@@ -63,16 +94,16 @@ class EulerMaruyama:
     Of order one, as g does not depend on x. `scale: 0` is Euler's method for the flow.
     """
 
+    needs: ClassVar = Field
+    score: ClassVar = True
     steps: int = 100
     noise: str = "alpha"
     scale: float = 1.0
 
     def __post_init__(self) -> None:
-        check_steps(self.steps)
-        if self.noise not in NOISES:
-            raise ValueError(f"noise: {self.noise!r} is not one of {', '.join(NOISES)}")
-        if not self.scale >= 0:
-            raise ValueError(f"scale: {self.scale} must be at least 0")
+        at_least(1, steps=self.steps)
+        among(NOISES, noise=self.noise)
+        at_least(0, scale=self.scale)
 
     @property
     def label(self) -> str:
@@ -82,17 +113,18 @@ class EulerMaruyama:
         """Whether the noise is finite where the path begins."""
         return bool(NOISES[self.noise](path, torch.tensor(path.span[0], dtype=torch.float64)).isfinite())
 
-    def __call__(self, v: Field, x0: Tensor, path: Interpolant, generator: Generator, trajectory: bool = False) -> Solution:
-        """From source points x0 `(..., dim)`; v is the path's velocity field."""
+    def __call__(self, model: Field, x0: Tensor, generator: Generator, trajectory: bool = False) -> Solution:
+        """From source points x0 `(..., dim)` along the path of a velocity field."""
+        path = model.path
 
-        def step(field: Field, x: Tensor, t: float, after: float) -> Tensor:
+        def step(field: VelocityField, x: Tensor, t: float, after: float) -> Tensor:
             time, h = torch.tensor(t, dtype=x.dtype, device=x.device), after - t
             velocity = field(time, x)
             square = self.scale * NOISES[self.noise](path, time)
             score = convert(path, time, x, velocity, "velocity", "score")
             return x + h * (velocity + square / 2 * score) + (h * square).sqrt() * _noise(x, generator)
 
-        return march(step, v, path.start(x0), _times(path, path.span[1], self.steps), trajectory)
+        return march(step, model, path.start(x0), _times(path, path.span[1], self.steps), trajectory)
 
 
 @dataclass(frozen=True)
@@ -104,13 +136,14 @@ class DDIM:
     step goes to t = 1. On DDPM's path, as many steps as it has are the original algorithm, fewer its short form.
     """
 
+    needs: ClassVar = Field
+    score: ClassVar = True
     steps: int = 50
     eta: float = 0.0
 
     def __post_init__(self) -> None:
-        check_steps(self.steps)
-        if not 0 <= self.eta <= 1:
-            raise ValueError(f"eta: {self.eta} must lie in [0, 1]")
+        at_least(1, steps=self.steps)
+        inside("[0, 1]", eta=self.eta)
 
     @property
     def label(self) -> str:
@@ -120,13 +153,14 @@ class DDIM:
         """Whether the first step is finite: always."""
         return True
 
-    def __call__(self, v: Field, x0: Tensor, path: Interpolant, generator: Generator, trajectory: bool = False) -> Solution:
-        """From source points x0 `(..., dim)`; v is the path's velocity field."""
+    def __call__(self, model: Field, x0: Tensor, generator: Generator, trajectory: bool = False) -> Solution:
+        """From source points x0 `(..., dim)` along the path of a velocity field."""
+        path = model.path
 
-        def step(field: Field, x: Tensor, t: float, after: float) -> Tensor:
+        def step(field: VelocityField, x: Tensor, t: float, after: float) -> Tensor:
             return self.advance(path, x, field(torch.tensor(t, dtype=x.dtype, device=x.device), x), t, after, generator)
 
-        return march(step, v, path.start(x0), _times(path, 1.0, self.steps), trajectory)
+        return march(step, model, path.start(x0), _times(path, 1.0, self.steps), trajectory)
 
     def advance(self, path: Interpolant, x: Tensor, ut: Tensor, t: float, after: float, generator: Generator) -> Tensor:
         """One step from the points x of time t, where the velocity is ut, to the time `after`."""
@@ -139,6 +173,78 @@ class DDIM:
         return x + float(variance.sqrt()) * _noise(x, generator) if self.eta else x
 
 
-Sampler = EulerMaruyama | DDIM
+@dataclass(frozen=True)
+class Ode:
+    """The flow `dx/dt = v(t, x)` by a solver of ordinary differential equations; `label` is the solver's name."""
 
-SAMPLERS: dict[str, type[Sampler]] = {"sde": EulerMaruyama, "ddim": DDIM}
+    needs: ClassVar = Field
+    score: ClassVar = False
+    label: str
+    solver: Solver
+
+    @property
+    def steps(self) -> int:
+        """The solver's steps, 0 where it chooses them."""
+        return getattr(self.solver, "steps", 0)
+
+    def starts(self, path: Interpolant) -> bool:
+        """Always."""
+        return True
+
+    def __call__(self, model: Field, x0: Tensor, generator: Generator | None = None, trajectory: bool = False) -> Solution:
+        """From source points x0, as far as the path's start needs them moved; nothing is drawn."""
+        return self.solver(model, model.path.start(x0), trajectory)
+
+
+@dataclass(frozen=True)
+class Once:
+    """The one pass of a map from the source to the target."""
+
+    needs: ClassVar = Maps
+    score: ClassVar = False
+    label: ClassVar = "once"
+    steps: ClassVar = 1
+
+    def starts(self, path: Interpolant) -> bool:
+        """Always."""
+        return True
+
+    def __call__(self, model: Maps, x0: Tensor, generator: Generator | None = None, trajectory: bool = False) -> Solution:
+        """From source points x0, as one evaluation; nothing is drawn."""
+        return Solution(x0.new_tensor([0.0, 1.0]), torch.stack([x0, model.push(x0)]), 1)
+
+
+def _ode(name: str, build: Callable[..., Solver]) -> Callable[..., Ode]:
+    @wraps(build)
+    def made(**options: Any) -> Ode:
+        return Ode(name, build(**options))
+
+    return made
+
+
+SAMPLERS: dict[str, Callable[..., Any]] = {
+    **{name: _ode(name, build) for name, build in SOLVERS.items()},
+    "sde": EulerMaruyama,
+    "ddim": DDIM,
+    "once": Once,
+}
+
+
+def sample(
+    model: Model, sampler: Sampler, x0: Tensor, generators: Sequence[Generator | None], trajectory: bool = False
+) -> list[Solution]:
+    """One solution for each seed from x0 `(seeds, n, dim)`, by that seed's model and generator, without gradients.
+
+    Seeds are solved apart: adaptive steps would mix them, and each draws its noise from a stream of its own.
+    """
+    with torch.no_grad():
+        return [sampler(model.seed(k), x0[k : k + 1], generator, trajectory) for k, generator in enumerate(generators)]
+
+
+def transport(model: Model, sampler: Sampler, x0: Tensor, generators: Sequence[Generator | None]) -> Tensor:
+    """Where a model takes x0 `(seeds, n, dim)`: CHUNK points at a time, which stay in the cache."""
+    ends = [torch.cat([found.end for found in sample(model, sampler, part, generators)]) for part in x0.split(CHUNK, 1)]
+    return torch.cat(ends, 1)
+
+
+CHUNK = 2000

@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-Field = Callable[[Tensor, Tensor], Tensor]
+from rectiflow.ranges import at_least, positive
+
+VelocityField = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class Solution:
 class _Counted:
     """A velocity that counts its calls."""
 
-    v: Field
+    v: VelocityField
     calls: int = field(default=0)
 
     def __call__(self, t: Tensor, x: Tensor) -> Tensor:
@@ -63,7 +65,7 @@ class _Counted:
         return self.v(t, x)
 
 
-def step(tableau: Tableau, v: Field, t: float, h: float, x: Tensor) -> Tensor:
+def step(tableau: Tableau, v: VelocityField, t: float, h: float, x: Tensor) -> Tensor:
     """One explicit Runge-Kutta step of length h from `(t, x)`."""
     slopes: list[Tensor] = []
     for c, row in zip(tableau.c, tableau.a, strict=True):
@@ -79,14 +81,12 @@ def _advance(x: Tensor, h: float, weights: tuple[float, ...], slopes: list[Tenso
     return x
 
 
-def check_steps(steps: int) -> None:
-    """Raise ValueError unless there is a step to take."""
-    if steps < 1:
-        raise ValueError(f"steps: {steps} must be at least 1")
-
-
 def march(
-    advance: Callable[[Field, Tensor, float, float], Tensor], v: Field, x: Tensor, times: list[float], trajectory: bool
+    advance: Callable[[VelocityField, Tensor, float, float], Tensor],
+    v: VelocityField,
+    x: Tensor,
+    times: list[float],
+    trajectory: bool,
 ) -> Solution:
     """From one time to the next by `advance(v, x, t, next)`; the evenly spaced states, or only the first and the last."""
     counted, states = _Counted(v), [x]
@@ -96,8 +96,8 @@ def march(
             states.append(x)
     if not trajectory:
         states.append(x)
-    t = torch.linspace(times[0], times[-1], len(states), dtype=x.dtype, device=x.device)
-    return Solution(t, torch.stack(states), counted.calls)
+    shown = torch.linspace(times[0], times[-1], len(states), dtype=x.dtype, device=x.device)
+    return Solution(shown, torch.stack(states), counted.calls)
 
 
 @dataclass(frozen=True)
@@ -108,13 +108,13 @@ class RungeKutta:
     steps: int
 
     def __post_init__(self) -> None:
-        check_steps(self.steps)
+        at_least(1, steps=self.steps)
 
-    def __call__(self, v: Field, x0: Tensor, trajectory: bool = False) -> Solution:
+    def __call__(self, v: VelocityField, x0: Tensor, trajectory: bool = False) -> Solution:
         """Solve from x0; `trajectory` keeps every state, otherwise only both ends."""
         h = 1 / self.steps
 
-        def advance(field: Field, x: Tensor, t: float, _: float) -> Tensor:
+        def advance(field: VelocityField, x: Tensor, t: float, _: float) -> Tensor:
             return step(self.tableau, field, t, h, x)
 
         return march(advance, v, x0, [i * h for i in range(self.steps)] + [1.0], trajectory)
@@ -124,7 +124,7 @@ class GaveUp(ArithmeticError):
     """An adaptive solver needed more steps than it was allowed, or a step of length zero."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Dopri5:
     """Adaptive Dormand-Prince 5(4) by torchdiffeq. More than `max_steps` steps raise GaveUp.
 
@@ -137,11 +137,9 @@ class Dopri5:
     max_steps: int = 1000
 
     def __post_init__(self) -> None:
-        for name in ("rtol", "atol", "max_steps"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name}: {getattr(self, name)} must be greater than 0")
+        positive(rtol=self.rtol, atol=self.atol, max_steps=self.max_steps)
 
-    def __call__(self, v: Field, x0: Tensor, trajectory: bool = False) -> Solution:
+    def __call__(self, v: VelocityField, x0: Tensor, trajectory: bool = False) -> Solution:
         """Solve from x0; `trajectory` reports 51 evenly spaced states, interpolated between the solver's own steps."""
         from torchdiffeq import odeint  # 0.6 s of imports that fixed steps do not need
 

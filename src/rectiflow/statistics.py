@@ -50,6 +50,6 @@ def holm(p: Sequence[float]) -> np.ndarray:
     return kept
 
 
-def improves(gap: Estimate) -> bool:
-    """Whether the mean difference of what is better when smaller is below zero beyond its interval; never for one seed."""
-    return gap.mean + gap.half < 0
+def improves(gap: Estimate, better: str = "smaller") -> bool:
+    """Whether the mean difference is on the better side of zero beyond its interval; never for one seed."""
+    return (gap.mean if better == "smaller" else -gap.mean) + gap.half < 0

@@ -1,26 +1,21 @@
-"""Conditional flow matching: `min E |v(t, xt) - ut|^2` over stored pairs, t uniform on the path's span; or the same for
-another prediction than the velocity, with its published weight.
+"""Training: weights that lower an objective, averaged, for all seeds at once.
 
-All seeds train at once, and seed k's weights depend on seed k's pairs and generator alone: each seed has its own leaf
-tensor, its own draws and its own reductions, while the network's products are batched (see `velocities`).
+Seed k's weights depend on seed k's data and generator alone: each seed has its own row of the weights, its own draws and its
+own reductions, while the network's products are batched (see `networks`).
 """
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
 
-from rectiflow.interpolants import Interpolant
-from rectiflow.models.frame import Frame
-from rectiflow.models.velocity import Velocity
-from rectiflow.networks.mlp import MLP
-from rectiflow.pairs import Pairs
-from rectiflow.predictions import PREDICTIONS, combine
-from rectiflow.regression import draw
-from rectiflow.weights import pack
+from rectiflow.models.model import Model, Weights
+from rectiflow.objectives.objective import Objective
+from rectiflow.pairs import Pairs, Points
+from rectiflow.ranges import among, at_least, inside, positive
 
 Progress = Callable[[int, list[float]], None]
 
@@ -54,16 +49,11 @@ class Training:
     history: bool = False
 
     def __post_init__(self) -> None:
-        for name, low in (("steps", 1), ("batch", 1), ("log_every", 1), ("warmup", 0), ("weight_decay", 0)):
-            if getattr(self, name) < low:
-                raise ValueError(f"{name}: {getattr(self, name)} must be at least {low}")
-        for name in ("lr", "clip"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name}: {getattr(self, name)} must be greater than 0")
-        if not 0 <= self.ema < 1:
-            raise ValueError(f"ema: {self.ema} must lie in [0, 1)")
-        if self.schedule not in SCHEDULES:
-            raise ValueError(f"schedule: {self.schedule!r} is not one of {', '.join(SCHEDULES)}")
+        at_least(1, steps=self.steps, batch=self.batch, log_every=self.log_every)
+        at_least(0, warmup=self.warmup, weight_decay=self.weight_decay)
+        positive(lr=self.lr, clip=self.clip)
+        inside("[0, 1)", ema=self.ema)
+        among(SCHEDULES, schedule=self.schedule)
 
     def rate(self, step: int) -> float:
         """The learning rate of a step, counted from 0."""
@@ -75,13 +65,13 @@ class Training:
 class Curves:
     """Losses `(seeds, points)` after the given numbers of steps: the mean since the last point, and the held-out one.
 
-    `history` are the averaged weights there, `(points, seeds, size)`, or None where they were not to be kept.
+    `history` are the averaged weights there, by player, if they were to be kept.
     """
 
     steps: list[int]
     training: Tensor
     validation: Tensor
-    history: Tensor | None = None
+    history: list[Weights] = field(default_factory=list)
 
 
 class AdamW:
@@ -113,118 +103,106 @@ def means(x: Tensor) -> Tensor:
     return torch.stack([part.mean() for part in x.unbind()])
 
 
-class Batch(NamedTuple):
-    """What a step needs, in the network's own units and layout (points are columns): `inputs` `(seeds, dim + 1, batch)`,
-    `target` `(seeds, dim, batch)`, and the `weight` of its squared errors, `(seeds, 1, 1 or batch)`.
-    """
-
-    inputs: Tensor
-    target: Tensor
-    weight: Tensor
-
-    @classmethod
-    def of(cls, velocity: Velocity, t: Tensor, xt: Tensor, target: Tensor) -> "Batch":
-        """Of times `(..., seeds, batch)`, points and predictions `(..., seeds, batch, dim)`."""
-        speed, weight = velocity.frame.speed, PREDICTIONS[velocity.prediction].weight
-        factor = weight(velocity.path, t)[..., None, :] if weight else t.new_ones(*t.shape[:-1], 1, 1)
-        return cls(velocity.inputs(t, xt), (target / speed).mT.contiguous(), speed.square() * factor)
-
-    def losses(self, velocity: Velocity) -> Tensor:
-        """Weighted squared errors, `(seeds, dim, batch)`."""
-        return self.weight * (velocity.network.through(velocity.theta, self.inputs) - self.target).square()
-
-
-def _batches(velocity: Velocity, pairs: Pairs, options: Training, generators: Sequence[Generator]) -> Iterator[Batch]:
-    """One for each step, drawn and interpolated many steps at a time: small calls cost more than work."""
-    n, dim = pairs.x0.shape[1:]
-    chunk = max(1, min(50, 2**22 // (options.batch * dim)))
+def _batches(
+    objective: Objective, model: Model, data: Points | Pairs, options: Training, generators: Sequence[Generator]
+) -> Iterator[tuple[Tensor, ...]]:
+    """One for each step, drawn many steps at a time: small calls cost more than work."""
+    chunk = max(1, min(50, 2**22 // (options.batch * data.dim)))
     for start in range(0, options.steps, chunk):
         shape = (min(chunk, options.steps - start), options.batch)
-        drawn = [
-            draw(velocity.path, x0, x1, torch.randint(n, shape, generator=generator), generator, velocity.prediction)
-            for x0, x1, generator in zip(pairs.x0, pairs.x1, generators, strict=True)
-        ]
-        steps = Batch.of(velocity, *(torch.stack(parts, 1) for parts in zip(*drawn, strict=True)))
-        yield from map(Batch, *steps)
+        rows = [torch.randint(data.rows, shape, generator=generator) for generator in generators]
+        yield from zip(*_drawn(objective, model, data, rows, generators), strict=True)
 
 
-def _held_out(velocity: Velocity, pairs: Pairs, generators: Sequence[Generator]) -> Batch:
-    """The whole validation set at fixed times, so that two points of a curve differ by the weights alone."""
-    rows = torch.arange(pairs.x0.shape[1])
-    drawn = [
-        draw(velocity.path, x0, x1, rows, generator, velocity.prediction)
-        for x0, x1, generator in zip(pairs.x0, pairs.x1, generators, strict=True)
+def _held_out(
+    objective: Objective, model: Model, data: Points | Pairs, generators: Sequence[Generator]
+) -> tuple[Tensor, ...]:
+    """The whole validation set, drawn once, so that two points of a curve differ by the weights alone."""
+    rows = [torch.arange(data.rows)[None]] * len(generators)
+    return tuple(part[0] for part in _drawn(objective, model, data, rows, generators))
+
+
+def _drawn(
+    objective: Objective, model: Model, data: Points | Pairs, rows: Sequence[Tensor], generators: Sequence[Generator]
+) -> list[Tensor]:
+    """What some steps of all seeds need: tensors `(steps, seeds, ...)`."""
+    parts = [
+        objective.draw(model.seed(k), data.seed(k), mine, generator)
+        for k, (mine, generator) in enumerate(zip(rows, generators, strict=True))
     ]
-    return Batch.of(velocity, *(torch.stack(parts) for parts in zip(*drawn, strict=True)))
+    return [torch.stack(part, 1) for part in zip(*parts, strict=True)]
 
 
-def _frame(interpolant: Interpolant, pairs: Pairs, prediction: str) -> Frame:
-    """The units of the pairs, and of the prediction in the middle of the path."""
-    x0, x1 = pairs.x0, pairs.x1
-    if prediction == "velocity":
-        return Frame.of(x0, x1)
-    middle = torch.tensor(0.5, dtype=x0.dtype, device=x0.device)
-    return Frame.of(x0, x1, combine(PREDICTIONS[prediction].row(interpolant, middle), x0, x1))
-
-
-def _guard(step: int, values: Tensor, first: Tensor, seeds: Sequence[int], options: Training) -> None:
-    """Stop when a loss is not finite or a thousand times the first one logged."""
-    bad = ~torch.isfinite(values) | (values > 1e3 * first.clamp_min(1e-3))
+def _guard(step: int, values: Tensor, first: Tensor, generators: Sequence[Generator], options: Training) -> None:
+    """Stop when a loss is not finite or has risen by a thousand times the first one logged."""
+    bad = ~torch.isfinite(values) | (values - first > 1e3 * first.abs().clamp_min(1e-3))
     if bad.any():
         k = int(bad.nonzero()[0])
         raise Diverged(
-            f"training diverged at step {step}: the loss of seed {seeds[k]} is {values[k]:.3g} "
+            f"training diverged at step {step}: the loss of seed {generators[k].initial_seed()} is {values[k]:.3g} "
             f"(first {first[k]:.3g}); lower training.lr ({options.lr:g}) or training.clip ({options.clip:g})"
         )
 
 
-def fit(
-    network: MLP,
-    interpolant: Interpolant,
-    pairs: Pairs,
-    validation: Pairs,
-    seeds: Sequence[int],
-    options: Training,
-    start: Velocity | None = None,
-    progress: Progress | None = None,
-    prediction: str = "velocity",
-) -> tuple[Velocity, Curves]:
-    """Train one field for each seed on its pairs and return the averaged weights with the loss curves.
+class Player:
+    """The weights of one player: as they are trained, their average, and the optimiser between."""
 
-    `start` continues from a trained field of the same prediction (in its frame) instead of fresh weights.
-    `progress(step, losses)` is called at every logged step. Raises Diverged as soon as a logged loss is not finite.
+    def __init__(self, theta: Tensor, options: Training) -> None:
+        self.average = theta.clone()
+        self.theta = theta.requires_grad_()
+        self.options = options
+        self.optimiser = AdamW(theta.detach(), options.weight_decay, options.clip)
+        self._averages = list(self.average.unbind())
+
+    def step(self, losses: Tensor, step: int) -> None:
+        """Lower the mean loss of each seed, `losses` `(seeds, ...)`; steps count from 1."""
+        (grad,) = torch.autograd.grad(losses.sum() / losses[0].numel(), self.theta)
+        self.optimiser.step(grad, self.options.rate(step - 1))
+        decay = min(self.options.ema, step / (9 + step)) if self.options.ema else 0.0
+        torch._foreach_lerp_(self._averages, self.optimiser.rows, 1 - decay)
+
+
+def fit(
+    objective: Objective,
+    data: Points | Pairs,
+    held_out: Points | Pairs,
+    generators: Sequence[Generator],
+    options: Training,
+    start: Model | None = None,
+    progress: Progress | None = None,
+) -> tuple[Any, Curves]:
+    """Train one model for each seed on its rows of `data`, and return it with the averaged weights, and the loss curves.
+
+    `generators` are one for each seed, and all that its numbers depend on beside its data. `start` goes on from a trained
+    model. `progress(step, losses)` is called at every logged step. The curves show the first player's losses. Raises
+    Diverged as soon as a logged loss is not finite.
     """
-    generators = [Generator().manual_seed(seed) for seed in seeds]
-    fresh = torch.stack([pack(network.init(generator)) for generator in generators]).to(pairs.x0.device)
-    goes_on = start is not None and start.prediction == prediction
-    theta, frame = (start.theta.clone(), start.frame) if goes_on else (fresh, _frame(interpolant, pairs, prediction))
-    average = theta.clone()
-    velocity = Velocity(network, theta.requires_grad_(), frame, interpolant, prediction)
-    averaged, averages = replace(velocity, theta=average), list(average.unbind())
-    optimiser = AdamW(theta.detach(), options.weight_decay, options.clip)
-    held_out = _held_out(velocity, validation, generators)
+    begun = objective.begin(data, generators, start)
+    players = {name: Player(begun.weights[name], options) for name in objective.players}
+    model = replace(begun, weights={name: player.theta for name, player in players.items()})
+    average = replace(begun, weights={name: player.average for name, player in players.items()})
+    first = next(iter(players))
+    checked = _held_out(objective, average, held_out, generators)
 
     steps: list[int] = [0]
     rows: list[tuple[Tensor, Tensor]] = []
-    history: list[Tensor] = []
-    squares = torch.zeros((), device=theta.device)
-    for step, batch in enumerate(_batches(velocity, pairs, options, generators), 1):
-        losses = batch.losses(velocity)
-        (grad,) = torch.autograd.grad(losses.sum() / losses[0].numel(), theta)
-        optimiser.step(grad, options.rate(step - 1))
-        decay = min(options.ema, step / (9 + step)) if options.ema else 0.0
-        torch._foreach_lerp_(averages, optimiser.rows, 1 - decay)
-        squares = squares + losses.detach()
+    history: list[Weights] = []
+    since = torch.zeros((), device=begun.weights[first].device)
+    for step, batch in enumerate(_batches(objective, average, data, options, generators), 1):
+        for name, player in players.items():
+            losses = objective.losses(name, model, average, batch)
+            player.step(losses, step)
+            since = since + losses.detach() if name == first else since
         if step % options.log_every == 0 or step == options.steps:
             with torch.no_grad():
-                row = means(squares) / (step - steps[-1]), means(held_out.losses(averaged))
-            rows.append(tuple(part.cpu() for part in row))
+                row = means(since) / (step - steps[-1]), means(objective.losses(first, average, average, checked))
+            rows.append((row[0].cpu(), row[1].cpu()))
             steps.append(step)
             if options.history:
-                history.append(average.cpu().clone())
-            squares = torch.zeros_like(squares)
-            _guard(step, torch.maximum(*rows[-1]), rows[0][0], seeds, options)
+                history.append({name: player.average.cpu().clone() for name, player in players.items()})
+            since = torch.zeros_like(since)
+            _guard(step, torch.maximum(*rows[-1]), rows[0][0], generators, options)
             if progress:
                 progress(step, rows[-1][1].tolist())
-    training, validation_losses = (torch.stack(column, 1) for column in zip(*rows, strict=True))
-    return averaged, Curves(steps[1:], training, validation_losses, torch.stack(history) if history else None)
+    training, validation = (torch.stack(column, 1) for column in zip(*rows, strict=True))
+    return average, Curves(steps[1:], training, validation, history)

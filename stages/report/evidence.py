@@ -1,36 +1,59 @@
 """What the sections of the report that look into one question tell from, and how they say it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from html import escape
-from typing import NamedTuple
 
 import pandas as pd
 
-from rectiflow.statistics import Estimate, estimate
-from stages.report.page import number
-from stages.report.results import Values, against_first, select
+from rectiflow.statistics import estimate
+from stages.report.printing import plain
+from stages.report.results import Values, against_first, against_nfe, ranked, select
+from stages.shared.measures import Better, measure
+
+Tables = Mapping[str, Callable[[], pd.DataFrame]]
 
 
-class Evidence(NamedTuple):
-    """All there is to tell from: `results` tidy, `nfe` W2 by flow and solver, `floors` by data set, all rows of
-    `relations` and `choices` with their `name`; `steps` are those of the reference solve.
-    """
+class Evidence:
+    """All there is to tell from: the tidy `results`, and further tables by name, each read when it is first asked for."""
 
-    results: pd.DataFrame
-    nfe: pd.DataFrame
-    floors: dict[str, float]
-    relations: pd.DataFrame
-    choices: pd.DataFrame
-    steps: int
+    def __init__(self, results: pd.DataFrame, tables: Tables | None = None) -> None:
+        self.results = results
+        self._sources = dict(tables or {})
+        self._tables: dict[str, pd.DataFrame] = {}
+
+    def table(self, name: str) -> pd.DataFrame:
+        """A table such as `relations` or `choices`, whose rows have a `name`. Raises KeyError for one there is not."""
+        if name not in self._tables:
+            self._tables[name] = self._sources[name]()
+        return self._tables[name]
+
+    @cached_property
+    def nfe(self) -> pd.DataFrame:
+        """W2 by model, solver and evaluations."""
+        return against_nfe(self.results)
+
+    @cached_property
+    def floors(self) -> dict[str, float]:
+        """The mean W2 floor of each data set."""
+        return self.floors_of("w2")
+
+    def floors_of(self, name: str) -> dict[str, float]:
+        """The mean floor of a measure by data set; empty for one without a floor."""
+        floor = measure(name).floor
+        return select(self.results, floor).groupby("dataset").value.mean().to_dict() if floor else {}
 
 
-def values(evidence: Evidence, metric: str, dataset: str, method: str, k: int) -> list[float]:
-    """A headline number of a flow, seed by seed; empty where it was not measured."""
-    return select(evidence.results, evidence.steps, metric, dataset=dataset, method=method, round=k).value.tolist()
+def values(evidence: Evidence, name: str, dataset: str, method: str, k: int) -> list[float]:
+    """A measure of a model, seed by seed; empty where it was not measured."""
+    return select(evidence.results, name, dataset=dataset, method=method, round=k).value.tolist()
 
 
-def shown(found: Sequence[float]) -> str:
-    return number(estimate(found)) if len(found) else ""
+def at_nfe(evidence: Evidence, dataset: str, method: str, k: int, nfe: float, solver: str = "euler") -> list[float]:
+    """W2 of a model by a solver at so many evaluations, seed by seed."""
+    rows = evidence.results
+    rows = rows[(rows.dataset == dataset) & (rows.method == method) & (rows["round"] == k) & (rows.metric == "w2")]
+    return rows[(rows.solver == solver) & (rows.nfe == nfe)].sort_values("seed").value.tolist()
 
 
 def finding(what: str, said: str) -> str:
@@ -38,19 +61,25 @@ def finding(what: str, said: str) -> str:
     return f"<p><b>{escape(what)}</b>: {escape(said)}</p>"
 
 
-def plain(value: Estimate) -> str:
-    """A number in a sentence."""
-    return number(value).replace('<span class="half">', "").replace("</span>", "")
-
-
-def verdict(rows: Sequence[Values], what: str) -> str:
-    """The smallest of some rows in a sentence, with those the seeds cannot tell from it."""
-    ranked = sorted(rows, key=lambda row: estimate(row.values).mean)
-    others = against_first(ranked)
+def verdict(rows: Sequence[Values], what: str, better: Better = "smaller") -> str:
+    """The best of some rows in a sentence, with those the seeds cannot tell from it; rows without values are left out."""
+    found = ranked([row for row in rows if row.values], better)
+    if not found:
+        return f"there is no {what}"
+    others = against_first(found)
     tied, behind = ([label for label, _, holds in others if holds == wanted] for wanted in (False, True))
-    said = f"the smallest {what} is that of {ranked[0].label}, {plain(estimate(ranked[0].values))}"
+    most = "largest" if better == "larger" else "smallest"
+    said = f"the {most} {what} is that of {found[0].label}, {plain(estimate(found[0].values))}"
+    if not others:
+        return said
     if not behind:
         return f"{said}; the seeds do not separate it from any other"
     if not tied:
         return f"{said}; the seeds separate it from all others"
     return f"{said}; the seeds separate it from {', '.join(behind)} but not from {', '.join(tied)}"
+
+
+def measured(evidence: Evidence, name: str, dataset: str, methods: Sequence[str], k: int = 0) -> str:
+    """The verdict on a measure over the methods of a data set."""
+    rows = [Values(method, values(evidence, name, dataset, method, k)) for method in methods]
+    return verdict(rows, measure(name).title, measure(name).better)

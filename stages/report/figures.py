@@ -2,8 +2,8 @@
 
 import base64
 import io
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
@@ -19,20 +19,35 @@ mpl.rcParams.update(
 from matplotlib import pyplot as plt  # noqa: E402
 from matplotlib.axes import Axes  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
+from matplotlib.ticker import MaxNLocator  # noqa: E402
+
+from rectiflow.statistics import Estimate  # noqa: E402
+from stages.report.results import Key  # noqa: E402
+from stages.shared.measures import MEASURES  # noqa: E402
 
 COLOURS = ["#3b6fb6", "#d1662a", "#3f9a5a", "#8a56ac", "#b8860b", "#4aa3a8"]
 GREY = "#b9bec6"
-Key = tuple[str, str, int]
+PATHS = 80  # of each flow
 
 
 class Drawn(NamedTuple):
-    """What is shown of a flow, of one seed: points `(n, dim)` and paths `(times, n, dim)`."""
+    """What is shown of a model, of one seed: points `(n, dim)` of the given shape, and paths `(times, n, dim)`.
+
+    `nfe` are the evaluations of the reference draw. What a model has not, a draw of one step or paths, is None.
+    """
 
     target: np.ndarray
-    one_step: np.ndarray
-    many_steps: np.ndarray
-    paths: np.ndarray
+    reference: np.ndarray
+    nfe: int
     seed: int
+    shape: tuple[int, ...]
+    one_step: np.ndarray | None = None
+    paths: np.ndarray | None = None
+
+    @property
+    def image(self) -> bool:
+        """Whether the points are pictures: their shape is `(channels, height, width)`."""
+        return len(self.shape) == 3
 
 
 def uri(figure: Figure, kind: str) -> str:
@@ -50,7 +65,7 @@ def content(figure: Figure, kind: str) -> bytes:
     return buffer.getvalue()
 
 
-def _grid(shown: dict[Key, Drawn], width: float, height: float) -> tuple[Figure, Iterator[tuple[Axes, Key]]]:
+def _grid(shown: Mapping[Key, Any], width: float, height: float) -> tuple[Figure, Iterator[tuple[Axes, Key]]]:
     """Panels of one data set: a row for each method, a column for each round; empty where there is no flow."""
     methods = list(dict.fromkeys(key[1] for key in shown))
     rounds = sorted({key[2] for key in shown})
@@ -77,22 +92,19 @@ def _grid(shown: dict[Key, Drawn], width: float, height: float) -> tuple[Figure,
     return figure, panels()
 
 
-def _is_image(dim: int) -> bool:
-    return dim >= 64 and round(dim**0.5) ** 2 == dim
+def _mosaic(points: np.ndarray, shape: tuple[int, ...], rows: int = 4, columns: int = 8) -> np.ndarray:
+    """The first points as small pictures side by side, `(height, width)` in grey or `(height, width, 3)`."""
+    channels, height, width = shape
+    blank = np.full((rows * columns, points.shape[1]), -1.0)  # tiles where there are too few
+    tiles = np.concatenate([points, blank])[: rows * columns].reshape(rows, columns, channels, height, width)
+    tiles = np.pad(tiles, ((0, 0), (0, 0), (0, 0), (0, 1), (0, 1)), constant_values=-1)
+    picture = tiles.transpose(0, 3, 1, 4, 2).reshape(rows * (height + 1), columns * (width + 1), channels)
+    return (picture + 1) / 2 if channels == 3 else picture[..., 0]
 
 
-def _mosaic(points: np.ndarray, rows: int = 4, columns: int = 8) -> np.ndarray:
-    """The first points as small pictures, side by side."""
-    side = round(points.shape[1] ** 0.5)
-    points = np.concatenate(
-        [points, np.full((rows * columns, points.shape[1]), -1.0)]
-    )  # blank tiles where there are too few
-    tiles = np.pad(
-        points[: rows * columns].reshape(rows, columns, side, side),
-        ((0, 0), (0, 0), (0, 1), (0, 1)),
-        constant_values=-1,
-    )
-    return tiles.transpose(0, 2, 1, 3).reshape(rows * (side + 1), columns * (side + 1))
+def _pictures(ax: Axes, points: np.ndarray, shape: tuple[int, ...]) -> None:
+    ax.imshow(np.clip(_mosaic(points, shape), -1, 1), cmap="gray_r", vmin=-1, vmax=1, aspect="auto")
+    ax.set(xticks=[], yticks=[])
 
 
 def _bounds(points: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -102,30 +114,28 @@ def _bounds(points: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     return low - margin, high + margin
 
 
-def samples(shown: dict[Key, Drawn], which: str) -> str:
-    """Draws (`one_step` or `many_steps`) over the target; pictures where the points are square images."""
-    images = all(_is_image(drawn.target.shape[1]) for drawn in shown.values())
-    figure, panels = _grid(shown, *((3.2, 1.6) if images else (2.3, 2.3)))
-    low, high = _bounds([drawn.target for drawn in shown.values()])
+def samples(draws: Mapping[Key, np.ndarray], shown: Mapping[Key, Drawn]) -> str:
+    """Draws over the target; pictures where the points are images."""
+    images = all(shown[key].image for key in draws)
+    figure, panels = _grid(draws, *((3.2, 1.6) if images else (2.3, 2.3)))
+    low, high = _bounds([shown[key].target for key in draws])
     for ax, key in panels:
-        points, target = getattr(shown[key], which), shown[key].target
-        ax.set(xticks=[], yticks=[])
+        points, target = draws[key], shown[key].target
         if images:
-            ax.imshow(_mosaic(points), cmap="gray_r", vmin=-1, vmax=1, aspect="auto")
+            _pictures(ax, points, shown[key].shape)
             continue
         ax.plot(*target[:, :2].T, ".", ms=2, color=GREY, alpha=0.7)
         ax.plot(*points[:, :2].T, ".", ms=2, color=COLOURS[0], alpha=0.7)
-        ax.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]))
+        ax.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), xticks=[], yticks=[])
     return uri(figure, "png")
 
 
 def targets(drawn: Drawn) -> str | None:
     """The test set's first pictures, where the points are pictures."""
-    if not _is_image(drawn.target.shape[1]):
+    if not drawn.image:
         return None
     figure, ax = plt.subplots(figsize=(3.2, 1.6), gridspec_kw={"left": 0.01, "right": 0.99, "bottom": 0.01, "top": 0.99})
-    ax.imshow(_mosaic(drawn.target), cmap="gray_r", vmin=-1, vmax=1, aspect="auto")
-    ax.set(xticks=[], yticks=[])
+    _pictures(ax, drawn.target, drawn.shape)
     return uri(figure, "png")
 
 
@@ -138,26 +148,38 @@ def _paths_panel(ax: Axes, paths: np.ndarray, limits: tuple[np.ndarray, np.ndarr
     ax.set(xlim=(left, right), ylim=(bottom, top), xticks=[], yticks=[])
 
 
-def trajectories(shown: dict[Key, Drawn], count: int = 80) -> str:
-    """Paths of every flow of a data set, in the first two coordinates."""
-    figure, panels = _grid(shown, 2.3, 2.3)
-    limits = _bounds([drawn.paths[:, :count] for drawn in shown.values()])
+def trajectories(paths: Mapping[Key, np.ndarray]) -> str:
+    """Paths `(times, n, dim)` of the flows of a data set, in the first two coordinates."""
+    figure, panels = _grid(paths, 2.3, 2.3)
+    limits = _bounds([of[:, :PATHS] for of in paths.values()])
     for ax, key in panels:
-        _paths_panel(ax, shown[key].paths[:, :count, :2], limits)
+        _paths_panel(ax, paths[key][:, :PATHS, :2], limits)
     return uri(figure, "png")
 
 
-def panels(count: int) -> tuple[Figure, np.ndarray]:
+def panels(count: int) -> tuple[Figure, list[Axes]]:
+    """So many panels in two columns."""
     columns = min(count, 2)
     rows = -(-count // columns)
     figure, axes = plt.subplots(rows, columns, figsize=(4.6 * columns, 3.1 * rows), squeeze=False, layout="constrained")
     for ax in axes.flat[count:]:
         ax.axis("off")
-    return figure, axes.flat
+    return figure, list(axes.flat)
 
 
-def line_style(methods: list[str], method: str, k: int) -> dict[str, object]:
+def line_style(methods: list[str], method: str, k: int) -> dict[str, Any]:
     return {"color": COLOURS[methods.index(method) % len(COLOURS)], "ls": ["-", "--", ":", "-."][k % 4], "lw": 1.4}
+
+
+def errorbars(ax: Axes, x: Sequence[float], found: Sequence[Estimate], **style: Any) -> None:
+    """Means with their intervals against x."""
+    ax.errorbar(x, [e.mean for e in found], [e.half for e in found], marker="o", ms=3, capsize=2, elinewidth=0.7, **style)
+
+
+def over_rounds(ax: Axes) -> None:
+    """An axis of rounds, which are whole numbers."""
+    ax.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True))
+    ax.set(xlabel="round")
 
 
 def levels(ax: Axes, floor: float) -> None:
@@ -167,20 +189,24 @@ def levels(ax: Axes, floor: float) -> None:
 
 
 def _nfe_panel(ax: Axes, nfe: pd.DataFrame, dataset: str, floor: float) -> None:
-    """W2 of every flow of a data set against the solver's evaluations, with 95 % intervals and the floor."""
+    """W2 of every model of a data set against the solver's evaluations, with 95 % intervals and the floor."""
     methods = list(nfe.method.unique())
-    for (method, k, solver), rows in nfe[nfe.dataset == dataset].groupby(["method", "round", "solver"], sort=False):
-        style = line_style(methods, method, k) | ({} if len(rows) > 1 else {"ls": ""})
-        errors = np.stack([rows.w2 - rows.low, rows.high - rows.w2])
-        label = f"{method} {k}" if solver == "euler" else None
-        marker = "o" if solver == "euler" else "D"
-        ax.errorbar(rows.nfe, rows.w2, errors, marker=marker, ms=3, capsize=2, elinewidth=0.7, label=label, **style)
+    for (method, k), drawn in nfe[nfe.dataset == dataset].groupby(["method", "round"], sort=False):
+        solvers = list(drawn.solver.unique())
+        named = "euler" if "euler" in solvers else solvers[0]  # a model has one entry in the legend
+        for solver in solvers:
+            rows = drawn[drawn.solver == solver]
+            style = line_style(methods, method, k) | ({} if len(rows) > 1 else {"ls": ""})
+            errors = np.stack([rows.w2 - rows.low, rows.high - rows.w2])
+            label = f"{method} {k}" if solver == named else None
+            marker = "o" if solver == "euler" else "D"
+            ax.errorbar(rows.nfe, rows.w2, errors, marker=marker, ms=3, capsize=2, elinewidth=0.7, label=label, **style)
     levels(ax, floor)
-    ax.set(title=dataset, xscale="log", yscale="log", xlabel="function evaluations", ylabel="W2 to the test set")
+    ax.set(title=dataset, xscale="log", yscale="log", xlabel="function evaluations", ylabel=MEASURES["w2"].axis)
     ax.legend(fontsize=7, ncols=2)
 
 
-def against_nfe(nfe: pd.DataFrame, floors: dict[str, float]) -> str:
+def against_nfe(nfe: pd.DataFrame, floors: Mapping[str, float]) -> str:
     """W2 against the number of function evaluations, a panel for each data set."""
     datasets = list(nfe.dataset.unique())
     figure, axes = panels(len(datasets))
@@ -189,25 +215,28 @@ def against_nfe(nfe: pd.DataFrame, floors: dict[str, float]) -> str:
     return uri(figure, "svg")
 
 
-def overview(nfe: pd.DataFrame, floors: dict[str, float], shown: dict[Key, Drawn]) -> bytes:
-    """One picture of the result, for the README: W2 against NFE and the paths of the flow with the most rounds."""
-    depth = {key[:2]: sum(other[:2] == key[:2] for other in shown) for key in shown}
-    dataset, method = max(
-        depth, key=lambda pair: (shown[*pair, 0].target.shape[1] == 2, depth[pair], -list(depth).index(pair))
-    )
-    rounds = [key for key in shown if key[:2] == (dataset, method)]
+def overview(nfe: pd.DataFrame, floors: Mapping[str, float], shown: Mapping[Key, Drawn]) -> bytes:
+    """One picture of the result, for the README: W2 against NFE and the paths of the flow with the most rounds, in the plane
+    if there is one. Without a flow there are no paths beside it.
+    """
+    paths = {key: drawn.paths for key, drawn in shown.items() if drawn.paths is not None}
+    depth = {key[:2]: sum(other[:2] == key[:2] for other in paths) for key in paths}
+    flat = {key[:2] for key, of in paths.items() if of.shape[2] == 2}
+    first = [next(iter(shown))[:2]]
+    dataset, method = max(depth or first, key=lambda pair: (pair in flat, depth.get(pair, 0)))  # the first of equals
+    rounds = {key[2]: of[:, :PATHS] for key, of in paths.items() if key[:2] == (dataset, method)}
     figure, axes = plt.subplots(
         1,
         1 + len(rounds),
         figsize=(4.2 + 2.6 * len(rounds), 3.2),
         width_ratios=[1.5] + [1] * len(rounds),
         layout="constrained",
+        squeeze=False,
     )
-    _nfe_panel(axes[0], nfe, dataset, floors[dataset])
-    limits = _bounds([shown[key].paths[:, :80] for key in rounds])
-    for ax, key in zip(axes[1:], rounds, strict=True):
-        ax.set_title(f"{method}, round {key[2]}")
-        _paths_panel(ax, shown[key].paths[:, :80, :2], limits)
+    _nfe_panel(axes[0, 0], nfe, dataset, floors[dataset])
+    for ax, (k, of) in zip(axes[0, 1:], rounds.items(), strict=True):
+        ax.set_title(f"{method}, round {k}")
+        _paths_panel(ax, of[..., :2], _bounds(list(rounds.values())))
     return content(figure, "png")
 
 
@@ -219,20 +248,21 @@ def per_round(rounds: pd.DataFrame) -> str:
         if len(rows) > 1:
             style = line_style(methods, method, list(rounds.dataset.unique()).index(dataset))
             axes[0].plot(rows["round"], rows.straightness, marker="o", ms=4, label=f"{dataset} {method}", **style)
-    axes[0].set(yscale="log", xlabel="round", ylabel="straightness S")
-    axes[0].xaxis.get_major_locator().set_params(integer=True)
+    axes[0].set(yscale="log", ylabel=MEASURES["straightness"].axis)
+    over_rounds(axes[0])
     if axes[0].get_lines():
         axes[0].legend(fontsize=8)
     return uri(figure, "svg")
 
 
 def training(losses: pd.DataFrame) -> str:
-    """Held-out loss against steps, a panel for each data set; losses of different paths have different floors."""
+    """Held-out loss against steps, a panel for each data set; losses of different objectives have different floors."""
     datasets, methods = list(losses.dataset.unique()), list(losses.method.unique())
     figure, axes = panels(len(datasets))
     for ax, dataset in zip(axes, datasets, strict=False):
         for (method, k), rows in losses[losses.dataset == dataset].groupby(["method", "round"], sort=False):
             ax.plot(rows.step, rows.validation, label=f"{method} {k}", **line_style(methods, method, k))
-        ax.set(title=dataset, yscale="log", xlabel="step", ylabel="held-out loss")
+        scale = "log" if losses.validation[losses.dataset == dataset].min() > 0 else "linear"  # a likelihood's may be below
+        ax.set(title=dataset, yscale=scale, xlabel="step", ylabel="held-out loss")
         ax.legend(fontsize=7, ncols=2)
     return uri(figure, "svg")

@@ -1,19 +1,23 @@
 """All measurements as one tidy frame, and what is derived from it: headline numbers, tables, plot data."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from rectiflow.statistics import Estimate, estimate, holm, p_value, paired
+from stages.shared.files import rounded
+from stages.shared.measures import Better, measure, shown_in
 
-COLUMNS = ["dataset", "method", "round", "seed", "solver", "nfe", "metric", "value"]
-HEADLINES = ("w2", "w2_1step", "w2_floor", "straightness", "chord_deviation", "npe")
+FLOW = ["dataset", "method", "round"]
+COLUMNS = [*FLOW, "seed", "solver", "nfe", "role", "metric", "value"]
+
+Key = tuple[str, str, int]  # a trained model: data set, method, round
 
 
-def tidy(parts: dict[tuple[str, str, int], dict[str, np.ndarray]]) -> pd.DataFrame:
-    """The measurements of all flows, `(dataset, method, round)` -> columns, as rows of COLUMNS."""
+def tidy(parts: Mapping[Key, Mapping[str, np.ndarray]]) -> pd.DataFrame:
+    """The measurements of all models as rows of COLUMNS."""
     frames = [
         pd.DataFrame(columns).assign(dataset=dataset, method=method, round=k)
         for (dataset, method, k), columns in parts.items()
@@ -21,21 +25,33 @@ def tidy(parts: dict[tuple[str, str, int], dict[str, np.ndarray]]) -> pd.DataFra
     return pd.concat(frames, ignore_index=True)[COLUMNS]
 
 
-def select(results: pd.DataFrame, steps: int, name: str, **where: Any) -> pd.DataFrame:
-    """The rows of a headline number: W2 after `steps` Euler steps or one, or a metric that has one value a seed."""
-    chosen = results[results.metric == {"w2_1step": "w2"}.get(name, name)]
-    if name in ("w2", "w2_1step"):
-        chosen = chosen[(chosen.solver == "euler") & (chosen.nfe == (1 if name == "w2_1step" else steps))]
+def select(results: pd.DataFrame, name: str, **where: Any) -> pd.DataFrame:
+    """The rows of a measure, seed after seed: those of its metric and its role, where the named columns are equal."""
+    of = measure(name)
+    chosen = results[(results.metric == of.metric) & (results.role == of.role)]
     for column, value in where.items():
         chosen = chosen[chosen[column] == value]
     return chosen.sort_values("seed", kind="stable")
 
 
-def by_flow(results: pd.DataFrame, steps: int, name: str) -> dict[tuple[str, str, int], Estimate]:
-    """Mean and interval of a headline number for every flow that has it, in the order of the results."""
-    rows = select(results, steps, name)
-    groups = rows.groupby(["dataset", "method", "round"], sort=False).value
+def by_flow(results: pd.DataFrame, name: str) -> dict[Key, Estimate]:
+    """Mean and interval of a measure for every model that has it, in the order of the results."""
+    groups = select(results, name).groupby(FLOW, sort=False).value
     return {(dataset, method, int(k)): estimate(values.tolist()) for (dataset, method, k), values in groups}
+
+
+def evaluations(results: pd.DataFrame, otherwise: str = "the reference draws") -> str:
+    """What the reference draws took: `50 steps` where all took the same number."""
+    nfe = select(results, "w2").nfe.unique()
+    if len(nfe) != 1:
+        return otherwise
+    return f"{nfe[0]:g} steps" if nfe[0] > 1 else "1 evaluation"
+
+
+def title(results: pd.DataFrame, name: str) -> str:
+    """The title of a measure, with what the draws took where it is measured on the reference draws."""
+    of = measure(name)
+    return f"{of.title}, {evaluations(results, 'reference')}" if of.role == "reference" else of.title
 
 
 class Values(NamedTuple):
@@ -45,6 +61,11 @@ class Values(NamedTuple):
     values: list[float]
 
 
+def ranked(rows: Sequence[Values], better: Better = "smaller") -> list[Values]:
+    """The best mean first."""
+    return sorted(rows, key=lambda row: estimate(row.values).mean, reverse=better == "larger")
+
+
 def against_first(rows: Sequence[Values]) -> list[tuple[str, Estimate, bool]]:
     """Every other row minus the first, paired by seed, and whether the seeds separate them (t tests, Holm's correction)."""
     gaps = [paired(row.values, rows[0].values) for row in rows[1:]]
@@ -52,19 +73,19 @@ def against_first(rows: Sequence[Values]) -> list[tuple[str, Estimate, bool]]:
     return [(row.label, gap, bool(holds)) for row, gap, holds in zip(rows[1:], gaps, kept, strict=True)]
 
 
-def smallest(rows: Sequence[Values]) -> set[str]:
-    """The labels of the smallest mean and of those that the seeds do not separate from it; none for a single seed."""
-    ranked = sorted(rows, key=lambda row: estimate(row.values).mean)
-    if len(ranked) < 2 or len(ranked[0].values) < 2:
+def best(rows: Sequence[Values], better: Better = "smaller") -> set[str]:
+    """The labels of the best mean and of those that the seeds do not separate from it; none for a single seed."""
+    first = ranked(rows, better)
+    if len(first) < 2 or len(first[0].values) < 2:
         return set()
-    return {ranked[0].label, *(label for label, _, holds in against_first(ranked) if not holds)}
+    return {first[0].label, *(label for label, _, holds in against_first(first) if not holds)}
 
 
-def headlines(results: pd.DataFrame, steps: int) -> dict[str, Any]:
-    """`{dataset: {method: {"round0": {name: mean}}}}` with the names of HEADLINES."""
+def headlines(results: pd.DataFrame) -> dict[str, Any]:
+    """`{dataset: {method: {"round0": {name: mean}}}}` with the measures of `metrics.json`."""
     nested: dict[str, Any] = {}
-    for name in HEADLINES:
-        for (dataset, method, k), value in by_flow(results, steps, name).items():
+    for name in shown_in("metrics"):
+        for (dataset, method, k), value in by_flow(results, name).items():
             nested.setdefault(dataset, {}).setdefault(method, {}).setdefault(f"round{k}", {})[name] = rounded(value.mean)
     return nested
 
@@ -80,14 +101,9 @@ def agreements(relations: pd.DataFrame) -> dict[str, Any]:
     return {"relations": nested}
 
 
-def rounded(value: float) -> float:
-    """Ten significant digits: what the seeds can never resolve stays out of the diffs."""
-    return float(f"{value:.10g}")
-
-
 def against_nfe(results: pd.DataFrame) -> pd.DataFrame:
-    """W2 of every flow, solver and NFE: mean over seeds and interval, beside the floor."""
-    keys = ["dataset", "method", "round", "solver"]
+    """W2 of every model, solver and NFE: mean over seeds and interval."""
+    keys = [*FLOW, "solver"]
     rows = []
     # An adaptive solver's NFE differs between seeds: its point stands at their mean.
     drawn = results[results.metric == "w2"].copy()
@@ -98,15 +114,15 @@ def against_nfe(results: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*keys, "nfe", "w2", "low", "high"]).assign(flow=_flow)
 
 
-def per_round(results: pd.DataFrame, steps: int, names: Sequence[str]) -> pd.DataFrame:
-    """Headline numbers of every flow, one column each."""
-    found = {name: by_flow(results, steps, name) for name in names}
-    rows = [[*key, *(found[name][key].mean for name in names)] for key in found[names[0]]]
-    return pd.DataFrame(rows, columns=["dataset", "method", "round", *names]).assign(flow=_flow)
+def per_round(results: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    """Means of every flow that has the first of some measures, one column each; NaN for what else it has not."""
+    found = {name: by_flow(results, name) for name in names}
+    rows = [[*key, *(found[name][key].mean if key in found[name] else np.nan for name in names)] for key in found[names[0]]]
+    return pd.DataFrame(rows, columns=[*FLOW, *names]).assign(flow=_flow)
 
 
-def curves(parts: dict[tuple[str, str, int], dict[str, np.ndarray]]) -> pd.DataFrame:
-    """Loss curves of all flows, means over seeds."""
+def curves(parts: Mapping[Key, Mapping[str, np.ndarray]]) -> pd.DataFrame:
+    """Loss curves of all models, means over seeds."""
     frames = [
         pd.DataFrame(columns).groupby("step")[["training", "validation"]].mean().reset_index()
         .assign(dataset=dataset, method=method, round=k)

@@ -1,45 +1,25 @@
 """Artifacts on disk: Parquet tables with vector columns, safetensors weights, JSON. Same content, same bytes.
 
-Vectors are fixed-size lists of float32, which arrive as one contiguous array, without Python objects. Nothing that
-depends on time, host or writer state is stored. A write goes to a temporary name and is moved into place, so a file is
-either the old one or the new one, whole.
+Vectors are fixed-size lists of float32 or of integers, which arrive as one contiguous array, without Python objects.
+Nothing that depends on time, host or writer state is stored. A file is written whole (see `stages.shared.files`).
 """
 
 import json
-import os
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from safetensors import safe_open
 from safetensors.numpy import save
 
-DATA = Path("data")
-ENDED = "ended"  # a file in place of a round that was not worth it: see stages.rectify
-PROGRESS = "progress.parquet"  # what the rounds until then were like
-ROW_GROUP = 2**16
+from stages.shared.files import replacing, write_bytes
+
+ROW_GROUP, GROUP_NUMBERS = 2**16, 2**22  # a group of rows is encoded in memory
 
 Column = np.ndarray | Sequence[str]
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path that becomes `path` at the end of the block, or goes away if it fails."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        yield temporary
-        with open(temporary, "rb") as written:
-            os.fsync(written.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _arrow(column: Column) -> pa.Array:
@@ -47,22 +27,38 @@ def _arrow(column: Column) -> pa.Array:
         return pa.array(column, pa.string())
     if column.ndim == 1:
         return pa.array(column)
-    flat = np.ascontiguousarray(column, np.float32).reshape(-1)
+    flat = np.ascontiguousarray(column, column.dtype if column.dtype.kind in "iu" else np.float32).reshape(-1)
     return pa.FixedSizeListArray.from_arrays(pa.array(flat), column.shape[1])
 
 
 def write_table(path: Path, columns: Mapping[str, Column]) -> None:
     """Write columns: 1-D arrays, `(rows, dim)` arrays of vectors, or strings."""
-    table = pa.table({name: _arrow(column) for name, column in columns.items()})
-    with replacing(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd", compression_level=1, row_group_size=ROW_GROUP)
+    write_parts(path, [columns])
+
+
+def write_parts(path: Path, parts: Iterable[Mapping[str, Column]]) -> None:
+    """Write a table part after part, so that they need not be in memory together. Without a part there is no file."""
+    tables = (pa.table({name: _arrow(column) for name, column in columns.items()}) for columns in parts)
+    if (table := next(tables, None)) is None:
+        return path.unlink(missing_ok=True)
+    rows = min(ROW_GROUP, max(1, GROUP_NUMBERS // _width(table.schema)))
+    with (
+        replacing(path) as temporary,
+        pq.ParquetWriter(temporary, table.schema, compression="zstd", compression_level=1) as writer,
+    ):
+        while table is not None:
+            writer.write_table(table, rows)
+            table = next(tables, None)
+
+
+def _width(schema: pa.Schema) -> int:
+    """Numbers in the widest column of a row."""
+    return max(field.type.list_size if pa.types.is_fixed_size_list(field.type) else 1 for field in schema)
 
 
 def read_table(path: Path, **equal: Any) -> dict[str, np.ndarray]:
     """The columns of a table, of the rows where the named columns have the given values."""
-    table = pq.read_table(path)
-    for name, value in equal.items():
-        table = table.filter(pc.equal(table[name], value))
+    table = pq.read_table(path, filters=[(name, "=", value) for name, value in equal.items()] or None)
     return {name: _numpy(table[name].combine_chunks()) for name in table.column_names if name not in equal}
 
 
@@ -100,21 +96,3 @@ def read_weights(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Arrays and spec of a safetensors file."""
     with safe_open(path, "np") as file:
         return {name: file.get_tensor(name) for name in file.keys()}, json.loads(file.metadata()["spec"])
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    with replacing(path) as temporary:
-        temporary.write_bytes(content)
-
-
-def write_text(path: Path, text: str) -> None:
-    write_bytes(path, text.encode())
-
-
-def write_json(path: Path, content: Any) -> None:
-    write_text(path, json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n")
-
-
-def copy(source: Path, target: Path) -> None:
-    with replacing(target) as temporary:
-        shutil.copyfile(source, temporary)

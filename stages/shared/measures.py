@@ -1,41 +1,89 @@
-"""Numbers and what they measure: tidy rows `(seed, solver, nfe, metric, value)`, worked out side by side."""
+"""What every number is: its title, unit and floor, which way it is better, which rows it is taken from, and who shows it.
 
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import NamedTuple
+A new measure is one entry of MEASURES: verdicts, bold cells, titles, axes, `metrics.json` and run pages ask this table.
+"""
 
-import numpy as np
+from typing import Literal, NamedTuple
 
-from rectiflow import metrics
-from stages.shared.io import write_table
+Better = Literal["smaller", "larger", ""]
+Place = Literal["metrics", "summary", "ranked", "compared", "published"]
+
+LENGTH, SQUARE, NATS = "units of x", "squared units of x", "nats"
+
+Places = tuple[Place, ...]
 
 
 class Measure(NamedTuple):
-    """What a number measures; `solver` is empty where no solver is involved."""
+    """One kind of number.
 
-    seed: int
-    solver: str
-    nfe: int
-    metric: str
+    `floor` names the measure that a perfect model has on average, if there is one. `better` is empty for what is neither
+    good nor bad, such as a floor. The values are those of `metric` (its own name if empty) in the rows of `role`, one a
+    seed. `shown` says where: in `metrics.json` and on run pages, in the report's summary, ranked there (the best are bold),
+    in a comparison that names no metrics, beside published numbers.
+    """
+
+    title: str
+    unit: str = ""
+    better: Better = "smaller"
+    floor: str | None = None
+    metric: str = ""
+    role: str = ""
+    shown: Places = ()
+
+    @property
+    def axis(self) -> str:
+        """The title with its unit."""
+        return f"{self.title} ({self.unit})" if self.unit else self.title
 
 
-Task = tuple[Measure, Callable[[], float]]
+FLOOR: Places = ("metrics", "summary")
+RANKED: Places = ("metrics", "summary", "ranked")
+COMPARED: Places = ("metrics", "summary", "ranked", "compared")
+
+MEASURES: dict[str, Measure] = {
+    "w2": Measure("W2", LENGTH, "smaller", "w2_floor", role="reference", shown=(*COMPARED, "published")),
+    "w2_1step": Measure("W2, 1 step", LENGTH, "smaller", "w2_floor", "w2", "one_step", COMPARED),
+    "w2_floor": Measure("W2 floor", LENGTH, "", shown=FLOOR),
+    "straightness": Measure("straightness S", SQUARE, shown=COMPARED),
+    "chord_deviation": Measure("chord deviation", LENGTH, shown=RANKED),
+    "npe": Measure("NPE", shown=("metrics", "summary", "published")),
+    "velocity_error": Measure("field error", shown=("summary",)),
+    "nll": Measure("NLL", NATS, "smaller", "nll_floor", shown=COMPARED),
+    "nll_floor": Measure("NLL floor", NATS, "", shown=FLOOR),
+    "nll_median": Measure("median of -log p", NATS),
+    "nll_worst": Measure("largest -log p", NATS),
+    "sliced_w2": Measure("sliced W2", LENGTH, "smaller", "sliced_w2_floor", role="reference"),
+    "sliced_w2_1step": Measure("sliced W2, 1 step", LENGTH, "smaller", "sliced_w2_floor", "sliced_w2", "one_step"),
+    "sliced_w2_floor": Measure("sliced W2 floor", LENGTH, ""),
+    "energy_distance": Measure("energy distance", LENGTH, "smaller", "energy_distance_floor", role="reference"),
+    "energy_distance_1step": Measure(
+        "energy distance, 1 step", LENGTH, "smaller", "energy_distance_floor", "energy_distance", "one_step"
+    ),
+    "energy_distance_floor": Measure("energy distance floor", LENGTH, ""),
+    "path_energy": Measure("path energy", SQUARE),
+    "transport_cost": Measure("transport cost", SQUARE, ""),
+    "loss": Measure("loss", floor="loss_floor"),
+    "loss_floor": Measure("loss floor", better=""),
+}
 
 
-def distances(where: tuple[int, str, int], suffix: str, points: np.ndarray, target: np.ndarray) -> Iterator[Task]:
-    """Comparisons of one seed's points with its target."""
-    seed = where[0]
-    yield Measure(*where, f"w2{suffix}"), lambda: metrics.w2(points, target)
-    yield Measure(*where, f"sliced_w2{suffix}"), lambda: metrics.sliced_w2(points, target, np.random.default_rng(seed))
-    yield Measure(*where, f"energy_distance{suffix}"), lambda: metrics.energy_distance(points, target)
+def measure(name: str) -> Measure:
+    """The entry of a measure; what the table does not know is taken from all rows of its name, and better when smaller.
+
+    `w2_after_STEPS` is W2 after so many training steps.
+    """
+    if name in MEASURES:
+        return MEASURES[name]._replace(metric=MEASURES[name].metric or name)
+    if name.startswith("w2_after_"):
+        return MEASURES["w2"]._replace(title=f"W2 after {name.removeprefix('w2_after_')}", metric=name, role="", shown=())
+    return Measure(name, metric=name, better="" if name.endswith("_floor") else "smaller")
 
 
-def write_measures(path: Path, tasks: Iterable[Task], workers: int) -> None:
-    """Work out the tasks, `workers` at a time, and write their numbers in the order given."""
-    tasks = list(tasks)
-    with ThreadPoolExecutor(workers) as pool:  # the assignment, where the time goes, releases the interpreter's lock
-        values = list(pool.map(lambda task: task[1](), tasks))
-    columns = {field: [getattr(measure, field) for measure, _ in tasks] for field in Measure._fields}
-    columns |= {field: np.array(columns[field], np.int32) for field in ("seed", "nfe")}
-    write_table(path, {**columns, "value": np.array(values, np.float64)})
+def shown_in(place: Place) -> list[str]:
+    """The measures that a place shows, in the table's order."""
+    return [name for name, of in MEASURES.items() if place in of.shown]
+
+
+def drawn() -> set[str]:
+    """The metrics that every draw has, so that a role tells their rows apart."""
+    return {of.metric or name for name, of in MEASURES.items() if of.role}

@@ -1,55 +1,72 @@
-"""Trained velocity fields on disk: `velocity.safetensors`."""
+"""Trained models on disk: `model.safetensors` holds the weights of all seeds by player, the frame, and what is needed to
+build model and network again.
+"""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, replace
+from collections.abc import Iterator
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from rectiflow.interpolants import INTERPOLANTS
+from rectiflow.models import MODELS
 from rectiflow.models.frame import Frame
-from rectiflow.models.velocity import Velocity
-from rectiflow.networks.mlp import VELOCITIES
+from rectiflow.models.model import Model, Weights
+from rectiflow.networks import NETWORKS
 from stages.shared.io import read_weights, write_weights
 from stages.shared.params import named
 
-
-def describe(table: Mapping[str, type], thing: Any) -> dict[str, Any]:
-    """`{name: ..., option: ...}` of an object of a registry."""
-    return {"name": next(name for name, kind in table.items() if kind is type(thing)), **asdict(thing)}
+FRAME = ("shift", "scale", "speed")
+OWN = ("network", "weights", "frame")
 
 
-def write_velocity(path: Path, velocity: Velocity, seeds: list[int]) -> None:
-    """The weights of all seeds by name, the frame, and what is needed to build network and path again."""
-    frame = velocity.frame
-    tensors = {"theta": velocity.theta, "shift": frame.shift, "scale": frame.scale, "speed": frame.speed}
+def write_model(path: Path, model: Model, seeds: list[int]) -> None:
+    """Weights, frame and description of a model."""
+    tensors = {name: getattr(model.frame, name) for name in FRAME} | {f"{name}": w for name, w in model.weights.items()}
+    options = {field.name: getattr(model, field.name) for field in fields(model) if field.name not in OWN}
+    if "path" in options:
+        options["path"] = described(_path_name(options["path"]), options["path"])
     spec = {
-        "network": describe(VELOCITIES, velocity.network),
-        "path": describe(INTERPOLANTS, velocity.path),
-        "prediction": velocity.prediction,
+        "model": {"name": MODELS.name(type(model)), **options},
+        "network": described(NETWORKS.name(type(model.network)), model.network),
+        "players": list(model.weights),
         "seeds": seeds,
     }
     write_weights(path, {name: tensor.cpu().numpy() for name, tensor in tensors.items()}, spec)
 
 
-def read_velocity(path: Path) -> tuple[Velocity, list[int]]:
-    """A trained field and the seeds of its rows."""
+def _path_name(path: Any) -> str:
+    return next(name for name, kind in INTERPOLANTS.items() if kind is type(path))
+
+
+def described(name: str, thing: Any) -> dict[str, Any]:
+    """`{name: ..., option: ...}` of a frozen description."""
+    return {"name": name, **{field.name: getattr(thing, field.name) for field in fields(thing)}}
+
+
+def read_model(path: Path) -> tuple[Any, list[int]]:
+    """A trained model and the seeds of its rows."""
     arrays, spec = read_weights(path)
     tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
-    network, trained_on = named(VELOCITIES, spec["network"], "network"), named(INTERPOLANTS, spec["path"], "path")
-    frame = Frame(tensors["shift"], tensors["scale"], tensors["speed"])
-    return Velocity(network, tensors["theta"], frame, trained_on, spec["prediction"]), spec["seeds"]
+    frame = Frame(*(tensors[name] for name in FRAME))
+    weights: Weights = {name: tensors[name] for name in spec["players"]}
+    options = {name: value for name, value in spec["model"].items() if name != "name"}
+    if "path" in options:
+        options["path"] = named(INTERPOLANTS, options["path"], "path")
+    model = MODELS[spec["model"]["name"]](named(NETWORKS, spec["network"], "network"), weights, frame, **options)
+    return model, spec["seeds"]
 
 
-def write_history(path: Path, steps: list[int], weights: Tensor) -> None:
-    """The weights `(points, seeds, size)` after so many training steps each."""
-    write_weights(path, {"theta": weights.numpy()}, {"steps": steps})
+def write_history(path: Path, steps: list[int], history: list[Weights]) -> None:
+    """The weights after so many training steps each, by player `(points, seeds, size)`."""
+    stacked = {name: torch.stack([weights[name] for weights in history]).numpy() for name in history[0]}
+    write_weights(path, stacked, {"steps": steps})
 
 
-def read_history(path: Path, velocity: Velocity) -> Iterator[tuple[int, Velocity]]:
-    """The field after each of the stored numbers of training steps; `velocity` is the finished one."""
+def read_history(path: Path, model: Model) -> Iterator[tuple[int, Model]]:
+    """The model after each of the stored numbers of training steps; `model` is the finished one."""
     arrays, spec = read_weights(path)
-    for step, theta in zip(spec["steps"], torch.from_numpy(arrays["theta"]), strict=True):
-        yield step, replace(velocity, theta=theta.to(velocity.theta.device))
+    for k, step in enumerate(spec["steps"]):
+        weights = {name: torch.from_numpy(array[k]).to(model.weights[name].device) for name, array in arrays.items()}
+        yield step, replace(model, weights=weights)

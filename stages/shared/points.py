@@ -1,30 +1,49 @@
-"""Tables of points and of pairs, and their tensors with a leading seed axis."""
+"""The points of a generated data set, split by split, with a leading seed axis."""
 
-from collections.abc import Mapping
-from pathlib import Path
+import json
+from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from rectiflow.pairs import Pairs
-from stages.shared.io import by_seed, read_table, seed_major, write_table
+from stages.shared import places
+from stages.shared.io import by_seed, read_table
 
 
-def read_points(path: Path, side: str, split: str) -> tuple[list[int], Tensor]:
-    """The seeds and the points `(seeds, n, dim)` of one split of a generated data set."""
-    seeds, columns = by_seed(read_table(path, side=side, split=split))
-    return seeds, torch.tensor(columns["x"])
+@dataclass(frozen=True)
+class Split:
+    """One split of a side: x `(seeds, n, dim)` and, where the side has classes, label `(seeds, n)`, places among them."""
+
+    seeds: list[int]
+    x: np.ndarray
+    label: np.ndarray | None = None
 
 
-def read_pairs(path: Path, split: str) -> tuple[list[int], Pairs]:
-    """The seeds and the pairs of one split."""
-    seeds, columns = by_seed(read_table(path, split=split))
-    return seeds, Pairs(torch.tensor(columns["x0"]), torch.tensor(columns["x1"]))
+@dataclass(frozen=True)
+class About:
+    """What is known of a data set: the shape of a row's array, the names of the classes, and the target's entropy in nats a
+    point; None where there are no classes and where the entropy is not known.
+    """
+
+    shape: tuple[int, ...]
+    classes: tuple[str | int | bool, ...] | None
+    entropy: float | None
 
 
-def write_pairs(path: Path, seeds: list[int], splits: Mapping[str, Pairs]) -> None:
-    """Rows `(split, seed, x0, x1)`, split after split, seed after seed."""
-    parts = {split: seed_major(seeds, {"x0": pairs.x0.numpy(), "x1": pairs.x1.numpy()}) for split, pairs in splits.items()}
-    columns = {name: np.concatenate([part[name] for part in parts.values()]) for name in ("seed", "x0", "x1")}
-    write_table(path, {"split": np.repeat(list(parts), [len(part["seed"]) for part in parts.values()]), **columns})
+def read_split(dataset: str, side: str, split: str, *, as_stored: bool = False) -> Split:
+    """One split of a side (source or target). x is float32; `as_stored`: integers are what they are on disk."""
+    if not (table := places.table(dataset, side)).exists():
+        seeds, columns = by_seed(read_table(places.points(dataset), side=side, split=split))
+        return Split(seeds, columns["x"])
+    seeds, columns = by_seed(read_table(places.rows(dataset), side=side, split=split))
+    rows, stored = columns["row"], read_table(table)
+    x = np.empty((*rows.shape, stored["x"].shape[1]), stored["x"].dtype if as_stored else np.float32)
+    for of_seed, numbers in zip(x, rows, strict=True):
+        of_seed[:] = stored["x"][numbers]
+    return Split(seeds, x, stored["label"][rows] if "label" in stored else None)
+
+
+def read_about(dataset: str) -> About:
+    """Shape, classes and entropy of a data set."""
+    content = json.loads(places.about(dataset).read_text())
+    classes = content["classes"]
+    return About(tuple(content["shape"]), None if classes is None else tuple(classes), content["entropy"])

@@ -1,8 +1,8 @@
-"""The rows of `params.yaml` that several stages read."""
+"""The rows of `params.yaml` and `grid.yaml` that several stages read."""
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from stages.shared.params import Settings, parse, read, section
 
@@ -24,27 +24,28 @@ def load_workers() -> int:
     return parse(Workers, {"workers": section(read(), "workers")}, "").workers
 
 
-class Method(Settings):
-    """A way to train round 0: pairs of a coupling, a path, what the network predicts, and what differs from the shared
-    `network` and `training`; `samplers` draw from round 0 besides the solvers that all flows share.
+class MethodKeys(Settings):
+    """What every row of `methods` has: what is minimised, for which model, on the pairs of a coupling or, where there is
+    none, on the target's points; and what differs from the shared `network` and `training`.
     """
 
-    coupling: str
-    interpolant: dict[str, Any]
-    prediction: str = "velocity"
-    samplers: list[dict[str, Any]] = []
+    coupling: str | None = None
+    objective: str = "matching"
+    model: dict[str, Any] = {"name": "velocity"}
     network: dict[str, Any] = {}
     training: dict[str, Any] = {}
+
+
+class Method(MethodKeys):
+    """A row of `methods`: its other keys are options of the objective, which `stages.shared.objectives` checks."""
+
+    model_config = ConfigDict(extra="allow")
 
     @property
     def auto(self) -> bool:
         """Whether the path is the outcome of a choice."""
-        return self.interpolant.get("name") == "auto"
-
-    @property
-    def independent(self) -> bool:
-        """Whether x0 and x1 are independent in round 0, told from the coupling's name."""
-        return self.coupling.split("-")[0] == "independent"
+        path = (self.model_extra or {}).get("interpolant")
+        return isinstance(path, dict) and path.get("name") == "auto"
 
 
 class Relation(Settings):
@@ -57,12 +58,12 @@ class Relation(Settings):
 
 
 class Choice(Settings):
-    """Candidate paths trained on the same `pairs` for a small budget, ranked by held-out W2 after `solver`."""
+    """Candidate paths trained on the same `pairs` for a small budget, ranked by held-out W2 after `sampler`."""
 
     dataset: str
     pairs: str
     candidates: list[dict[str, Any]] = Field(min_length=2)
-    solver: dict[str, Any]
+    sampler: dict[str, Any]
     network: dict[str, Any] = {}
     training: dict[str, Any] = {}
 
@@ -78,17 +79,40 @@ class Published(Settings):
 
 class Study(Settings):
     """A section of the report that looks into one question, with the data sets and methods it compares, up to a number of
-    `rounds` if there is one. Where they are set beside published `figures`, `source` says whose, and `note` what differs.
+    `rounds` if there is one. Where it names none, they are those `of` a block of the grid. Where they are set beside
+    published `figures`, `source` says whose, and `note` what differs.
     """
 
-    kind: Literal["paths", "rounds", "steps", "fields", "choice", "published"]
+    kind: str
     title: str
-    datasets: list[str] = Field(min_length=1)
-    methods: list[str] = Field(min_length=1)
+    of: str | None = None
+    datasets: list[str] = []
+    methods: list[str] = []
     rounds: int | None = Field(None, ge=0)
     figures: list[Published] = []
     source: str = ""
     note: str = ""
+
+
+class Block(Settings):
+    """Rows of the grid: every data set with every method, round 0 and so many `rounds` of rectification. Rounds after these,
+    up to the number `until`, end by themselves. `network` and `training` override single keys of the shared sections.
+    """
+
+    datasets: list[str] = Field(min_length=1)
+    methods: list[str] = Field(min_length=1)
+    rounds: int = Field(0, ge=0, le=1000)
+    until: int | None = Field(None, ge=1, le=1000)
+    network: dict[str, Any] = {}
+    training: dict[str, Any] = {}
+
+    @property
+    def last(self) -> int:
+        """The last round there may be."""
+        return max(self.rounds, self.until or 0)
+
+
+# ---- Rows of grid.yaml.
 
 
 class Couple(Settings):
@@ -98,19 +122,53 @@ class Couple(Settings):
     coupling: str
 
 
+class Override(Settings):
+    """What a row has in place of single keys of the shared sections."""
+
+    network: dict[str, Any] = {}
+    training: dict[str, Any] = {}
+
+
 class Flow(Settings):
-    """One trained flow. `pairs` is `couple/DATASET-COUPLING`, `reflow/NAME` together with the `flow` it continues, or, where
-    the path is `auto`, `train/NAME`, a row of `choices`.
+    """One trained model. `data` is what it is trained on: the pairs `couple/DATASET-COUPLING`; the target's points,
+    `generate/DATASET`, where the method has no coupling; `train/DATASET-METHOD`, a row of `choices`, where the path is
+    `auto`; or `reflow/NAME` together with the `flow` that it continues. `objective`, `model` and `network` are names.
     """
 
     dataset: str
     method: str
-    pairs: str
+    round: int
+    data: str
     flow: str | None = None
-    network: dict[str, Any] = {}
-    training: dict[str, Any] = {}
+    objective: str
+    model: str
+    network: str
+    override: Override = Override()
 
     @property
     def rectified(self) -> bool:
         """Whether the pairs were drawn by an earlier flow."""
         return self.flow is not None
+
+
+class Round(Settings):
+    """A round whose pairs are drawn by the `flow` of the round before."""
+
+    dataset: str
+    flow: str
+    model: str
+    network: str
+
+
+class Draws(Settings):
+    """What is drawn from a trained model beside the samplers that all models share. `independent` says whether x0 and x1 of
+    its pairs are.
+    """
+
+    dataset: str
+    method: str
+    round: int
+    model: str
+    network: str
+    independent: bool
+    samplers: list[dict[str, Any]]

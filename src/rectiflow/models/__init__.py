@@ -1,1 +1,10 @@
 """Models: what was trained."""
+
+from rectiflow.registry import Registry
+
+MODELS = Registry(
+    {
+        "velocity": "rectiflow.models.velocity:Velocity",
+        "coupling_layers": "rectiflow.models.coupling_layers:CouplingLayers",
+    }
+)

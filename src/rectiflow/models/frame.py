@@ -27,6 +27,14 @@ class Frame:
         speed = torch.stack([_size(part) for part in (x1 - x0 if target is None else target).unbind()])
         return cls(shift, scale, speed)
 
+    def seed(self, k: int) -> "Frame":
+        """The k-th seed's units (the seed axis has length one)."""
+        return Frame(self.shift[k : k + 1], self.scale[k : k + 1], self.speed[k : k + 1])
+
+    def to(self, device: torch.device | str) -> "Frame":
+        """The same on another device."""
+        return Frame(self.shift.to(device), self.scale.to(device), self.speed.to(device))
+
 
 def _size(x: Tensor) -> Tensor:
     """Root mean square of a sample, shape (1, 1), or one where that is zero."""

@@ -1,1 +1,5 @@
 """Networks: frozen descriptions whose weights are passed in."""
+
+from rectiflow.registry import Registry
+
+NETWORKS = Registry({"mlp": "rectiflow.networks.mlp:MLP"})

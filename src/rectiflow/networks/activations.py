@@ -18,13 +18,15 @@ class Activation:
     what passes through.
 
     `forward(a, out)` writes h; `backward(slope, kept, out)` writes slope h'(a), where `kept` is h itself if `by_value`
-    (out may then be a: nothing else is needed later), otherwise a.
+    (out may then be a: nothing else is needed later), otherwise a. `plain(a)` is h by operations that have derivatives of
+    every kind.
     """
 
     forward: Callable[[Tensor, Tensor], object]
     backward: Callable[[Tensor, Tensor, Tensor], object]
     gain: float
     by_value: bool
+    plain: Callable[[Tensor], Tensor]
 
 
 aten = torch.ops.aten
@@ -33,12 +35,12 @@ ALPHA, SCALE = 1.6732632423543772, 1.0507009873554805  # of SELU: they keep mean
 
 def _silu(a: Tensor, out: Tensor) -> None:
     """`a / (1 + exp(-a))`."""
-    for part, h in _each(a, out):
+    for part, h in parts(a, out):
         aten.silu.out(part, out=h)
 
 
 def _silu_slope(slope: Tensor, a: Tensor, out: Tensor) -> None:
-    for part, kept, to in _each(slope, a, out):
+    for part, kept, to in parts(slope, a, out):
         aten.silu_backward.grad_input(part, kept, grad_input=to)
 
 
@@ -51,7 +53,7 @@ def _selu(a: Tensor, out: Tensor) -> None:
         aten.elu.out(a, ALPHA, SCALE, 1.0, out=out)
         return
     low = a.clamp(max=0).mul_(math.log2(math.e))
-    for (part,) in _each(low):
+    for (part,) in parts(low):
         torch.exp2(part, out=part)
     low.sub_(1).mul_(SCALE * ALPHA)
     torch.clamp(a, min=0, out=out).mul_(SCALE).add_(low)
@@ -59,21 +61,35 @@ def _selu(a: Tensor, out: Tensor) -> None:
 
 def _selu_slope(slope: Tensor, h: Tensor, out: Tensor) -> None:
     """`SCALE` above 0, `h + SCALE ALPHA` below."""
-    for part, kept, to in _each(slope, h, out):
+    for part, kept, to in parts(slope, h, out):
         aten.elu_backward.grad_input(part, ALPHA, SCALE, 1.0, True, kept, grad_input=to)
 
 
+def _plain_selu(a: Tensor) -> Tensor:
+    return SCALE * (a.clamp(min=0) + ALPHA * (torch.exp2(a.clamp(max=0) * math.log2(math.e)) - 1))
+
+
 ACTIVATIONS = {
-    "silu": Activation(_silu, _silu_slope, math.sqrt(2), by_value=False),
-    "selu": Activation(_selu, _selu_slope, 1.0, by_value=True),
+    "silu": Activation(_silu, _silu_slope, math.sqrt(2), by_value=False, plain=torch.nn.functional.silu),
+    "selu": Activation(_selu, _selu_slope, 1.0, by_value=True, plain=_plain_selu),
 }
 
 
-def _each(*tensors: Tensor) -> Iterable[tuple[Tensor, ...]]:
-    """The seeds' parts; everything at once where that gives the same bits: where no part has a tail, in one thread."""
-    first = tensors[0]
-    tails = first.device.type == "cpu" and (first[0].numel() % VECTOR or torch.get_num_threads() > 1)
-    return zip(*(tensor.unbind() for tensor in tensors), strict=True) if tails else [tensors]
+def seedwise(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """A function of every number, of x `(seeds, ...)`, to the bits that each seed has alone. It may be differentiated."""
+    return torch.stack([function(part) for part in x.unbind()]) if has_tails(x) else function(x)
+
+
+def parts(*tensors: Tensor) -> Iterable[tuple[Tensor, ...]]:
+    """The seeds' parts; everything at once where that gives the same bits."""
+    return zip(*(tensor.unbind() for tensor in tensors), strict=True) if has_tails(tensors[0]) else [tensors]
+
+
+def has_tails(x: Tensor) -> bool:
+    """Whether a seed's bits may depend on the others when all are computed at once: unless no part has a tail, in one
+    thread.
+    """
+    return x.device.type == "cpu" and (x[0].numel() % VECTOR > 0 or torch.get_num_threads() > 1)
 
 
 VECTOR = 64  # twice what the widest registers hold: torch's loops take two of them at a time

@@ -1,21 +1,18 @@
-"""Time-conditioned networks `v(t, x)`, for many seeds at once.
+"""Perceptrons, for many seeds at once: one batched product for all of them.
 
-A network is a frozen description (sizes) whose weights are passed in as one vector a seed, `theta` `(seeds, size)`:
-`network(theta, t, x)`. Training and sampling thus use one batched product for all seeds.
-
-A seed's numbers must not depend on who computes beside it. Vectorised transcendental functions treat the tail of a tensor
-differently from its body, and where the tail falls depends on the number of seeds (measured: a batch of 100 x 100 differed
-in the last bit): activations run seed by seed on a CPU, and the bias gradient is a product with ones, because the order of a
-sum is the library's choice. Batched products keep each slice's result where the matrix library does not let memory alignment
-choose the kernel: with MKL, that takes MKL_CBWR=AVX2,STRICT in the environment, which costs nothing measurable here.
+A seed's numbers must not depend on who computes beside it. Activations run seed by seed on a CPU (see `activations`), and
+the bias gradient is a product with ones, because the order of a sum is the library's choice. Batched products keep each
+slice's result where the matrix library does not let memory alignment choose the kernel: with MKL, that takes
+MKL_CBWR=AVX2,STRICT in the environment, which costs nothing measurable here.
 """
 
 import itertools
 import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
@@ -23,32 +20,35 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from rectiflow.networks.activations import ACTIVATIONS, Activation
+from rectiflow.networks.network import side_by_side
+from rectiflow.ranges import among, at_least
 from rectiflow.weights import Shapes, unpack
 
 
 @dataclass(frozen=True)
 class MLP:
-    """A perceptron on `(x, t)`.
+    """A perceptron with `inputs` numbers in, points and times together, and `outputs` numbers out.
 
-    `dim` is the dimension of x, `width` that of each of the `depth` hidden layers, `activation` one of ACTIVATIONS.
+    `width` is that of each of the `depth` hidden layers, `activation` one of ACTIVATIONS. `fused` makes it one node of the
+    graph, which is what training by first gradients wants; without, the same weights pass through plain operations, seed
+    after seed, which have forward-mode and second derivatives and can be exported.
     """
 
-    dim: int
+    inputs: int
+    outputs: int
     width: int = 64
     depth: int = 4
     activation: str = "silu"
+    fused: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("dim", "width", "depth"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: {getattr(self, name)} must be at least 1")
-        if self.activation not in ACTIVATIONS:
-            raise ValueError(f"activation: {self.activation!r} is not one of {', '.join(ACTIVATIONS)}")
+        at_least(1, inputs=self.inputs, outputs=self.outputs, width=self.width, depth=self.depth)
+        among(ACTIVATIONS, activation=self.activation)
 
     @cached_property
     def shapes(self) -> Shapes:
         """Names and shapes of one seed's weights, in the order they are stored."""
-        sizes = [self.dim + 1, *[self.width] * self.depth, self.dim]
+        sizes = [self.inputs, *[self.width] * self.depth, self.outputs]
         pairs = list(enumerate(itertools.pairwise(sizes)))
         return {f"{i}.{part}": shape for i, (m, n) in pairs for part, shape in (("weight", (m, n)), ("bias", (1, n)))}
 
@@ -64,24 +64,36 @@ class MLP:
                 weights[name] = bound * (2 * torch.rand(shape, generator=generator) - 1)
         return weights
 
-    def inputs(self, t: Tensor, x: Tensor) -> Tensor:
-        """What `through` takes for times `()` or `(..., batch)` and points `(..., batch, dim)`: `(..., dim + 1, batch)`."""
-        return torch.cat([x.mT, t.expand(x.shape[:-1])[..., None, :]], -2)
+    def columns(self, x: Tensor, *times: Tensor) -> Tensor:
+        """Points and times as columns."""
+        return side_by_side(x, *times)
 
-    def through(self, theta: Tensor, inputs: Tensor) -> Tensor:
-        """v `(seeds, dim, batch)` for inputs `(seeds, dim + 1, batch)`.
+    def through(self, theta: Tensor, columns: Tensor) -> Tensor:
+        """The outputs `(seeds, outputs, batch)` for columns `(seeds, inputs, batch)`.
 
         Where no gradient is asked for, some columns at a time, so that their activations stay in the cache.
         """
+        if not self.fused:
+            return torch.cat([self._plain(*mine) for mine in zip(theta.split(1), columns.split(1), strict=True)])
         activation = ACTIVATIONS[self.activation]
         if torch.is_grad_enabled():
-            return _Perceptron.apply(theta, inputs, self.shapes, activation)
+            apply: Callable[..., Tensor] = _Perceptron.apply
+            return apply(theta, columns, self.shapes, activation)
         weights = list(unpack(theta, self.shapes).values())
-        return torch.cat([_last(_layers(weights, part, activation)) for part in inputs.split(COLUMNS, -1)], -1)
+        return torch.cat([_last(_layers(weights, part, activation)) for part in columns.split(COLUMNS, -1)], -1)
 
-    def __call__(self, theta: Tensor, t: Tensor, x: Tensor) -> Tensor:
-        """v at time t `()` or `(seeds, batch)` and points x `(seeds, batch, dim)`; shaped like x."""
-        return self.through(theta, self.inputs(t, x)).mT
+    def _plain(self, theta: Tensor, h: Tensor) -> Tensor:
+        """One seed's outputs by operations that torch knows how to differentiate in every way."""
+        activation, weights = ACTIVATIONS[self.activation], list(unpack(theta, self.shapes).values())
+        for i in range(0, len(weights), 2):
+            h = torch.baddbmm(weights[i + 1].mT, weights[i].mT, h)
+            if i + 2 < len(weights):
+                h = activation.plain(h)
+        return h
+
+    def __call__(self, theta: Tensor, x: Tensor, *times: Tensor) -> Tensor:
+        """The outputs `(seeds, batch, outputs)` for points x `(seeds, batch, dim)` and times `()` or `(seeds, batch)`."""
+        return self.through(theta, self.columns(x, *times)).mT
 
 
 COLUMNS = 2048
@@ -114,7 +126,7 @@ class _Perceptron(Function):
     """
 
     @staticmethod
-    def forward(ctx, theta: Tensor, h: Tensor, shapes: Shapes, activation: Activation) -> Tensor:  # noqa: ANN001
+    def forward(ctx: Any, theta: Tensor, h: Tensor, shapes: Shapes, activation: Activation) -> Tensor:
         *layers, (v, _) = _layers(list(unpack(theta, shapes).values()), h, activation)
         values, kept = zip(*layers, strict=True)
         ctx.save_for_backward(theta, h, *values, *kept)  # where the slope follows from the value, the same tensors twice
@@ -123,7 +135,7 @@ class _Perceptron(Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor | None, None, None]:  # noqa: ANN001
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
         theta, *saved = ctx.saved_tensors
         layers = len(ctx.shapes) // 2
         inputs, kept = saved[:layers], saved[layers:]
@@ -152,6 +164,3 @@ def _sum_of_products(a: Tensor, b: Tensor) -> Tensor:
     """
     m, n = a.shape[1], b.shape[1]
     return torch.bmm(b, a.mT).mT if m < n or n == 1 else torch.bmm(a, b.mT)
-
-
-VELOCITIES: dict[str, type[MLP]] = {"mlp": MLP}

@@ -1,1 +1,10 @@
 """Objectives: what training minimises."""
+
+from rectiflow.registry import Registry
+
+OBJECTIVES = Registry(
+    {
+        "matching": "rectiflow.objectives.matching:Matching",
+        "likelihood": "rectiflow.objectives.likelihood:Likelihood",
+    }
+)

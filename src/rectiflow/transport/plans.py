@@ -47,6 +47,7 @@ def partial_plan(cost: np.ndarray, mass: float) -> np.ndarray:
 
     _check_finite(cost)
     a, b = (np.full(n, 1 / n) for n in cost.shape)
+    plan: np.ndarray
     plan, log = ot.partial.partial_wasserstein(a, b, cost, m=mass, log=True)
     if not np.isclose(plan.sum(), mass, rtol=1e-6):
         raise ArithmeticError(f"partial: the plan has mass {plan.sum():.6g} instead of {mass:g}: {log.get('warning')}")

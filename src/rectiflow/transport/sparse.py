@@ -48,6 +48,7 @@ def permutation(x: np.ndarray, y: np.ndarray) -> np.ndarray:
         ends = centres(x[rows], size), centres(y[columns], size)
         solved = refined(solved, *ends) if solved else on_all_arcs(*ends)
     match = np.empty(len(x), int)
+    assert solved is not None  # there is a size at least
     match[rows] = columns[solved.match]
     return match
 
@@ -60,8 +61,10 @@ def order(x: np.ndarray) -> np.ndarray:
         if end - start > 2:
             points, middle = x[rows[start:end]], (end - start) // 2
             side = np.ptp(points, axis=0).argmax()
-            rows[start:end] = rows[start:end][np.argpartition(points[:, side], middle)]
-            split(start, start + middle), split(start + middle, end)
+            # Sorted, not partitioned: how a partition orders either half depends on the processor.
+            rows[start:end] = rows[start:end][np.argsort(points[:, side], kind="stable")]
+            split(start, start + middle)
+            split(start + middle, end)
 
     split(0, len(x))
     return rows

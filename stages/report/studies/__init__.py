@@ -1,1 +1,1 @@
-"""Sections of the report that look into one question each."""
+"""The sections of the report that look into one question, one module a kind; `kinds` says which there are."""

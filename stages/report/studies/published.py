@@ -1,19 +1,21 @@
 """Our numbers beside published ones: the order of the methods, and what is known of the differences."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from itertools import combinations, pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from rectiflow.statistics import estimate, holm, p_value, paired
-from stages.report.evidence import Evidence, finding, plain, shown, values
-from stages.report.page import figure, table
-from stages.report.studies import figures as study_figures
+from stages.report.evidence import Evidence, finding, values
+from stages.report.figures import COLOURS, GREY, panels, uri
+from stages.report.html import figure, note, table
+from stages.report.printing import plain, shown
+from stages.shared.measures import MEASURES, shown_in
 from stages.shared.rows import Published, Study
-
-TITLES = {"w2": "W2", "npe": "NPE"}
-FLOORS = ("w2",)
 
 
 class Pair(NamedTuple):
@@ -46,11 +48,12 @@ def label(row: Published) -> str:
 
 def beside(study: Study, evidence: Evidence, dataset: str, metric: str) -> list[Pair]:
     """All flows of a data set whose number is published, in the order given."""
+    of = MEASURES[metric]
 
     def pair(row: Published) -> Pair:
         mean, deviation = (row.values[metric] + [math.nan])[:2]
         flow = (dataset, row.method, row.round)
-        floor = values(evidence, f"{metric}_floor", *flow) if metric in FLOORS else ()
+        floor = values(evidence, of.floor, *flow) if of.floor else ()
         return Pair(label(row), values(evidence, metric, *flow), mean, deviation, floor)
 
     return [pair(row) for row in study.figures if row.dataset == dataset and metric in row.values]
@@ -107,31 +110,32 @@ def told(pairs: Sequence[Pair], floor: float | None) -> str:
 def published(study: Study, evidence: Evidence) -> list[str]:
     """Our numbers beside published ones, metric by metric."""
     parts, drawn = [], {}
-    for metric, title in TITLES.items():
-        rows, floors = [], ["floor"] if metric in FLOORS else []
+    for metric in shown_in("published"):
+        title, known = MEASURES[metric].title, evidence.floors_of(metric)
+        rows, floors = [], ["floor"] if known else []
         for dataset in study.datasets:
             pairs = beside(study, evidence, dataset, metric)
             if not pairs:
                 continue
-            parts.append(finding(f"{title}, {dataset}", told(pairs, evidence.floors[dataset] if floors else None)))
+            parts.append(finding(f"{title}, {dataset}", told(pairs, known.get(dataset))))
             drawn[metric, dataset] = [pair for pair in pairs if pair.ours]
             rows += [row(dataset, pair, [shown(pair.floor) for _ in floors]) for pair in pairs]
         if rows:
             parts.append(table(["data", "flow", f"{title}, ours", *floors, f"{title}, theirs", "ours / theirs"], rows))
     drawn = {key: pairs for key, pairs in drawn.items() if pairs}
     if not drawn:
-        return [*parts, f'<p class="note">Nothing of {escape(study.source)} was measured here.</p>']
+        return [*parts, note(f"Nothing of {escape(study.source)} was measured here.")]
     caption = (
         f"Ours (filled; means and 95 % intervals) beside theirs (open; means, with deviations where they are given) from "
         f"{study.source}. Grey lines are the floors of W2 in our geometry."
     )
-    parts.append(figure(study_figures.beside(drawn, evidence.floors), caption))
+    parts.append(figure(side_by_side(drawn, evidence), caption))
     seeds = max(len(pair.ours) for pairs in drawn.values() for pair in pairs)
     said = (
         f"Ours: means and 95 % intervals over {seeds} seeds. Theirs: {study.source}. The interval of a ratio is that of our "
         f"seeds alone: their mean is taken as it is printed. {study.note}"
     )
-    return [*parts, f'<p class="note">{escape(said)}</p>']
+    return [*parts, note(escape(said))]
 
 
 def row(dataset: str, pair: Pair, known: Sequence[str]) -> list[str]:
@@ -139,3 +143,24 @@ def row(dataset: str, pair: Pair, known: Sequence[str]) -> list[str]:
     ours = shown(pair.ours) or "not trained"
     ratio = plain(estimate([value / pair.mean for value in pair.ours])) if pair.ours else ""
     return [escape(dataset), escape(pair.label), ours, *known, theirs, ratio]
+
+
+def side_by_side(drawn: Mapping[tuple[str, str], Sequence[Pair]], evidence: Evidence) -> str:
+    """Ours and theirs, a panel for each metric and data set, a line for each flow."""
+    figure, axes = panels(len(drawn))
+    for ax, ((metric, dataset), pairs) in zip(axes, drawn.items(), strict=False):
+        found, places = [estimate(pair.ours) for pair in pairs], np.arange(len(pairs))
+        style: dict[str, Any] = {"color": COLOURS[0], "marker": "o", "ms": 4, "capsize": 2, "lw": 0, "elinewidth": 0.9}
+        ax.errorbar([e.mean for e in found], places, xerr=[e.half for e in found], label="ours", **style)
+        # A deviation wider than the mean would reach below zero, which the axis does not have.
+        deviations = [[min(np.nan_to_num(p.deviation), 0.95 * p.mean) for p in pairs], [p.deviation for p in pairs]]
+        style |= {"color": COLOURS[1], "mfc": "white"}
+        ax.errorbar([p.mean for p in pairs], places + 0.25, xerr=np.nan_to_num(deviations), label="theirs", **style)
+        if (floor := evidence.floors_of(metric).get(dataset)) is not None:
+            ax.axvline(floor, color=GREY, lw=1, zorder=0)
+        labels = [pair.label for pair in pairs]
+        ax.set(title=dataset, xscale="log", xlabel=MEASURES[metric].axis, yticks=places, yticklabels=labels)
+        ax.xaxis.set(major_locator=LogLocator(subs=(1, 2, 5)), major_formatter="{x:g}", minor_formatter=NullFormatter())
+        ax.invert_yaxis()
+        ax.legend(fontsize=7)
+    return uri(figure, "svg")

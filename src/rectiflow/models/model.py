@@ -1,0 +1,76 @@
+"""What every trained model is, and what some can do: fields, one-pass maps, densities.
+
+A model has one set of weights for each seed: `weights` names a tensor `(seeds, size)` for each player of the objective that
+trained it (`theta` where there is one player alone). Where all seeds are computed at once a seed axis leads, and points are
+`(seeds, batch, dim)`. A class here is either an interface or complete; fields beyond the first three are its options.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from rectiflow.interpolants import Interpolant
+from rectiflow.models.frame import Frame
+from rectiflow.networks.network import Network
+
+Weights = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Model(ABC):
+    """A trained model: its network, its weights by player, and the units that the network works in."""
+
+    network: Network
+    weights: Weights
+    frame: Frame
+
+    @property
+    def theta(self) -> Tensor:
+        """The weights of a model with one player."""
+        return self.weights["theta"]
+
+    def seed(self, k: int) -> Self:
+        """The model of the k-th seed alone (its seed axis has length one)."""
+        row = slice(k, k + 1)
+        return replace(self, weights={name: part[row] for name, part in self.weights.items()}, frame=self.frame.seed(k))
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same on another device."""
+        return replace(self, weights={n: part.to(device) for n, part in self.weights.items()}, frame=self.frame.to(device))
+
+
+class Field(Model):
+    """A velocity field `v(t, x)` that carries its path's source to its target from t = 0 to t = 1."""
+
+    path: Interpolant
+
+    @abstractmethod
+    def __call__(self, t: Tensor, x: Tensor) -> Tensor:
+        """v, shaped like x `(seeds, batch, dim)`; t is `()` or `(seeds, batch)`."""
+
+
+class Jumps(Model):
+    """Maps between any two times of one flow, `X_{s,t}(x) = x + (t - s) u(s, t, x)`."""
+
+    @abstractmethod
+    def jump(self, s: Tensor, t: Tensor, x: Tensor) -> Tensor:
+        """`X_{s,t}(x)`, shaped like x `(seeds, batch, dim)`; s and t are `()` or `(seeds, batch)`."""
+
+
+class Maps(Model):
+    """A map from the source to the target in one pass."""
+
+    @abstractmethod
+    def push(self, x0: Tensor) -> Tensor:
+        """x1 for x0 `(seeds, batch, dim)`."""
+
+
+class Density(Model):
+    """A law with a density."""
+
+    @abstractmethod
+    def log_prob(self, x: Tensor) -> Tensor:
+        """`log p(x)` in nats and in the units of x, `(seeds, batch)` for x `(seeds, batch, dim)`."""

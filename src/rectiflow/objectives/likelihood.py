@@ -1,0 +1,39 @@
+"""Maximum likelihood: `min E -log p(x)` over the target's points, in nats."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from torch import Generator, Tensor
+
+from rectiflow.models.model import Density, Model
+from rectiflow.networks.network import Build
+from rectiflow.pairs import Pairs, Points
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """Maximum likelihood of a density `model` of noise N(0, I): its loss is the negative log-likelihood, nats a row."""
+
+    network: Build
+    model: Callable[[Build, Tensor, Sequence[Generator]], Density]
+
+    data: ClassVar[type[Points | Pairs]] = Points
+    trains: ClassVar[type[Model]] = Density
+    players: ClassVar[Sequence[str]] = ("theta",)
+    smooth: ClassVar[bool] = False
+    gaussian_source: ClassVar[bool] = True
+
+    def begin(self, data: Points, generators: Sequence[Generator], start: Density | None = None) -> Density:
+        """An untrained density in the units of the points; or one that goes on from `start`."""
+        if start:
+            return replace(start, weights={name: part.clone() for name, part in start.weights.items()})
+        return self.model(self.network, data.x, generators)
+
+    def draw(self, model: Density, data: Points, rows: Tensor, generator: Generator) -> tuple[Tensor, ...]:
+        """The points, `(steps, batch, dim)`."""
+        return (data.x[rows.to(data.x.device)],)
+
+    def losses(self, player: str, model: Density, average: Density, batch: tuple[Tensor, ...]) -> Tensor:
+        """`-log p(x)`, `(seeds, batch)`."""
+        return -model.log_prob(*batch)

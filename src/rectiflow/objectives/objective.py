@@ -1,0 +1,42 @@
+"""What every objective is: it begins a model, draws what a step needs, and says what is to be small."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, Protocol
+
+from torch import Generator, Tensor
+
+from rectiflow.models.model import Model
+from rectiflow.pairs import Pairs, Points
+
+
+class Objective(Protocol):
+    """What `training.fit` minimises.
+
+    `data` is the kind of rows it trains on, `trains` the kind of model. `players` own the model's weights, one tensor each,
+    and take their turns in this order in every step. `smooth` says that the losses need a forward-mode or a second
+    derivative: the network runs unfused. `gaussian_source` says that it is only defined for x0 ~ N(0, I).
+    """
+
+    data: ClassVar[type[Points | Pairs]]
+    trains: ClassVar[type[Model]]
+    players: ClassVar[Sequence[str]]
+    smooth: ClassVar[bool]
+    gaussian_source: ClassVar[bool]
+
+    def begin(self, data: Any, generators: Sequence[Generator], start: Any = None) -> Any:
+        """An untrained model of all seeds, a generator for each; or one that goes on from `start`."""
+        ...
+
+    def draw(self, model: Any, data: Any, rows: Tensor, generator: Generator) -> tuple[Tensor, ...]:
+        """What some steps of one seed need, with the axes of `rows` first; model and data are that seed's own.
+
+        It is drawn for many steps at once, as small calls cost more than work: rows of the data, `(steps, batch)`.
+        """
+        ...
+
+    def losses(self, player: str, model: Any, average: Any, batch: tuple[Tensor, ...]) -> Tensor:
+        """Losses of one step `(seeds, ...)`, whose mean the player lowers; each seed's are its own.
+
+        `average` has the exponential average of the weights.
+        """
+        ...

@@ -1,0 +1,299 @@
+"""What to run, row by row: `grid.yaml` follows from `params.yaml`, where a block of `grid` is data sets times methods times
+rounds.
+
+DVC reads rows and no blocks, and it reads them before any stage runs. So `grid.yaml` lies beside `params.yaml` in git, and
+holds all that `dvc.yaml` must know of a row. Make and the flows write it anew before they begin; `stages.check` sees to it
+where `dvc repro` is called by hand.
+"""
+
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel
+
+from rectiflow.models import MODELS
+from rectiflow.networks import NETWORKS
+from rectiflow.objectives import OBJECTIVES
+from stages.shared.files import write_text
+from stages.shared.params import GRID, PARAMS, Refused, Settings, merged, name_in, parse, parse_file
+from stages.shared.rows import Block, Choice, Couple, Draws, Flow, Method, Override, Relation, Round, Study
+from stages.shared.start import run
+
+Rows = dict[str, dict[str, dict[str, Any]]]
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+PLAIN = re.compile(r"(?!(?:true|false|null)$)[A-Za-z_][A-Za-z0-9_/-]*", re.IGNORECASE)  # a word that YAML takes for no other
+HEADER = "# Written by `python -m stages.grid` from the blocks of params.yaml, a row a line: edits are lost.\n"
+
+
+class Sections(Settings):
+    """The sections of `params.yaml` that the rows follow from."""
+
+    datasets: dict[str, dict[str, Any]]
+    tables: dict[str, dict[str, Any]]
+    couplings: dict[str, dict[str, Any]]
+    network: dict[str, Any]
+    methods: dict[str, Method]
+    samplers: dict[str, list[dict[str, Any]]]
+    grid: dict[str, Block]
+    choices: dict[str, Choice]
+    relations: dict[str, Relation]
+    studies: dict[str, Study]
+
+    @property
+    def problems(self) -> list[str]:
+        """The names of all data sets."""
+        return [*self.datasets, *self.tables]
+
+
+class Cell(NamedTuple):
+    """A data set with a method, as a block has it."""
+
+    dataset: str
+    method: str
+    block: str
+
+    def name(self, k: int) -> str:
+        """The row of round k."""
+        return f"{self.dataset}-{self.method}-round{k}"
+
+
+def expand(content: Mapping[str, Any]) -> Rows:
+    """The sections of `grid.yaml`: `couples`, `flows`, `reflows`, `until`, `samples`. Raises Refused in one line.
+
+    Rows come in the order of the blocks, and so do data sets and methods in the report.
+    """
+    sections = parse(Sections, {key: content[key] for key in Sections.model_fields if key in content}, "")
+    check_sections(sections)
+    cells = unfold(sections)
+    return {
+        "couples": plain(couples(sections, cells)),
+        "flows": plain(flows(sections, cells)),
+        **{part: plain(rounds(sections, cells, part == "until")) for part in ("reflows", "until")},
+        "samples": plain(draws(sections, cells)),
+    }
+
+
+def check_sections(sections: Sections) -> None:
+    """What the blocks may name is there, under names that can be file names and words of a command."""
+    for part in ("datasets", "tables", "couplings", "methods", "grid", "choices", "relations"):
+        for name in getattr(sections, part):
+            if not NAME.fullmatch(name):
+                raise Refused(f"{PARAMS}: {part}: {name!r} is not a usable name; use letters, digits, '-' and '_'")
+    for name, row in sections.tables.items():
+        if not isinstance(row.get("path"), str):
+            said = f"{row['path']!r} should be the name of a file or folder" if "path" in row else "is missing"
+            raise Refused(f"{PARAMS}: tables.{name}.path: {said}")
+    for name, method in sections.methods.items():
+        check_method(name, method, sections)
+    for name in sections.samplers:
+        member("samplers", name, sections.methods)
+    if both := sorted(set(sections.datasets) & set(sections.tables)):
+        raise Refused(f"{PARAMS}: tables.{both[0]}: {both[0]!r} is already a name in datasets; choose another")
+
+
+def member(key: str, value: str, choices: Iterable[str]) -> None:
+    """Raise Refused for a value that is none of the choices."""
+    if value not in choices:
+        raise Refused(f"{PARAMS}: {key}: {value!r} is not one of {', '.join(choices) or '(none)'}")
+
+
+def unfold(sections: Sections) -> list[Cell]:
+    """The blocks as cells. Raises Refused for what does not exist, or is there twice."""
+    found: dict[str, Cell] = {}
+    for name, block in sections.grid.items():
+        check_block(name, block, sections)
+        for cell in (Cell(dataset, method, name) for dataset in block.datasets for method in block.methods):
+            if other := found.get(row := cell.name(0)):
+                raise Refused(f"{PARAMS}: grid.{name}: {row} is a row of grid.{other.block} already; leave one of them out")
+            found[row] = cell
+    if not found:
+        raise Refused(f"{PARAMS}: grid: {{}}: at least one block is needed, NAME: {{datasets: [...], methods: [...]}}")
+    return list(found.values())
+
+
+def check_method(name: str, method: Method, sections: Sections) -> None:
+    """All that a method names exists."""
+    key = f"methods.{name}"
+    if method.coupling is not None:
+        member(f"{key}.coupling", method.coupling, sections.couplings)
+    member(f"{key}.objective", method.objective, OBJECTIVES)
+    name_in(MODELS, method.model, f"{key}.model")
+    name_in(NETWORKS, merged(sections.network, method.network), f"{key}.network" if method.network else "network")
+
+
+def check_block(name: str, block: Block, sections: Sections) -> None:
+    """Its data sets and methods exist, its rounds follow each other, and its network is one."""
+    key = f"grid.{name}"
+    for dataset in block.datasets:
+        member(f"{key}.datasets", dataset, sections.problems)
+    for method in block.methods:
+        member(f"{key}.methods", method, sections.methods)
+        if block.last and sections.methods[method].coupling is None:
+            raise Refused(f"{PARAMS}: {key}: {method!r} has no coupling, so no pairs, and no rounds that make them anew")
+        name_in(NETWORKS, network(sections, method, block), f"{key}.network")
+    if block.until is not None and block.until <= block.rounds:
+        raise Refused(f"{PARAMS}: {key}.until: {block.until} should be greater than rounds, {block.rounds}, or left out")
+
+
+def network(sections: Sections, method: str, block: Block) -> dict[str, Any]:
+    """The network of a method's rows in a block."""
+    return merged(sections.network, sections.methods[method].network, block.network)
+
+
+def couples(sections: Sections, cells: Iterable[Cell]) -> dict[str, Couple]:
+    """The pairs that the flows of round 0 and the choices are trained on."""
+    used = {(cell.dataset, coupling) for cell in cells if (coupling := sections.methods[cell.method].coupling)}
+    for choice in sections.choices.values():
+        used |= {(choice.dataset, name) for name in sections.couplings if choice.pairs == f"couple/{choice.dataset}-{name}"}
+    found: dict[str, Couple] = {}
+    for dataset in sections.problems:
+        for coupling in sections.couplings:
+            if (dataset, coupling) in used:
+                row = Couple(dataset=dataset, coupling=coupling)
+                if (other := found.setdefault(f"{dataset}-{coupling}", row)) != row:
+                    raise Refused(
+                        f"{PARAMS}: couplings: {coupling!r} of {dataset!r} has the name of {other.coupling!r} of "
+                        f"{other.dataset!r}, {dataset}-{coupling}; rename one of them"
+                    )
+    return found
+
+
+def flows(sections: Sections, cells: Iterable[Cell]) -> dict[str, Flow]:
+    """All that is trained: round 0 of every cell, then the rounds of `reflows`, then those that end by themselves."""
+    found: dict[str, Flow] = {}
+    for cell, k in in_order(sections, cells):
+        block, method = sections.grid[cell.block], sections.methods[cell.method]
+        # A round continues the network of the round before.
+        override = {"network": {} if k else block.network, "training": block.training}
+        found[cell.name(k)] = Flow(
+            dataset=cell.dataset,
+            method=cell.method,
+            round=k,
+            data=f"reflow/{cell.name(k)}" if k else data(cell, sections),
+            flow=cell.name(k - 1) if k else None,
+            objective="matching" if k else method.objective,  # a round regresses a velocity, whatever round 0 did
+            model=method.model["name"],
+            network=network(sections, cell.method, block)["name"],
+            override=Override(**override),
+        )
+    return found
+
+
+def in_order(sections: Sections, cells: Iterable[Cell]) -> list[tuple[Cell, int]]:
+    """Cells and their rounds, in the order of `flows`."""
+    rows = [(cell, k) for cell in cells for k in range(sections.grid[cell.block].last + 1)]
+    return sorted(rows, key=lambda row: 0 if not row[1] else 1 if row[1] <= sections.grid[row[0].block].rounds else 2)
+
+
+def data(cell: Cell, sections: Sections) -> str:
+    """What round 0 is trained on."""
+    method = sections.methods[cell.method]
+    if method.auto:
+        if f"{cell.dataset}-{cell.method}" not in sections.choices:
+            raise Refused(
+                f"{PARAMS}: grid.{cell.block}: the path of {cell.method!r} is not chosen for {cell.dataset!r}; add the row "
+                f"{cell.dataset}-{cell.method} to choices"
+            )
+        return f"train/{cell.dataset}-{cell.method}"
+    return f"couple/{cell.dataset}-{method.coupling}" if method.coupling else f"generate/{cell.dataset}"
+
+
+def rounds(sections: Sections, cells: Iterable[Cell], until: bool) -> dict[str, Round]:
+    """The rounds that are run in any case, or those that end by themselves."""
+    found: dict[str, Round] = {}
+    for cell, k in in_order(sections, cells):
+        block, method = sections.grid[cell.block], sections.methods[cell.method]
+        if k and (k > block.rounds) == until:
+            found[cell.name(k)] = Round(
+                dataset=cell.dataset,
+                flow=cell.name(k - 1),
+                model=method.model["name"],
+                network=network(sections, cell.method, block)["name"],
+            )
+    return found
+
+
+def draws(sections: Sections, cells: Iterable[Cell]) -> dict[str, Draws]:
+    """What is drawn from each flow: a method's own samplers draw from round 0."""
+    found: dict[str, Draws] = {}
+    for cell, k in in_order(sections, cells):
+        method = sections.methods[cell.method]
+        kind = sections.couplings[method.coupling].get("name") if method.coupling else None
+        found[cell.name(k)] = Draws(
+            dataset=cell.dataset,
+            method=cell.method,
+            round=k,
+            model=method.model["name"],
+            network=network(sections, cell.method, sections.grid[cell.block])["name"],
+            independent=kind == "independent" and not k,
+            samplers=[] if k else sections.samplers.get(cell.method, []),
+        )
+    return found
+
+
+def studies(content: Mapping[str, Any]) -> dict[str, Study]:
+    """The rows of `studies`, each with the data sets and methods that it compares. Raises Refused in one line."""
+    found = {name: parse(Study, row, f"studies.{name}") for name, row in content["studies"].items()}
+    for name, study in found.items():
+        if study.of is not None:
+            member(f"studies.{name}.of", study.of, content["grid"])
+        block = parse(Block, content["grid"][study.of], f"grid.{study.of}") if study.of is not None else None
+        named = {part: getattr(study, part) or getattr(block, part, []) for part in ("datasets", "methods")}
+        for part, rows in named.items():
+            if not rows:
+                raise Refused(f"{PARAMS}: studies.{name}.{part} is missing; name them, or by `of` a block of the grid")
+        found[name] = study.model_copy(update=named)
+    return found
+
+
+# ---- The file.
+
+
+def plain(rows: Mapping[str, BaseModel]) -> dict[str, dict[str, Any]]:
+    """Rows as they are written: without what is empty by default."""
+    return {name: row.model_dump(exclude_defaults=True) for name, row in rows.items()}
+
+
+def render(rows: Rows) -> str:
+    """The text of `grid.yaml`."""
+    lines = [HEADER]
+    for part, of in rows.items():
+        lines += [f"{part}:{'' if of else ' {}'}\n", *(f"  {written(name)}: {written(row)}\n" for name, row in of.items())]
+    return "".join(lines)
+
+
+def written(value: Any) -> str:
+    """A value in one line of YAML."""
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{written(key)}: {written(inner)}' for key, inner in value.items())}}}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(written, value))}]"
+    if isinstance(value, float) and not math.isfinite(value):
+        return ".nan" if math.isnan(value) else ".inf" if value > 0 else "-.inf"
+    if isinstance(value, str) and PLAIN.fullmatch(value):
+        return value
+    return json.dumps(value, default=str, ensure_ascii=False)
+
+
+def write_grid(root: Path = Path()) -> bool:
+    """Bring a project's `grid.yaml` up to date; whether it was not. Raises Refused."""
+    text, path = render(expand(parse_file(root / PARAMS))), root / GRID
+    if path.exists() and path.read_bytes() == text.encode():
+        return False
+    write_text(path, text)
+    return True
+
+
+def main(_: list[str]) -> None:
+    """`python -m stages.grid`"""
+    if write_grid():
+        print(f"{GRID} is written anew")
+
+
+if __name__ == "__main__":
+    run(main)

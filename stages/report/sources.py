@@ -1,0 +1,97 @@
+"""What the report reads: the models of the grid, their measurements and curves, relations, choices, and what is drawn."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from stages.report.figures import Drawn
+from stages.report.results import Key, curves, tidy
+from stages.shared import places
+from stages.shared.io import read_table
+from stages.shared.params import GRID, parse, read
+from stages.shared.points import read_about, read_split
+from stages.shared.rows import Flow
+
+
+def models() -> dict[Key, str]:
+    """`(dataset, method, round)` of every trained model of the grid, data set by data set, and its name."""
+    flows = {name: parse(Flow, row, f"flows.{name}", GRID) for name, row in read(GRID)["flows"].items()}
+    keys = {(flow.dataset, flow.method, flow.round): name for name, flow in flows.items()}
+    datasets, methods = (list(dict.fromkeys(key[i] for key in keys)) for i in (0, 1))
+    return dict(sorted(keys.items(), key=lambda item: (datasets.index(item[0][0]), methods.index(item[0][1]), item[0][2])))
+
+
+def ended(names: Mapping[Key, str]) -> dict[Key, str]:
+    """The rounds that were not worth it, and why."""
+    notes = {key: places.trained(name) / places.ENDED for key, name in names.items()}
+    return {key: note.read_text().strip() for key, note in notes.items() if note.exists()}
+
+
+def results(names: Mapping[Key, str]) -> pd.DataFrame:
+    """The measurements of all models."""
+    return tidy({key: read_table(places.evaluated(name)) for key, name in names.items()})
+
+
+def losses(names: Mapping[Key, str]) -> pd.DataFrame:
+    """The loss curves of all models."""
+    return curves({key: read_table(places.curves(name)) for key, name in names.items()})
+
+
+def drawn(name: str, dataset: str) -> Drawn:
+    """What the figures show of a model: the first seed's target, its draws and, of a flow, its paths."""
+    split = read_split(dataset, "target", "test")
+    seed, target = split.seeds[0], split.x[0]
+    samples = read_table(places.samples(name), seed=seed)
+    reference, one_step = (samples["role"] == role for role in ("reference", "one_step"))
+    return Drawn(
+        target=plane(target),
+        reference=plane(samples["x"][reference]),
+        nfe=int(samples["nfe"][reference][0]),
+        seed=seed,
+        shape=read_about(dataset).shape,
+        one_step=plane(samples["x"][one_step]) if one_step.any() else None,
+        paths=paths(name, seed),
+    )
+
+
+def paths(name: str, seed: int) -> np.ndarray | None:
+    """The states `(times, n, dim)` of a flow."""
+    path = places.trajectories(name)
+    if not path.exists():
+        return None
+    table = read_table(path, seed=seed)
+    return plane(table["x"].reshape(len(np.unique(table["t"])), -1, table["x"].shape[1]))
+
+
+def plane(x: np.ndarray) -> np.ndarray:
+    """Points on a line get a second coordinate, zero; others stay."""
+    return x if x.shape[-1] > 1 else np.concatenate([x, np.zeros_like(x)], -1)
+
+
+def relations(content: Mapping[str, Any]) -> pd.DataFrame:
+    """What was measured between fields: the rows of all relations, with their names and what they relate."""
+    frames = [
+        pd.DataFrame(read_table(places.evaluated(name))).assign(
+            name=name, dataset=row["dataset"], first=row["first"], second=row["second"],
+            path=(row.get("path") or method_of(content, row["first"])["interpolant"])["name"],
+        )
+        for name, row in content["relations"].items()
+    ]  # fmt: skip
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
+
+def method_of(content: Mapping[str, Any], flow: str) -> dict[str, Any]:
+    return content["methods"][read(GRID)["flows"][flow]["method"]]
+
+
+def choices(content: Mapping[str, Any]) -> pd.DataFrame:
+    """The evidence of all choices, with their names, data sets and budgets."""
+    frames = []
+    for name, row in content["choices"].items():
+        budget = json.loads(places.choice(name).read_text())["steps"]
+        evidence = pd.DataFrame(read_table(places.evidence(name)))
+        frames.append(evidence.assign(name=name, dataset=row["dataset"], steps=budget))
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()

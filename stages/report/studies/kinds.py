@@ -1,0 +1,19 @@
+"""The kinds of sections that look into one question: what they compare is a row of `studies` in `params.yaml`.
+
+Each says first what was found, with its numbers, and no more than the seeds can tell: differences are paired by seed, their
+t tests Holm-corrected within a table. A kind is a function `(study, evidence) -> parts` in a module of its own, with its
+figures; a new one is a file and a line here.
+"""
+
+from rectiflow.registry import Registry
+
+STUDIES = Registry(
+    {
+        "paths": "stages.report.studies.paths:paths",
+        "rounds": "stages.report.studies.rounds:rounds",
+        "steps": "stages.report.studies.steps:steps",
+        "fields": "stages.report.studies.fields:fields",
+        "choice": "stages.report.studies.choice:choice",
+        "published": "stages.report.studies.published:published",
+    }
+)

@@ -1,0 +1,81 @@
+"""What a row of `methods` asks for, as the library's objects: objective, model and network."""
+
+from collections.abc import Mapping
+from functools import partial
+from inspect import signature
+from typing import Any
+
+import torch
+from torch import Generator
+
+from rectiflow.interpolants import INTERPOLANTS
+from rectiflow.models import MODELS
+from rectiflow.networks import NETWORKS
+from rectiflow.networks.network import Build
+from rectiflow.objectives import OBJECTIVES
+from rectiflow.objectives.objective import Objective
+from rectiflow.pairs import Pairs, Points
+from stages.shared.params import PARAMS, Refused, Settings, composed, finish, lookup, merged, name_in, section
+from stages.shared.rows import Flow, MethodKeys
+
+OWN = ("network", "weights", "frame", "path", "prediction")  # of a model's fields, those that an objective gives it
+SIZES = ("inputs", "outputs", "fused")  # of a network's, those that a model and an objective give it
+TABLES = {"interpolant": INTERPOLANTS}  # options that are objects themselves
+ROUND = {"objective": "matching", "interpolant": {"name": "linear"}}  # a round of rectification, whatever round 0 was
+
+
+def build_network(spec: Any, key: str) -> Build:
+    """A network of which all is known but how many numbers go in and come out."""
+    call, rest = lookup(NETWORKS, spec, key)
+    _, options = composed(Settings, call, rest, key, SIZES)
+    finish(call, options, key, inputs=1, outputs=1)
+    return partial(call, **options)
+
+
+def build_objective(row: Mapping[str, Any], network: Build, key: str) -> Objective:
+    """The objective of a row of `methods`, its keys checked. Raises Refused in one line."""
+    name = row.get("objective", "matching")
+    name_in(OBJECTIVES, {"name": name}, f"{key}.objective")
+    call = OBJECTIVES[name]
+    _, options = composed(MethodKeys, call, row, key, ("network", "model"), TABLES)
+    given = {"network": network, "model": build_model(call, row, key)}
+    wanted = signature(call).parameters
+    return finish(call, options, key, **{name: part for name, part in given.items() if name in wanted})
+
+
+def build_model(objective: Any, row: Mapping[str, Any], key: str) -> Any:
+    """How a row's model begins; it is one that the objective can train."""
+    spec = row.get("model", MethodKeys.model_fields["model"].default)
+    call, rest = lookup(MODELS, spec, f"{key}.model")
+    if not issubclass(call, objective.trains):
+        fit = [name for name in MODELS if issubclass(MODELS[name], objective.trains)]
+        raise Refused(
+            f"{PARAMS}: {key}.model.name: {spec['name']!r} is not trained by {row.get('objective', 'matching')!r}, which "
+            f"trains {', '.join(fit)}"
+        )
+    _, options = composed(Settings, call, rest, f"{key}.model", OWN)
+    return partial(getattr(call, "begin", call), **options)
+
+
+def objective_of(content: Mapping[str, Any], row: Mapping[str, Any], flow: Flow) -> Objective:
+    """The objective of a row of the grid: a round's, or in round 0 that of its method, a row of `methods`."""
+    key = f"methods.{flow.method}"
+    network = build_network(network_spec(content, row, flow), f"{key}.network")
+    return build_objective(ROUND if flow.rectified else row, network, key)
+
+
+def network_spec(content: Mapping[str, Any], row: Mapping[str, Any], flow: Flow) -> dict[str, Any]:
+    """The network of a row of the grid: the shared section, then the method's keys, then the row's own."""
+    return merged(section(content, "network"), row.get("network", {}), flow.override.network)
+
+
+def training_spec(content: Mapping[str, Any], row: Mapping[str, Any], flow: Flow) -> dict[str, Any]:
+    """Its training, likewise."""
+    return merged(section(content, "training"), row.get("training", {}), flow.override.training)
+
+
+def try_begin(objective: Objective, dim: int, key: str) -> None:
+    """Begin the model on a few made-up rows: what cannot be for points of this dimension raises Refused here."""
+    generator = Generator().manual_seed(0)
+    x = torch.randn(1, 8, dim, generator=generator)
+    finish(objective.begin, {}, key, data=Points(x) if objective.data is Points else Pairs(x, x), generators=[generator])

@@ -1,0 +1,168 @@
+"""A user's Parquet files: columns of numbers, read a block at a time, and a column of labels."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+
+from rectiflow.datasets import Label, Labels
+from stages.shared.params import PARAMS, Refused
+
+BATCH, BUFFER = 2**20, 2**20  # numbers that are decoded at a time; bytes of a column that are read at a time
+CLASSES = 1000
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[pq.ParquetFile]:
+    """An open Parquet file, which never has more than BUFFER bytes of a column in memory."""
+    try:
+        with pq.ParquetFile(path, buffer_size=BUFFER, pre_buffer=False) as file:
+            yield file
+    except FileNotFoundError as error:
+        raise Refused(f"{path} does not exist") from error
+    except pa.ArrowInvalid as error:
+        raise Refused(f"{path}: not a Parquet file: {error}") from error
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """Columns side by side, `(rows, dim)`, that are read when they are asked for: `numbers[:, a:b]`.
+
+    `widths` are those of the columns: one of fixed-size vectors gives several numbers. Integers are of one type that holds
+    all columns, everything else is float64.
+    """
+
+    path: Path
+    names: tuple[str, ...]
+    widths: tuple[int, ...]
+    rows: int
+    kind: np.dtype
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.rows, sum(self.widths)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return torch.from_numpy(np.empty(0, self.kind)).dtype
+
+    def __getitem__(self, where: tuple[slice, slice]) -> Tensor:
+        """Columns a to b, `(rows, b - a)`. Raises Refused where a value is missing or infinite."""
+        first, last, _ = where[1].indices(self.shape[1])
+        ends = np.cumsum((0, *self.widths)).tolist()
+        columns = zip(self.names, ends, ends[1:], strict=False)
+        inside = [(name, begin, end) for name, begin, end in columns if begin < last and first < end]
+        block, at = np.empty((self.rows, last - first), self.kind), 0
+        for batch in self._batches([name for name, *_ in inside]):
+            for name, begin, end in inside:
+                if _missing(batch[name]).any():
+                    raise self._refusal()
+                numbers = _flat(batch[name]).to_numpy(zero_copy_only=False).reshape(len(batch), -1)
+                low, high = max(begin, first), min(end, last)
+                block[at : at + len(batch), low - first : high - first] = numbers[:, low - begin : high - begin]
+            at += len(batch)
+        return torch.from_numpy(block)
+
+    def _batches(self, names: list[str]) -> Iterator[pa.RecordBatch]:
+        widths, names = dict(zip(self.names, self.widths, strict=True)), list(dict.fromkeys(names))
+        with opened(self.path) as file:
+            yield from file.iter_batches(max(1, BATCH // sum(widths[name] for name in names)), columns=names)
+
+    def _refusal(self) -> Refused:
+        """What is missing in the first column that misses something."""
+        counts = ((name, np.concatenate([_missing(batch[name]) for batch in self._batches([name])])) for name in self.names)
+        name, missing = next((name, missing) for name, missing in counts if missing.any())
+        return Refused(
+            f"{self.path}: column {name!r} has {missing.sum()} missing or infinite values, "
+            f"the first in row {np.flatnonzero(missing)[0]}"
+        )
+
+
+def _flat(column: pa.Array) -> pa.Array:
+    return column.flatten() if pa.types.is_fixed_size_list(column.type) else column
+
+
+def _missing(column: pa.Array) -> np.ndarray:
+    """How many values each row misses or has infinite, `(rows,)`; a vector that is missing counts as one."""
+    flat = _flat(column)
+    if column.null_count and flat is not column:
+        return column.is_null().to_numpy(zero_copy_only=False).astype(int)
+    if pa.types.is_integer(flat.type) and not flat.null_count:
+        return np.zeros(len(column), int)
+    return (~np.isfinite(flat.to_numpy(zero_copy_only=False))).reshape(len(column), -1).sum(1)
+
+
+def read_numbers(path: Path, names: list[str], key: str) -> Numbers:
+    """The named columns of a file. Raises Refused where there are no such columns of numbers or too few rows."""
+    with opened(path) as file:
+        schema, rows = file.schema_arrow, file.metadata.num_rows
+    types = [_field(schema, name, f"{key}.columns").type for name in names]
+    widths = tuple(kind.list_size if pa.types.is_fixed_size_list(kind) else 1 for kind in types)
+    kinds = [kind.value_type if pa.types.is_fixed_size_list(kind) else kind for kind in types]
+    for name, whole, kind in zip(names, types, kinds, strict=True):
+        if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+            raise Refused(f"{path}: column {name!r} holds {whole}, not numbers")
+    if rows < 2:
+        raise Refused(f"{path}: has {rows} row{'s' * (rows != 1)}; a distribution needs more")
+    kind = np.result_type(*(kind.to_pandas_dtype() for kind in kinds))
+    return Numbers(path, tuple(names), widths, rows, kind if kind.kind in "iu" else np.dtype(np.float64))
+
+
+def _field(schema: pa.Schema, name: str, key: str) -> pa.Field:
+    if (count := schema.names.count(name)) != 1:
+        what = "is there twice" if count else f"is not one of {', '.join(schema.names)}"
+        raise Refused(f"{PARAMS}: {key}: {name!r} {what}")
+    return schema.field(name)
+
+
+def read_labels(target: Path, source: Path | None, name: str, key: str) -> Labels:
+    """The classes in a column of the target's file and, if it has that column, of the source's.
+
+    Raises Refused unless the column holds strings, integers or booleans, at least two classes and at most CLASSES, one in
+    every row.
+    """
+    column = _label_column(target, name, key)
+    classes = sorted(pc.unique(column).to_pylist())
+    if len(classes) == 1:
+        raise Refused(f"{PARAMS}: {key}.label: {name!r} is {classes[0]!r} in all rows of {target}; there is nothing to tell")
+    if len(classes) > CLASSES:
+        raise Refused(f"{PARAMS}: {key}.label: {name!r} has {len(classes)} classes in {target}; {CLASSES} are the most")
+    of_source = None
+    if source:
+        with opened(source) as file:
+            there = name in file.schema_arrow.names
+        if there:
+            of_source = _places(_label_column(source, name, key), classes, source, f"{key}.label: {name!r}")
+    return Labels(tuple(classes), _places(column, classes, target, key), of_source)
+
+
+def _label_column(path: Path, name: str, key: str) -> pa.ChunkedArray:
+    with opened(path) as file:
+        kind = _field(file.schema_arrow, name, f"{key}.label").type
+        column = file.read([name])[name]
+    if pa.types.is_dictionary(kind):
+        column, kind = column.cast(kind.value_type), kind.value_type
+    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_integer(kind) or kind == pa.bool_()):
+        raise Refused(f"{PARAMS}: {key}.label: {name!r} holds {kind} in {path}, not strings, integers or booleans")
+    if column.null_count:
+        first = pc.index(column.is_null(), True).as_py()
+        raise Refused(
+            f"{PARAMS}: {key}.label: {name!r} has {column.null_count} missing values in {path}, the first in row {first}"
+        )
+    return column
+
+
+def _places(column: pa.ChunkedArray, classes: list[Label], path: Path, key: str) -> Tensor:
+    """Where among the classes every row's is, `(rows,)` of int32."""
+    places = pc.index_in(column, pa.array(classes, column.type))
+    if places.null_count:
+        unknown = column.filter(places.is_null())[0].as_py()
+        raise Refused(f"{PARAMS}: {key}: {unknown!r} in {path} is no class of the target, which has {classes}")
+    return torch.from_numpy(places.to_numpy().astype(np.int32))
