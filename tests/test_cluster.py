@@ -187,7 +187,7 @@ def test_a_failure_on_a_node_is_told_and_stops_what_depends_on_it(computed, clus
     assert done.returncode == 1
     assert done.stdout.splitlines()[-1] == f"error: failed: evaluate@{MINE}; not run: report"
     assert f"evaluate@{MINE}: python -m stages.evaluate {MINE}: exit code 1: broken on purpose" in done.stdout
-    assert stages(cluster.ran()) == Counter(["check", f"train@{MINE}", f"sample@{MINE}", *MEASURED])
+    assert stages(cluster.ran()) == Counter(["code", "check", f"train@{MINE}", f"sample@{MINE}", *MEASURED])
     last = httpx.post(f"{api}/task_runs/filter", json={"sort": "EXPECTED_START_TIME_DESC", "limit": len(ALL)}).json()
     found = {run["name"]: run["state"]["name"] for run in last}
     assert (found[f"evaluate@{MINE}"], found["report"], found[f"train@{OTHER}"]) == ("Failed", "NotReady", "Cached")
@@ -203,7 +203,8 @@ def test_what_is_set_back_comes_from_the_remote_whichever_node_computed_it(compu
         shutil.rmtree(folder / "cache")
     done = cluster.run(where, PREFECT_API_URL=api)
     assert done.returncode == 0, done.stdout
-    assert stages(cluster.ran()) == Counter(["check"])  # its output persists, so DVC's run cache leaves it out
+    # Their outputs persist, so DVC's run cache leaves them out.
+    assert stages(cluster.ran()) == Counter(["code", "check"])
     assert same(where, serial)
 
 
