@@ -281,9 +281,9 @@ def test_ray_does_the_same(serial, api, tmp_path):  # noqa: F811
     assert tiny.run(where, sys.executable, "-m", "dvc", "remote", "add", "-d", "store", "../store").returncode == 0
     done = tiny.flow(where, "--runner", "ray", target, PREFECT_API_URL=api, RECTIFLOW_NODE=str(tmp_path / "node"))
     assert done.returncode == 0, done.stdout
-    assert "\n7 stages run, 0 cached" in done.stdout
+    assert "\n8 stages run, 0 cached" in done.stdout
     ours, theirs = (YAML(typ="safe").load(place / "dvc.lock")["stages"] for place in (where, serial))
-    assert len(ours) == 7
+    assert len(ours) == 8
     assert ours.items() <= theirs.items()
     assert tiny.run(where, sys.executable, "-m", "dvc", "status", target).stdout.startswith(
         "Data and pipelines are up to date"
