@@ -57,7 +57,7 @@ STUDIED = {
 
 def content() -> str:
     text = tiny.PARAMS.replace("methods:\n", f"methods:{METHODS}")
-    text = text.replace("{name: euler, steps: 4}]", "{name: euler, steps: 4}, {name: dopri5, rtol: 0.01, atol: 0.01}]")
+    text = text.replace("{name: once}]", "{name: dopri5, rtol: 0.01, atol: 0.01}, {name: once}]")
     text = text.replace("samplers: {}\n", SAMPLERS).replace(PLANE, GRID)
     rows = [
         f"  {kind}: {{kind: {kind}, title: The {kind}, datasets: [bimodal], methods: {methods}}}\n"
@@ -203,7 +203,7 @@ def test_the_exercises_are_a_project_of_their_own_with_the_same_stages(where):
     before = (where / "dvc.lock").read_bytes()
     done = tiny.flow(where, "--root", "experiments/exercises", "generate")
     assert done.returncode == 0, done.stdout
-    assert "3 stages run, 0 cached" in done.stdout
+    assert "4 stages run, 0 cached" in done.stdout
     assert (project / "data/generate/ring/points.parquet").exists()
     assert not (where / "data/generate/ring").exists()
     assert (where / "dvc.lock").read_bytes() == before
@@ -216,7 +216,7 @@ def test_the_exercises_are_a_project_of_their_own_with_the_same_stages(where):
 
 
 FIRST, SECOND = "first: bimodal-vp-round0, second: bimodal-ddpm", ", second: bimodal-ddpm"
-CHOICE = "{dataset: bimodal, pairs: couple/bimodal-exact, candidates: [{name: linear}, {name: trig}], solver: {name: euler}}"
+CHOICE = "{dataset: bimodal, pairs: couple/bimodal-exact, candidates: [{name: linear}, {name: trig}], sampler: {name: euler}}"
 MISTAKES = [
     ("{name: polynomial, n: 8}]", "{name: linear}]", "candidates.2: {'name': 'linear'} is there already"),
     ("candidates: [{name: linear}, ", "candidates: [{name: straight}, ", "'straight' is not one of linear, target"),
