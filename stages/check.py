@@ -11,7 +11,7 @@ from typing import Any
 
 from rectiflow.interpolants import INTERPOLANTS
 from rectiflow.models import MODELS
-from rectiflow.models.model import Field
+from rectiflow.models.model import Field, Model
 from rectiflow.objectives.objective import Objective
 from rectiflow.pairs import Pairs, Points
 from rectiflow.predictions import PREDICTIONS
@@ -19,17 +19,18 @@ from rectiflow.samplers import SAMPLERS, Sampler
 from rectiflow.training import Training
 from stages.couple import build_pairing
 from stages.generate import build_seeds, check_table, gaussian_source, parse_builtin
-from stages.grid import Rows, Sections, expand, member, studies, write_grid
+from stages.grid import Block, Rows, Sections, expand, member, studies, write_grid
 from stages.reflow import Reflow
 from stages.report.studies.kinds import STUDIES
 from stages.sample import Sample, build_samplers, serving
 from stages.shared.files import write_text
 from stages.shared.measures import shown_in
-from stages.shared.objectives import build_network, build_objective, try_begin
+from stages.shared.objectives import build_network, objective_of, try_begin
 from stages.shared.params import GRID, PARAMS, Refused, build, finish, merged, named, parse, read
 from stages.shared.places import DATA
-from stages.shared.rows import Block, Choice, Compute, Method, Published, Relation, Study, Workers
+from stages.shared.rows import Choice, Compute, Method, Relation, Workers
 from stages.shared.start import run
+from stages.shared.studies import Published, Study
 
 
 class Params(Sections, Workers):
@@ -102,19 +103,13 @@ def check_specs(params: Params, key: str, *overrides: Mapping[str, Any]) -> None
     build(Training, merged(params.training, *overrides[half:]), f"{key}training")
 
 
-def objective_of(name: str, content: Mapping[str, Any], params: Params) -> Objective:
-    """The objective of a method."""
-    network = build_network(merged(params.network, params.methods[name].network), f"methods.{name}.network")
-    return build_objective(content["methods"][name], network, f"methods.{name}")
-
-
 def check_method(name: str, content: Mapping[str, Any], params: Params) -> None:
     """All of it exists and fits together: what it is trained on, its model, and what draws from that."""
     key, method, specs = f"methods.{name}", params.methods[name], params.samplers.get(name, [])
     if method.auto:
         check_auto(name, method, specs)
         return
-    objective = objective_of(name, content, params)
+    objective = objective_of(content, content["methods"][name], key, {})
     if objective.data is Pairs and method.coupling is None:
         raise Refused(
             f"{PARAMS}: {key}.coupling is missing: {method.objective!r} trains on pairs; the choices are "
@@ -134,10 +129,9 @@ def check_method(name: str, content: Mapping[str, Any], params: Params) -> None:
             raise Refused(f"{PARAMS}: {where}: {sampler.label} of {sampler.steps} steps is there already")
     shared = build_samplers(params.sample.samplers, "sample.samplers")
     if not serving([*shared, *samplers], model):
-        fit = [known for known in SAMPLERS if issubclass(model, SAMPLERS[known]().needs)]
         raise Refused(
             f"{PARAMS}: sample.samplers: none draws from {method.model['name']!r}, the model of {name!r}; add one of "
-            f"{', '.join(fit)}"
+            f"{drawing(model)}"
         )
 
 
@@ -158,8 +152,13 @@ def check_auto(name: str, method: Method, specs: list[dict[str, Any]]) -> None:
 def check_serves(key: str, sampler: Sampler, name: str) -> None:
     """The model is of the kind that a sampler draws from."""
     if not issubclass(MODELS[name], sampler.needs):
-        fit = [known for known in SAMPLERS if issubclass(MODELS[name], SAMPLERS[known]().needs)]
-        raise Refused(f"{PARAMS}: {key}: {sampler.label!r} cannot draw from {name!r}; the choices are {', '.join(fit)}")
+        fit = drawing(MODELS[name])
+        raise Refused(f"{PARAMS}: {key}: {sampler.label!r} cannot draw from {name!r}; the choices are {fit}")
+
+
+def drawing(model: type[Model]) -> str:
+    """The samplers that draw from a kind of model."""
+    return ", ".join(name for name, sampler in SAMPLERS.items() if issubclass(model, sampler().needs))
 
 
 def check_sampler(key: str, sampler: Sampler, name: str, objective: Objective, params: Params) -> None:
@@ -200,7 +199,7 @@ def check_source(key: str, dataset: str, name: str, content: Mapping[str, Any], 
     method, row = params.methods[name], content["methods"][name]
     if method.auto:  # its candidates were looked at
         return
-    objective = objective_of(name, content, params)
+    objective = objective_of(content, row, f"methods.{name}", {})
     samplers = build_samplers(params.samplers.get(name, []), f"samplers.{name}")
     path, prediction = getattr(objective, "interpolant", None), getattr(objective, "prediction", None)
     if path is not None and path.gaussian_source:
@@ -272,7 +271,8 @@ def check_relation(name: str, row: Relation, content: Mapping[str, Any], params:
         member(f"{key}.{field}", flow, [other for other, of in flows.items() if of["dataset"] == row.dataset])
         method = flows[flow]["method"]
         known = rows["samples"][flow]["independent"] and not params.methods[method].auto
-        path = getattr(objective_of(method, content, params), "interpolant", None) if known else None
+        of = objective_of(content, content["methods"][method], f"methods.{method}", {}) if known else None
+        path = getattr(of, "interpolant", None)
         if path is None or path.noisy:
             raise Refused(
                 f"{PARAMS}: {key}.{field}: {flow!r} should be round 0 of independent pairs on a path without latent: the "

@@ -13,9 +13,9 @@ import numpy as np
 from rectiflow import metrics
 from stages.shared import places
 from stages.shared.io import read_table
-from stages.shared.params import GRID, load
+from stages.shared.params import GRID, read, section
 from stages.shared.points import read_about, read_split
-from stages.shared.rows import Flow, load_workers
+from stages.shared.rows import load_workers
 from stages.shared.start import run
 from stages.shared.tasks import Draw, Task, distances, write_measures
 
@@ -120,7 +120,7 @@ def tasks(name: str, dataset: str) -> Iterator[Task]:
 def main(args: list[str]) -> None:
     """`python -m stages.evaluate NAME`, NAME a row of `flows`."""
     (name,) = args
-    workers, dataset = load_workers(), load(Flow, f"flows.{name}", GRID).dataset
+    workers, dataset = load_workers(), section(read(GRID), f"flows.{name}.dataset", GRID)
     ended = (places.sampled(name) / places.ENDED).exists()
     write_measures(places.evaluated(name), () if ended else tasks(name, dataset), workers)
 

@@ -7,27 +7,44 @@ where `dvc repro` is called by hand.
 """
 
 import json
-import math
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from rectiflow.models import MODELS
 from rectiflow.networks import NETWORKS
 from rectiflow.objectives import OBJECTIVES
 from stages.shared.files import write_text
 from stages.shared.params import GRID, PARAMS, Refused, Settings, merged, name_in, parse, parse_file
-from stages.shared.rows import Block, Choice, Couple, Draws, Flow, Method, Override, Relation, Round, Study
+from stages.shared.rows import Choice, Couple, Draws, Flow, Method, Override, Relation, Round
 from stages.shared.start import run
+from stages.shared.studies import Study
 
 Rows = dict[str, dict[str, dict[str, Any]]]
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
-PLAIN = re.compile(r"(?!(?:true|false|null)$)[A-Za-z_][A-Za-z0-9_/-]*", re.IGNORECASE)  # a word that YAML takes for no other
 HEADER = "# Written by `python -m stages.grid` from the blocks of params.yaml, a row a line: edits are lost.\n"
+
+
+class Block(Settings):
+    """Rows of the grid: every data set with every method, round 0 and so many `rounds` of rectification. Rounds after these,
+    up to the number `until`, end by themselves. `network` and `training` override single keys of the shared sections.
+    """
+
+    datasets: list[str] = Field(min_length=1)
+    methods: list[str] = Field(min_length=1)
+    rounds: int = Field(0, ge=0, le=1000)
+    until: int | None = Field(None, ge=1, le=1000)
+    network: dict[str, Any] = {}
+    training: dict[str, Any] = {}
+
+    @property
+    def last(self) -> int:
+        """The last round there may be."""
+        return max(self.rounds, self.until or 0)
 
 
 class Sections(Settings):
@@ -260,23 +277,14 @@ def plain(rows: Mapping[str, BaseModel]) -> dict[str, dict[str, Any]]:
 
 
 def render(rows: Rows) -> str:
-    """The text of `grid.yaml`."""
+    """The text of `grid.yaml`: JSON, which is YAML too, and which DVC reads in less time than words without quotes."""
     lines = [HEADER]
     for part, of in rows.items():
-        lines += [f"{part}:{'' if of else ' {}'}\n", *(f"  {written(name)}: {written(row)}\n" for name, row in of.items())]
+        lines += [f"{part}:{'' if of else ' {}'}\n", *(f"  {as_json(name)}: {as_json(row)}\n" for name, row in of.items())]
     return "".join(lines)
 
 
-def written(value: Any) -> str:
-    """A value in one line of YAML."""
-    if isinstance(value, Mapping):
-        return f"{{{', '.join(f'{written(key)}: {written(inner)}' for key, inner in value.items())}}}"
-    if isinstance(value, list):
-        return f"[{', '.join(map(written, value))}]"
-    if isinstance(value, float) and not math.isfinite(value):
-        return ".nan" if math.isnan(value) else ".inf" if value > 0 else "-.inf"
-    if isinstance(value, str) and PLAIN.fullmatch(value):
-        return value
+def as_json(value: Any) -> str:
     return json.dumps(value, default=str, ensure_ascii=False)
 
 

@@ -22,6 +22,7 @@ from stages.shared import places
 from stages.shared.compute import prepare
 from stages.shared.files import copy, write_text
 from stages.shared.io import read_table, write_table
+from stages.shared.measures import measure
 from stages.shared.models import read_model
 from stages.shared.pairs import read_points
 from stages.shared.params import GRID, load
@@ -57,7 +58,7 @@ def ended(row: Round, reference: Sampler, device: torch.device, folder: Path) ->
     if not len(past["seed"]):
         return ""
     gaps = {name: paired(now[name].tolist(), past[name][-len(seeds) :].tolist()) for name in ("straightness", "w2_1step")}
-    if any(map(improves, gaps.values())):
+    if any(improves(gap, measure(name).better) for name, gap in gaps.items()):
         return ""
     changes = ", ".join(f"{name} {gap.mean:+.3g} ± {gap.half:.2g}" for name, gap in gaps.items())
     return f"ended: {row.flow} changed {changes}"

@@ -9,15 +9,15 @@ import numpy as np
 from torch import Generator
 
 from rectiflow.pairs import Pairs, Points
-from rectiflow.training import Curves, Training, fit
+from rectiflow.training import Curves, fit
 from stages.shared import places
 from stages.shared.compute import prepare
 from stages.shared.files import copy
 from stages.shared.io import seed_major, write_table
 from stages.shared.models import read_model, write_history, write_model
-from stages.shared.objectives import objective_of, training_spec, try_begin
+from stages.shared.objectives import objective_of, training_of, try_begin
 from stages.shared.pairs import read_labelled, read_pairs
-from stages.shared.params import GRID, build, load, read, section
+from stages.shared.params import GRID, load, read, section
 from stages.shared.places import DATA, ENDED, PROGRESS
 from stages.shared.progress import progress
 from stages.shared.rows import Flow, Method
@@ -34,6 +34,12 @@ def read_data(flow: Flow, kind: type[Points | Pairs], split: str) -> tuple[list[
 def chosen(row: Mapping[str, Any], source: Path) -> dict[str, Any]:
     """A row of `methods`, the path `auto` replaced by a choice's outcome."""
     return {**row, "interpolant": json.loads((source / "choice.json").read_text())["path"]}
+
+
+def rectified(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of `methods` as a round of rectification trains it, whatever round 0 was: a velocity along straight lines."""
+    kept = {name: row[name] for name in ("network", "training") if name in row}
+    return {"objective": "matching", "interpolant": {"name": "linear"}, **kept}
 
 
 def curves_table(seeds: list[int], curves: Curves) -> dict[str, np.ndarray]:
@@ -64,9 +70,12 @@ def main(args: list[str]) -> None:
     source, folder = DATA / flow.data, places.trained(name)
     if ended(source, folder):
         return
-    options = build(Training, training_spec(content, row, flow), f"{key}.training")
-    auto = load(Method, key).auto and not flow.rectified
-    objective = objective_of(content, chosen(row, source) if auto else row, flow)
+    if flow.rectified:
+        row = rectified(row)
+    elif load(Method, key).auto:
+        row = chosen(row, source)
+    options = training_of(content, row, key, flow.override.training)
+    objective = objective_of(content, row, key, flow.override.network)
     start = read_model(places.model(source))[0].to(device) if flow.rectified else None
     seeds, data = read_data(flow, objective.data, "train")
     _, held_out = read_data(flow, objective.data, "validation")

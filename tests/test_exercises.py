@@ -216,7 +216,9 @@ def test_the_exercises_are_a_project_of_their_own_with_the_same_stages(where):
 
 
 FIRST, SECOND = "first: bimodal-vp-round0, second: bimodal-ddpm", ", second: bimodal-ddpm"
-CHOICE = "{dataset: bimodal, pairs: couple/bimodal-exact, candidates: [{name: linear}, {name: trig}], sampler: {name: euler}}"
+CHOICE = (
+    "{dataset: bimodal, pairs: couple/bimodal-exact, candidates: [{name: linear}, {name: trig}], sampler: {name: euler}}"
+)
 MISTAKES = [
     ("{name: polynomial, n: 8}]", "{name: linear}]", "candidates.2: {'name': 'linear'} is there already"),
     ("candidates: [{name: linear}, ", "candidates: [{name: straight}, ", "'straight' is not one of linear, target"),

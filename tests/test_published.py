@@ -14,7 +14,7 @@ from stages.report.printing import shown
 from stages.report.results import COLUMNS
 from stages.report.studies.published import Order, Pair, order, published, told
 from stages.shared.params import Refused
-from stages.shared.rows import Study
+from stages.shared.studies import Study
 
 
 def pair(label, mean, theirs, spread=0.01, seed=0):

@@ -197,7 +197,7 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[tuple[str, s
     before, after = dict(flat(old)), dict(flat(new))
     pairs = {key: (before.get(key, ""), after.get(key, "")) for key in [*before, *after]}
     found = [(key, *pair) for key, pair in pairs.items() if pair[0] != pair[1]]
-    # `flows` is merged from the others: it says what they say a second time.
+    # Before there were blocks, `flows` was merged from others: it says what they say a second time.
     parts = ("round0.", "reflows.", "until.")
     again = {(f"flows.{key.partition('.')[2]}", *pair) for key, *pair in found if key.startswith(parts)}
     return [row for row in found if row not in again]

@@ -15,6 +15,7 @@ from torch import Generator, Tensor
 
 from rectiflow.entropy import LogProb, blurred, entropy, gaussian_entropy, nodes
 from rectiflow.mixtures import GaussianMixture, normal
+from rectiflow.ranges import among
 
 Label = str | int | bool
 
@@ -241,8 +242,7 @@ def gaussians(
 
 
 def _among(source: str, choices: dict[str, Distribution]) -> Distribution:
-    if source not in choices:
-        raise ValueError(f"source: {source!r} is not one of {', '.join(choices)}")
+    among(choices, source=source)
     return choices[source]
 
 
@@ -298,8 +298,7 @@ def table(
     is that of a row's array, `(dim,)` if it is left out. Raises ValueError for a shape of another size, and for constant
     columns, which have no scale. The tables are asked for a block of columns at a time, and no double copy of more exists.
     """
-    if scaling not in SCALINGS:
-        raise ValueError(f"scaling: {scaling!r} is not one of {', '.join(SCALINGS)}")
+    among(SCALINGS, scaling=scaling)
     dim = target.shape[1]
     fits(shape, dim)
     sides = [_empty(side, scaling) for side in (target, source) if side is not None]

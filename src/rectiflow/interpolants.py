@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.func import jvp
 
+from rectiflow.ranges import among, at_least, inside, positive
+
 Rates = tuple[Tensor, Tensor, Tensor]
 
 
@@ -101,7 +103,7 @@ class Linear(Straight):
     sigma: float = 0.0
 
     def __post_init__(self) -> None:
-        _at_least("sigma", self.sigma, 0)
+        at_least(0, sigma=self.sigma)
 
     def gamma(self, t: Tensor) -> Tensor:
         return self.sigma * torch.ones_like(t)
@@ -119,7 +121,7 @@ class Target(Interpolant):
     gaussian_source: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        _at_least("sigma", self.sigma, 0)
+        at_least(0, sigma=self.sigma)
 
     def alpha(self, t: Tensor) -> Tensor:
         return 1 - (1 - self.sigma) * t
@@ -146,7 +148,7 @@ class VP(Interpolant):
     eps: float = 1e-3
 
     def __post_init__(self) -> None:
-        _inside("eps", self.eps)
+        inside("(0, 1)", eps=self.eps)
 
     def alpha(self, t: Tensor) -> Tensor:
         return torch.sqrt(1 - t * t)
@@ -188,10 +190,10 @@ class VPSDE(Diffusion):
     eps: float = 1e-3
 
     def __post_init__(self) -> None:
-        _at_least("beta_min", self.beta_min, 0)
+        at_least(0, beta_min=self.beta_min)
         if not self.beta_max > self.beta_min:
             raise ValueError(f"beta_max: {self.beta_max} must be greater than beta_min ({self.beta_min})")
-        _inside("eps", self.eps)
+        inside("(0, 1)", eps=self.eps)
 
     def log_beta(self, t: Tensor) -> Tensor:
         s = 1 - t
@@ -215,7 +217,7 @@ class DDPM(Diffusion):
     beta_max: float = 0.02
 
     def __post_init__(self) -> None:
-        _at_least("steps", self.steps, 2)
+        at_least(2, steps=self.steps)
         if not 0 < self.beta_min <= self.beta_max < 1:
             raise ValueError(f"beta_min: {self.beta_min} and beta_max ({self.beta_max}) must satisfy 0 < min <= max < 1")
 
@@ -268,7 +270,7 @@ class Polynomial(Interpolant):
     n: float = 2.0
 
     def __post_init__(self) -> None:
-        _at_least("n", self.n, 1)
+        at_least(1, n=self.n)
 
     def alpha(self, t: Tensor) -> Tensor:
         return 1 - t**self.n
@@ -289,8 +291,8 @@ class Bridge(Straight):
     eps: float = 1e-3
 
     def __post_init__(self) -> None:
-        _positive("sigma", self.sigma)
-        _margin(self.eps)
+        positive(sigma=self.sigma)
+        inside("(0, 0.5)", eps=self.eps)
 
     def gamma(self, t: Tensor) -> Tensor:
         return self.sigma * LATENTS["bridge"](t)
@@ -324,11 +326,10 @@ class Stochastic(Interpolant):
     eps: float = 1e-3
 
     def __post_init__(self) -> None:
-        for name, value, table in (("mean", self.mean, MEANS), ("latent", self.latent, LATENTS)):
-            if value not in table:
-                raise ValueError(f"{name}: {value!r} is not one of {', '.join(table)}")
-        _positive("sigma", self.sigma)
-        _margin(self.eps)
+        among(MEANS, mean=self.mean)
+        among(LATENTS, latent=self.latent)
+        positive(sigma=self.sigma)
+        inside("(0, 0.5)", eps=self.eps)
 
     @cached_property
     def _path(self) -> Interpolant:
@@ -346,26 +347,6 @@ class Stochastic(Interpolant):
     @property
     def span(self) -> tuple[float, float]:
         return (self.eps, 1 - self.eps) if self.latent == "bridge" else (0.0, 1.0)
-
-
-def _positive(name: str, value: float) -> None:
-    if not value > 0:
-        raise ValueError(f"{name}: {value} must be greater than 0")
-
-
-def _margin(eps: float) -> None:
-    if not 0 < eps < 0.5:
-        raise ValueError(f"eps: {eps} must lie in (0, 0.5)")
-
-
-def _inside(name: str, value: float) -> None:
-    if not 0 < value < 1:
-        raise ValueError(f"{name}: {value} must lie in (0, 1)")
-
-
-def _at_least(name: str, value: float, bound: float) -> None:
-    if not value >= bound:
-        raise ValueError(f"{name}: {value} must be at least {bound}")
 
 
 INTERPOLANTS: dict[str, type[Interpolant]] = {

@@ -8,6 +8,7 @@ A metric is the same bits on every processor: numpy's own sums are, those of BLA
 array, `np.corrcoef`) are not.
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,7 @@ def w2(x: Sample, y: Sample) -> float:
 
     Never quote it without its floor, the W2 of two independent target samples of that size: it is far from zero.
     """
-    return float(w2_squared(x, y) ** 0.5)
+    return math.sqrt(w2_squared(x, y))
 
 
 def sliced_w2(x: Sample, y: Sample, generator: np.random.Generator, projections: int = 256) -> float:

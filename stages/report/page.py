@@ -15,7 +15,7 @@ from stages.report.printing import html
 from stages.report.results import FLOW, Key, Values, against_first, best, by_flow, evaluations, per_round, select, title
 from stages.report.studies.kinds import STUDIES
 from stages.shared.measures import MEASURES, measure, shown_in
-from stages.shared.rows import Study
+from stages.shared.studies import Study
 
 PACKAGES = ("rectiflow", "torch", "torchdiffeq", "POT", "lapx", "scipy", "numpy", "pyarrow", "pandas", "dvc")
 

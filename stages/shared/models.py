@@ -18,12 +18,12 @@ from stages.shared.io import read_weights, write_weights
 from stages.shared.params import named
 
 FRAME = ("shift", "scale", "speed")
-OWN = ("network", "weights", "frame")
+OWN = ("network", "weights", "frame")  # of a model's fields, those that are no options
 
 
 def write_model(path: Path, model: Model, seeds: list[int]) -> None:
     """Weights, frame and description of a model."""
-    tensors = {name: getattr(model.frame, name) for name in FRAME} | {f"{name}": w for name, w in model.weights.items()}
+    tensors = {name: getattr(model.frame, name) for name in FRAME} | dict(model.weights)
     options = {field.name: getattr(model, field.name) for field in fields(model) if field.name not in OWN}
     if "path" in options:
         options["path"] = described(_path_name(options["path"]), options["path"])

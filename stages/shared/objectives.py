@@ -15,13 +15,14 @@ from rectiflow.networks.network import Build
 from rectiflow.objectives import OBJECTIVES
 from rectiflow.objectives.objective import Objective
 from rectiflow.pairs import Pairs, Points
-from stages.shared.params import PARAMS, Refused, Settings, composed, finish, lookup, merged, name_in, section
-from stages.shared.rows import Flow, MethodKeys
+from rectiflow.training import Training
+from stages.shared.models import OWN
+from stages.shared.params import PARAMS, Refused, Settings, build, composed, finish, lookup, merged, name_in, section
+from stages.shared.rows import MethodKeys
 
-OWN = ("network", "weights", "frame", "path", "prediction")  # of a model's fields, those that an objective gives it
+GIVEN = (*OWN, "path", "prediction")  # of a model's fields, those that its objective gives it
 SIZES = ("inputs", "outputs", "fused")  # of a network's, those that a model and an objective give it
 TABLES = {"interpolant": INTERPOLANTS}  # options that are objects themselves
-ROUND = {"objective": "matching", "interpolant": {"name": "linear"}}  # a round of rectification, whatever round 0 was
 
 
 def build_network(spec: Any, key: str) -> Build:
@@ -53,25 +54,19 @@ def build_model(objective: Any, row: Mapping[str, Any], key: str) -> Any:
             f"{PARAMS}: {key}.model.name: {spec['name']!r} is not trained by {row.get('objective', 'matching')!r}, which "
             f"trains {', '.join(fit)}"
         )
-    _, options = composed(Settings, call, rest, f"{key}.model", OWN)
+    _, options = composed(Settings, call, rest, f"{key}.model", GIVEN)
     return partial(getattr(call, "begin", call), **options)
 
 
-def objective_of(content: Mapping[str, Any], row: Mapping[str, Any], flow: Flow) -> Objective:
-    """The objective of a row of the grid: a round's, or in round 0 that of its method, a row of `methods`."""
-    key = f"methods.{flow.method}"
-    network = build_network(network_spec(content, row, flow), f"{key}.network")
-    return build_objective(ROUND if flow.rectified else row, network, key)
+def objective_of(content: Mapping[str, Any], row: Mapping[str, Any], key: str, override: Mapping[str, Any]) -> Objective:
+    """The objective of a row of `methods`; `override` is what a row of the grid says of its network."""
+    network = build_network(merged(section(content, "network"), row.get("network", {}), override), f"{key}.network")
+    return build_objective(row, network, key)
 
 
-def network_spec(content: Mapping[str, Any], row: Mapping[str, Any], flow: Flow) -> dict[str, Any]:
-    """The network of a row of the grid: the shared section, then the method's keys, then the row's own."""
-    return merged(section(content, "network"), row.get("network", {}), flow.override.network)
-
-
-def training_spec(content: Mapping[str, Any], row: Mapping[str, Any], flow: Flow) -> dict[str, Any]:
-    """Its training, likewise."""
-    return merged(section(content, "training"), row.get("training", {}), flow.override.training)
+def training_of(content: Mapping[str, Any], row: Mapping[str, Any], key: str, override: Mapping[str, Any]) -> Training:
+    """How it is trained, likewise."""
+    return build(Training, merged(section(content, "training"), row.get("training", {}), override), f"{key}.training")
 
 
 def try_begin(objective: Objective, dim: int, key: str) -> None:

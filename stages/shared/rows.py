@@ -1,6 +1,6 @@
 """The rows of `params.yaml` and `grid.yaml` that several stages read."""
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
 
@@ -66,50 +66,6 @@ class Choice(Settings):
     sampler: dict[str, Any]
     network: dict[str, Any] = {}
     training: dict[str, Any] = {}
-
-
-class Published(Settings):
-    """What others report of a flow: by metric the mean and, where it is given, the deviation over their runs."""
-
-    dataset: str
-    method: str
-    round: int = Field(0, ge=0)
-    values: dict[str, Annotated[list[float], Field(min_length=1, max_length=2)]] = Field(min_length=1)
-
-
-class Study(Settings):
-    """A section of the report that looks into one question, with the data sets and methods it compares, up to a number of
-    `rounds` if there is one. Where it names none, they are those `of` a block of the grid. Where they are set beside
-    published `figures`, `source` says whose, and `note` what differs.
-    """
-
-    kind: str
-    title: str
-    of: str | None = None
-    datasets: list[str] = []
-    methods: list[str] = []
-    rounds: int | None = Field(None, ge=0)
-    figures: list[Published] = []
-    source: str = ""
-    note: str = ""
-
-
-class Block(Settings):
-    """Rows of the grid: every data set with every method, round 0 and so many `rounds` of rectification. Rounds after these,
-    up to the number `until`, end by themselves. `network` and `training` override single keys of the shared sections.
-    """
-
-    datasets: list[str] = Field(min_length=1)
-    methods: list[str] = Field(min_length=1)
-    rounds: int = Field(0, ge=0, le=1000)
-    until: int | None = Field(None, ge=1, le=1000)
-    network: dict[str, Any] = {}
-    training: dict[str, Any] = {}
-
-    @property
-    def last(self) -> int:
-        """The last round there may be."""
-        return max(self.rounds, self.until or 0)
 
 
 # ---- Rows of grid.yaml.

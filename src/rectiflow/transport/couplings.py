@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
+from rectiflow.ranges import inside, positive
 from rectiflow.transport.assignment import match, square_cost
 from rectiflow.transport.plans import entropic_plan, partial_plan
 
@@ -41,7 +42,7 @@ def sinkhorn(
     `reg` is in squared units of x; `2 sigma^2` with the bridge of sigma is the Schroedinger bridge (arXiv 2302.00482).
     Raises ValueError for `reg` or `iterations` out of range, ArithmeticError when the plan misses its marginals.
     """
-    _positive(reg=reg, iterations=iterations)
+    positive(reg=reg, iterations=iterations)
     plan = entropic_plan(square_cost(x0.cpu(), x1.cpu()), reg, iterations=iterations)
     return draw_pairs(plan, len(x0), generator)
 
@@ -54,7 +55,7 @@ def unbalanced(
     `min_P <P, |x0 - x1|^2> + reg KL(P | a b) + reg_m KL(P 1 | a) + reg_m KL(P^T 1 | b)` (Chizat et al., arXiv 1607.05816):
     mass that would travel much further than `reg_m` (squared units of x) is left out. Raises as `sinkhorn` does.
     """
-    _positive(reg=reg, reg_m=reg_m, iterations=iterations)
+    positive(reg=reg, reg_m=reg_m, iterations=iterations)
     plan = entropic_plan(square_cost(x0.cpu(), x1.cpu()), reg, reg_m, iterations)
     return draw_pairs(plan, len(x0), generator)
 
@@ -63,8 +64,7 @@ def partial(x0: Tensor, x1: Tensor, generator: Generator, *, mass: float = 0.9) 
     """As many pairs as there are x0, drawn from the optimal plan that transports only a share `mass` of both samples, the
     nearest (Caffarelli and McCann 2010). Raises ValueError unless 0 < mass <= 1.
     """
-    if not 0 < mass <= 1:
-        raise ValueError(f"mass: {mass} must lie in (0, 1]")
+    inside("(0, 1]", mass=mass)
     return draw_pairs(partial_plan(square_cost(x0.cpu(), x1.cpu()), mass), len(x0), generator)
 
 
@@ -96,12 +96,6 @@ def by_class(coupling: Coupling, x0: Tensor, x1: Tensor, labels: Tensor, generat
         i.append(rows[left])
         j.append(members[right])
     return torch.cat(i), torch.cat(j)
-
-
-def _positive(**options: float) -> None:
-    for name, value in options.items():
-        if not value > 0:
-            raise ValueError(f"{name}: {value} must be greater than 0")
 
 
 def minibatch(

@@ -6,7 +6,7 @@ from stages.report.evidence import Evidence, finding, measured, verdict
 from stages.report.html import table
 from stages.report.printing import html, shown
 from stages.report.results import Values, against_first, evaluations, ranked
-from stages.shared.rows import Study
+from stages.shared.studies import Study
 
 
 def choice(study: Study, evidence: Evidence) -> list[str]:

@@ -9,7 +9,7 @@ from stages.report.evidence import Evidence, finding
 from stages.report.figures import COLOURS, errorbars, panels, uri
 from stages.report.html import figure, table
 from stages.report.printing import plain, shown
-from stages.shared.rows import Study
+from stages.shared.studies import Study
 
 
 def fields(study: Study, evidence: Evidence) -> list[str]:

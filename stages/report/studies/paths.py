@@ -13,7 +13,7 @@ from stages.report.html import figure, note, table
 from stages.report.printing import plain, shown
 from stages.report.results import Values, evaluations, title
 from stages.shared.measures import MEASURES
-from stages.shared.rows import Study
+from stages.shared.studies import Study
 
 NEAR = 1.1  # a W2 within ten per cent of another
 COLUMNS = ("straightness", "chord_deviation", "w2", "loss", "loss_floor", "velocity_error")

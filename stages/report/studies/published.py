@@ -15,7 +15,7 @@ from stages.report.figures import COLOURS, GREY, panels, uri
 from stages.report.html import figure, note, table
 from stages.report.printing import plain, shown
 from stages.shared.measures import MEASURES, shown_in
-from stages.shared.rows import Published, Study
+from stages.shared.studies import Published, Study
 
 
 class Pair(NamedTuple):

@@ -11,7 +11,7 @@ from stages.report.html import figure, note, table
 from stages.report.printing import html, plain, shown
 from stages.report.results import by_flow, evaluations, title
 from stages.shared.measures import MEASURES, measure
-from stages.shared.rows import Study
+from stages.shared.studies import Study
 
 GAINS = ("straightness", "w2_1step")  # what a round should improve; see the stop rule of `stages.rectify`
 

@@ -13,7 +13,7 @@ from stages.report.html import figure, table
 from stages.report.printing import shown
 from stages.report.results import Values
 from stages.shared.measures import MEASURES
-from stages.shared.rows import Study
+from stages.shared.studies import Study
 
 Kind = tuple[str, int, str]  # method, round, solver
 
