@@ -192,7 +192,6 @@ def flows(sections: Sections, cells: Iterable[Cell]) -> dict[str, Flow]:
             method=cell.method,
             round=k,
             data=f"reflow/{cell.name(k)}" if k else data(cell, sections),
-            flow=cell.name(k - 1) if k else None,
             objective="matching" if k else method.objective,  # a round regresses a velocity, whatever round 0 did
             model=method.model["name"],
             network=network(sections, cell.method, block)["name"],
@@ -239,17 +238,10 @@ def draws(sections: Sections, cells: Iterable[Cell]) -> dict[str, Draws]:
     """What is drawn from each flow: a method's own samplers draw from round 0."""
     found: dict[str, Draws] = {}
     for cell, k in in_order(sections, cells):
-        method = sections.methods[cell.method]
-        kind = sections.couplings[method.coupling].get("name") if method.coupling else None
-        found[cell.name(k)] = Draws(
-            dataset=cell.dataset,
-            method=cell.method,
-            round=k,
-            model=method.model["name"],
-            network=network(sections, cell.method, sections.grid[cell.block])["name"],
-            independent=kind == "independent" and not k,
-            samplers=[] if k else sections.samplers.get(cell.method, []),
-        )
+        coupling = sections.methods[cell.method].coupling
+        kind = sections.couplings[coupling].get("name") if coupling else None
+        own = sections.samplers.get(cell.method, [])
+        found[cell.name(k)] = Draws(independent=kind == "independent" and not k, samplers=[] if k else own)
     return found
 
 

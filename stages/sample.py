@@ -26,7 +26,7 @@ from stages.shared.io import write_table
 from stages.shared.models import read_history, read_model
 from stages.shared.oracle import read_oracle
 from stages.shared.pairs import read_points
-from stages.shared.params import GRID, Settings, load, named
+from stages.shared.params import GRID, Settings, load, named, read, section
 from stages.shared.places import ENDED
 from stages.shared.progress import progress
 from stages.shared.rows import Draws
@@ -141,39 +141,35 @@ def density_table(seeds: list[int], model: Density, x1: Tensor) -> dict[str, Any
     return {"seed": np.repeat(np.array(seeds, np.int32), x1.shape[1]), "log_prob": log_prob.double().cpu().numpy()}
 
 
-def write_field(
-    name: str, row: Draws, settings: Sample, field: Field, seeds: list[int], ends: tuple[Tensor, Tensor]
-) -> None:
-    """What is written of velocity fields alone."""
+def write_paths(name: str, settings: Sample, field: Field, seeds: list[int], x0: Tensor) -> None:
+    """What is drawn of velocity fields alone: paths, and end points along the training where it kept weights."""
     nothing = [None] * len(seeds)
-    paths = sample(field, settings.reference, ends[0][:, : settings.trajectory_points], nothing, trajectory=True)
+    paths = sample(field, settings.reference, x0[:, : settings.trajectory_points], nothing, trajectory=True)
     write_table(places.trajectories(name), trajectories_table(seeds, paths))
-    # The law of xt is known for independent pairs alone: not for optimal ones, not for those an earlier flow drew.
-    marginal = read_oracle(places.oracle(row.dataset), field.path) if row.independent else None
-    if marginal:
-        write_table(places.field(name), field_table(seeds, field, marginal, ends, f"sample/{row.dataset}"))
-    if places.kept(name).exists():
-        then = [
-            (k, sample(model, settings.reference, ends[0], nothing)) for k, model in read_history(places.kept(name), field)
-        ]
+    if (kept := places.kept(name)).exists():
+        then = [(k, sample(model, settings.reference, x0, nothing)) for k, model in read_history(kept, field)]
         write_table(places.history(name), history_table(seeds, then))
 
 
 def main(args: list[str]) -> None:
-    """`python -m stages.sample NAME`, NAME a row of `samples`."""
+    """`python -m stages.sample NAME`, NAME a row of `flows`."""
     (name,) = args
     device = prepare()
     if (note := places.trained(name) / ENDED).exists():
         return copy(note, places.sampled(name) / ENDED)
-    settings, row = load(Sample, "sample"), load(Draws, f"samples.{name}", GRID)
+    settings, own = load(Sample, "sample"), load(Draws, f"samples.{name}", GRID)
+    dataset = section(read(GRID), f"flows.{name}.dataset", GRID)
     model, seeds = read_model(places.model(places.trained(name)))
     model = model.to(device)
-    x0, x1 = (read_points(row.dataset, side, "test")[1].to(device) for side in ("source", "target"))
+    x0, x1 = (read_points(dataset, side, "test")[1].to(device) for side in ("source", "target"))
     samplers = serving(build_samplers(settings.samplers, "sample.samplers"), type(model))
-    samplers += build_samplers(row.samplers, f"samplers.{row.method}")
+    samplers += build_samplers(own.samplers, f"samples.{name}.samplers")
     write_table(places.samples(name), samples_table(seeds, draws(name, model, samplers, settings.reference, x0, seeds)))
     if isinstance(model, Field):
-        write_field(name, row, settings, model, seeds, (x0, x1))
+        write_paths(name, settings, model, seeds, x0)
+        # The law of xt is known for independent pairs alone: not for optimal ones, not for those an earlier flow drew.
+        if own.independent and (marginal := read_oracle(places.oracle(dataset), model.path)):
+            write_table(places.field(name), field_table(seeds, model, marginal, (x0, x1), f"sample/{dataset}"))
     if isinstance(model, Density):
         write_table(places.density(name), density_table(seeds, model, x1))
     return None

@@ -72,7 +72,7 @@ def test_a_row_says_all_that_dvc_must_know_of_it():
         "override": {"network": {"width": 8}, "training": {"steps": 70}},
     }  # fmt: skip
     assert rows["flows"]["bimodal-icfm-round2"] == {  # which continues the network of the round before
-        **trained, "round": 2, "data": "reflow/bimodal-icfm-round2", "flow": "bimodal-icfm-round1",
+        **trained, "round": 2, "data": "reflow/bimodal-icfm-round2",
         "override": {"training": {"steps": 70}},
     }  # fmt: skip
     continued = {"dataset": "bimodal", "model": "velocity", "network": "mlp"}

@@ -88,23 +88,22 @@ class Override(Settings):
 class Flow(Settings):
     """One trained model. `data` is what it is trained on: the pairs `couple/DATASET-COUPLING`; the target's points,
     `generate/DATASET`, where the method has no coupling; `train/DATASET-METHOD`, a row of `choices`, where the path is
-    `auto`; or `reflow/NAME` together with the `flow` that it continues. `objective`, `model` and `network` are names.
+    `auto`; or `reflow/NAME`, which holds the model that it continues as well. `objective`, `model` and `network` are names.
     """
 
     dataset: str
     method: str
     round: int
     data: str
-    flow: str | None = None
     objective: str
     model: str
     network: str
-    override: Override = Override()
+    override: Override
 
     @property
     def rectified(self) -> bool:
         """Whether the pairs were drawn by an earlier flow."""
-        return self.flow is not None
+        return self.round > 0
 
 
 class Round(Settings):
@@ -121,10 +120,5 @@ class Draws(Settings):
     its pairs are.
     """
 
-    dataset: str
-    method: str
-    round: int
-    model: str
-    network: str
     independent: bool
     samplers: list[dict[str, Any]]
