@@ -180,7 +180,7 @@ def test_what_speaks_of_flows_that_are_gone_goes_with_them(tmp_path):
 def test_a_choice_of_data_sets_keeps_their_rows_and_drops_the_others(tmp_path):
     _, rows = written(tmp_path, DEFAULT, datasets=["digits"])
     for part, before in expand(safe(DEFAULT)).items():
-        assert rows[part] == {k: v for k, v in before.items() if v["dataset"] == "digits"}
+        assert rows[part] == {name: row for name, row in before.items() if name.startswith("digits-")}
 
 
 def test_a_method_that_is_new_on_a_data_set_gets_the_network_that_its_rows_share(tmp_path):
