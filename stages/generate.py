@@ -11,6 +11,7 @@ floor of every distance reported. Source splits: `couple` and `reflow`, the draw
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from stages.shared.compute import stream
 from stages.shared.files import rounded, write_json
 from stages.shared.io import write_parts, write_table
 from stages.shared.params import PARAMS, Refused, Settings, composed, finish, lookup, parse, read, section
-from stages.shared.start import run
+from stages.shared.start import give_back, run
 from stages.shared.tables import Numbers, read_labels, read_numbers
 
 Splits = dict[tuple[str, str], Tensor]
@@ -175,15 +176,28 @@ def _split(
 
 
 def as_table(seed: int, splits: Splits, column: str) -> dict[str, Any]:
-    """All splits of a seed as one table, split after split, the points or row numbers in the named column."""
+    """All splits of a seed, which are taken out of `splits`, as one table, split after split: the points or row numbers are
+    in the named column.
+    """
     sides, names = zip(*splits, strict=True)
     counts = [len(part) for part in splits.values()]
     return {
         "seed": np.full(sum(counts), seed, np.int32),
         "side": np.repeat(sides, counts),
         "split": np.repeat(names, counts),
-        column: torch.cat(list(splits.values())).numpy(),
+        column: _taken(splits).numpy(),
     }
+
+
+def _taken(splits: Splits) -> Tensor:
+    """All splits as one tensor. They leave the dictionary one by one, so that no second copy of all is in memory."""
+    parts, at = list(splits), 0
+    first = splits[parts[0]]
+    whole = first.new_empty((sum(map(len, splits.values())), *first.shape[1:]))
+    for part in parts:
+        whole[at : at + len(splits[part])] = splits[part]
+        at += len(splits.pop(part))
+    return whole
 
 
 def closed_form(dataset: Dataset) -> dict[str, Any]:
@@ -215,22 +229,35 @@ def finite_table(dataset: Dataset, side: str) -> dict[str, np.ndarray]:
     return columns if labels is None else columns | {"label": labels.numpy()}
 
 
+def write_finite(name: str, dataset: Dataset) -> Dataset:
+    """Write the finite sides; a file that the data set no longer has goes. What comes back knows of their rows how many and
+    how wide they are, and no longer holds them: a large table is not in memory together with what is drawn.
+    """
+    for side in SIDES:
+        write_parts(places.table(name, side), [finite_table(dataset, side)] if _finite(dataset, side) else [])
+    return replace(dataset, source=_hollow(dataset.source), target=_hollow(dataset.target))
+
+
+def _hollow(side: Distribution | Empirical) -> Distribution | Empirical:
+    return Empirical(torch.zeros(()).expand(side.rows.shape)) if isinstance(side, Empirical) else side
+
+
+def _finite(dataset: Dataset, side: str) -> bool:
+    return isinstance(getattr(dataset, side), Empirical)
+
+
 def write(name: str, dataset: Dataset, splits: Iterator[tuple[int, Splits]]) -> None:
-    """All files of a data set from the splits of seed after seed; those that it no longer has go."""
-    finite = [side for side in SIDES if isinstance(getattr(dataset, side), Empirical)]
+    """All other files of a data set from the splits of seed after seed; those that it no longer has go."""
     rows: list[dict[str, Any]] = []
 
     def points() -> Iterator[dict[str, Any]]:
         for seed, of_seed in splits:
-            numbers = {where: part.int() for where, part in of_seed.items() if where[0] in finite}
-            drawn = {where: part for where, part in of_seed.items() if where[0] not in finite}
+            numbers = {where: of_seed.pop(where).int() for where in list(of_seed) if _finite(dataset, where[0])}
             rows.extend([as_table(seed, numbers, "row")] if numbers else [])
-            yield from [as_table(seed, drawn, "x")] if drawn else []
+            yield from [as_table(seed, of_seed, "x")] if of_seed else []
 
     write_parts(places.points(name), points())
     write_parts(places.rows(name), rows)
-    for side in SIDES:
-        write_parts(places.table(name, side), [finite_table(dataset, side)] if side in finite else [])
     write_table(places.oracle(name), closed_form(dataset))
     write_json(places.about(name), about(dataset))
 
@@ -240,7 +267,9 @@ def main(args: list[str]) -> None:
     kind, name = args
     key, content = f"{kind}.{name}", read()
     seeds = build_seeds(content)
+    give_back()
     sizes, dataset = build_dataset(kind, section(content, key), key)
+    dataset = write_finite(name, dataset)
     write(name, dataset, ((seed, draw(dataset, sizes, stream(f"generate/{name}", seed), key)) for seed in seeds))
 
 

@@ -304,13 +304,14 @@ def table(
     sides = [_empty(side, scaling) for side in (target, source) if side is not None]
     for a, b in _blocks(dim):
         block = target[:, a:b]
-        shift, scale = SCALINGS[scaling](block.double())
+        shift, scale = SCALINGS[scaling](block)
         if not (scale > 0).all():
             constant = a + int((~(scale > 0)).nonzero()[0])
             raise ValueError(f"scaling: {scaling!r} cannot scale column {constant}: it is constant")
-        sides[0][:, a:b] = _scaled(block, shift, scale, scaling)
+        _scale(block, shift, scale, scaling, sides[0][:, a:b])
+        del block  # before the next, or the source's, is read
         if source is not None:
-            sides[1][:, a:b] = _scaled(source[:, a:b], shift, scale, scaling)
+            _scale(source[:, a:b], shift, scale, scaling, sides[1][:, a:b])
     start = normal(dim) if source is None else Empirical(sides[1])
     return Dataset(start, Empirical(sides[0]), tuple(shape or [dim]), labels)
 
@@ -323,6 +324,7 @@ def fits(shape: Sequence[int] | None, dim: int) -> None:
 
 
 BLOCK = 32  # columns
+ROWS = 4096  # of a block, that are scaled at a time
 
 
 def _blocks(dim: int) -> Iterator[tuple[int, int]]:
@@ -340,21 +342,33 @@ def _empty(table: Columns | Tensor, scaling: str) -> Tensor:
     return torch.empty(tuple(table.shape), dtype=table.dtype if whole else torch.float32)
 
 
-def _scaled(block: Tensor, shift: Tensor, scale: Tensor, scaling: str) -> Tensor:
-    """`(block - shift) / scale` in float32, rounded once; integers that nothing scales stay as they are."""
-    if scaling == "none" and not block.dtype.is_floating_point:
-        return block
-    points = (block.double() - shift).div_(scale).float()
-    if not torch.isfinite(points).all():
-        raise ValueError(f"scaling: {scaling!r} leaves values that single precision cannot hold")
-    return points
+def _scale(block: Tensor, shift: Tensor, scale: Tensor, scaling: str, out: Tensor) -> None:
+    """Fills `out` with `(block - shift) / scale` in float32, rounded once; integers that nothing scales stay as they are."""
+    if not out.is_floating_point():
+        out.copy_(block)
+        return
+    for rows, points in zip(block.split(ROWS), out.split(ROWS), strict=True):
+        points.copy_((rows.double() - shift).div_(scale))
+        if not torch.isfinite(points).all():
+            raise ValueError(f"scaling: {scaling!r} leaves values that single precision cannot hold")
 
 
-SCALINGS: dict[str, Callable[[Tensor], tuple[Tensor, Tensor]]] = {
-    "none": lambda rows: (torch.zeros(rows.shape[1]), torch.ones(rows.shape[1])),
-    "standard": lambda rows: (rows.mean(0), rows.std(0)),
-    "range": lambda rows: ((rows.amax(0) + rows.amin(0)) / 2, (rows.amax(0) - rows.amin(0)) / 2),
-}
+def _none(rows: Tensor) -> tuple[Tensor, Tensor]:
+    return torch.zeros(rows.shape[1]), torch.ones(rows.shape[1])
+
+
+def _standard(rows: Tensor) -> tuple[Tensor, Tensor]:
+    rows = rows.double()
+    return rows.mean(0), rows.std(0)
+
+
+def _range(rows: Tensor) -> tuple[Tensor, Tensor]:
+    rows = rows.double()
+    low, high = rows.amin(0), rows.amax(0)
+    return (high + low) / 2, (high - low) / 2
+
+
+SCALINGS: dict[str, Callable[[Tensor], tuple[Tensor, Tensor]]] = {"none": _none, "standard": _standard, "range": _range}
 
 DATASETS: dict[str, Callable[..., Dataset]] = {
     "bimodal": bimodal,

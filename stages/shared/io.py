@@ -22,13 +22,31 @@ ROW_GROUP, GROUP_NUMBERS = 2**16, 2**22  # a group of rows is encoded in memory
 Column = np.ndarray | Sequence[str]
 
 
+def _table(columns: Mapping[str, Column]) -> pa.Table:
+    return pa.Table.from_arrays([_arrow(column) for column in columns.values()], list(columns))
+
+
 def _arrow(column: Column) -> pa.Array:
+    """A column as it is stored. It is made from buffers: `pa.array` imports pandas, which takes 40 MB and half a second."""
     if not isinstance(column, np.ndarray) or column.dtype.kind == "U":
-        return pa.array(column, pa.string())
-    if column.ndim == 1:
+        return _strings(column)
+    if column.dtype.kind not in "iuf":
         return pa.array(column)
+    if column.ndim == 1:
+        return _numbers(column)
     flat = np.ascontiguousarray(column, column.dtype if column.dtype.kind in "iu" else np.float32).reshape(-1)
-    return pa.FixedSizeListArray.from_arrays(pa.array(flat), column.shape[1])
+    return pa.FixedSizeListArray.from_arrays(_numbers(flat), column.shape[1])
+
+
+def _strings(column: Column) -> pa.Array:
+    texts = [text.encode() for text in column]
+    ends = np.cumsum([0, *map(len, texts)], dtype=np.int32)
+    return pa.StringArray.from_buffers(len(texts), pa.py_buffer(ends), pa.py_buffer(b"".join(texts)))
+
+
+def _numbers(column: np.ndarray) -> pa.Array:
+    buffer = pa.py_buffer(np.ascontiguousarray(column))
+    return pa.Array.from_buffers(pa.from_numpy_dtype(column.dtype), len(column), [None, buffer])
 
 
 def write_table(path: Path, columns: Mapping[str, Column]) -> None:
@@ -38,7 +56,7 @@ def write_table(path: Path, columns: Mapping[str, Column]) -> None:
 
 def write_parts(path: Path, parts: Iterable[Mapping[str, Column]]) -> None:
     """Write a table part after part, so that they need not be in memory together. Without a part there is no file."""
-    tables = (pa.table({name: _arrow(column) for name, column in columns.items()}) for columns in parts)
+    tables = map(_table, parts)
     if (table := next(tables, None)) is None:
         return path.unlink(missing_ok=True)
     rows = min(ROW_GROUP, max(1, GROUP_NUMBERS // _width(table.schema)))
@@ -48,6 +66,7 @@ def write_parts(path: Path, parts: Iterable[Mapping[str, Column]]) -> None:
     ):
         while table is not None:
             writer.write_table(table, rows)
+            table = None  # it goes before the next is made
             table = next(tables, None)
 
 

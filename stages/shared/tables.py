@@ -15,7 +15,8 @@ from torch import Tensor
 from rectiflow.datasets import Label, Labels
 from stages.shared.params import PARAMS, Refused
 
-BATCH, BUFFER = 2**20, 2**20  # numbers that are decoded at a time; bytes of a column that are read at a time
+BATCH, BUFFER = 2**18, 2**16  # numbers that are decoded at a time; bytes of a column that are read at a time
+COLUMNS = 8  # that are open at a time: each has a dictionary in memory, as long as the column at worst
 CLASSES = 1000
 
 
@@ -36,7 +37,7 @@ class Numbers:
     """Columns side by side, `(rows, dim)`, that are read when they are asked for: `numbers[:, a:b]`.
 
     `widths` are those of the columns: one of fixed-size vectors gives several numbers. Integers are of one type that holds
-    all columns, everything else is float64.
+    all columns, and so is what float32 holds; everything else is float64.
     """
 
     path: Path
@@ -59,16 +60,22 @@ class Numbers:
         ends = np.cumsum((0, *self.widths)).tolist()
         columns = zip(self.names, ends, ends[1:], strict=False)
         inside = [(name, begin, end) for name, begin, end in columns if begin < last and first < end]
-        block, at = np.empty((self.rows, last - first), self.kind), 0
-        for batch in self._batches([name for name, *_ in inside]):
-            for name, begin, end in inside:
+        block = np.empty((self.rows, last - first), self.kind)
+        for k in range(0, len(inside), COLUMNS):
+            self._fill(block, first, inside[k : k + COLUMNS])
+        return torch.from_numpy(block)
+
+    def _fill(self, block: np.ndarray, first: int, columns: list[tuple[str, int, int]]) -> None:
+        """Write columns `(name, begin, end)`, as far as they are in it, into a block that begins with number `first`."""
+        at, last = 0, first + block.shape[1]
+        for batch in self._batches([name for name, *_ in columns]):
+            for name, begin, end in columns:
                 if _missing(batch[name]).any():
                     raise self._refusal()
-                numbers = _flat(batch[name]).to_numpy(zero_copy_only=False).reshape(len(batch), -1)
+                numbers = np.from_dlpack(_flat(batch[name])).reshape(len(batch), -1)
                 low, high = max(begin, first), min(end, last)
                 block[at : at + len(batch), low - first : high - first] = numbers[:, low - begin : high - begin]
             at += len(batch)
-        return torch.from_numpy(block)
 
     def _batches(self, names: list[str]) -> Iterator[pa.RecordBatch]:
         widths, names = dict(zip(self.names, self.widths, strict=True)), list(dict.fromkeys(names))
@@ -85,6 +92,9 @@ class Numbers:
         )
 
 
+# `to_numpy` imports pandas, which takes 40 MB and half a second; dlpack does not, and where nothing is missing it will do.
+
+
 def _flat(column: pa.Array) -> pa.Array:
     return column.flatten() if pa.types.is_fixed_size_list(column.type) else column
 
@@ -96,7 +106,8 @@ def _missing(column: pa.Array) -> np.ndarray:
         return column.is_null().to_numpy(zero_copy_only=False).astype(int)
     if pa.types.is_integer(flat.type) and not flat.null_count:
         return np.zeros(len(column), int)
-    return (~np.isfinite(flat.to_numpy(zero_copy_only=False))).reshape(len(column), -1).sum(1)
+    numbers = flat.to_numpy(zero_copy_only=False) if flat.null_count else np.from_dlpack(flat)
+    return (~np.isfinite(numbers)).reshape(len(column), -1).sum(1)
 
 
 def read_numbers(path: Path, names: list[str], key: str) -> Numbers:
@@ -112,7 +123,8 @@ def read_numbers(path: Path, names: list[str], key: str) -> Numbers:
     if rows < 2:
         raise Refused(f"{path}: has {rows} row{'s' * (rows != 1)}; a distribution needs more")
     kind = np.result_type(*(kind.to_pandas_dtype() for kind in kinds))
-    return Numbers(path, tuple(names), widths, rows, kind if kind.kind in "iu" else np.dtype(np.float64))
+    small = kind.kind in "iu" or kind == np.float32
+    return Numbers(path, tuple(names), widths, rows, kind if small else np.dtype(np.float64))
 
 
 def _field(schema: pa.Schema, name: str, key: str) -> pa.Field:
@@ -129,7 +141,7 @@ def read_labels(target: Path, source: Path | None, name: str, key: str) -> Label
     every row.
     """
     column = _label_column(target, name, key)
-    classes = sorted(pc.unique(column).to_pylist())
+    classes = sorted(column.dictionary.to_pylist())
     if len(classes) == 1:
         raise Refused(f"{PARAMS}: {key}.label: {name!r} is {classes[0]!r} in all rows of {target}; there is nothing to tell")
     if len(classes) > CLASSES:
@@ -143,7 +155,8 @@ def read_labels(target: Path, source: Path | None, name: str, key: str) -> Label
     return Labels(tuple(classes), _places(column, classes, target, key), of_source)
 
 
-def _label_column(path: Path, name: str, key: str) -> pa.ChunkedArray:
+def _label_column(path: Path, name: str, key: str) -> pa.DictionaryArray:
+    """Every row's label, as a place among the different labels in the order they come in."""
     with opened(path) as file:
         kind = _field(file.schema_arrow, name, f"{key}.label").type
         column = file.read([name])[name]
@@ -156,13 +169,13 @@ def _label_column(path: Path, name: str, key: str) -> pa.ChunkedArray:
         raise Refused(
             f"{PARAMS}: {key}.label: {name!r} has {column.null_count} missing values in {path}, the first in row {first}"
         )
-    return column
+    return column.dictionary_encode().combine_chunks()
 
 
-def _places(column: pa.ChunkedArray, classes: list[Label], path: Path, key: str) -> Tensor:
+def _places(column: pa.DictionaryArray, classes: list[Label], path: Path, key: str) -> Tensor:
     """Where among the classes every row's is, `(rows,)` of int32."""
-    places = pc.index_in(column, pa.array(classes, column.type))
-    if places.null_count:
-        unknown = column.filter(places.is_null())[0].as_py()
-        raise Refused(f"{PARAMS}: {key}: {unknown!r} in {path} is no class of the target, which has {classes}")
-    return torch.from_numpy(places.to_numpy().astype(np.int32))
+    labels, place = column.dictionary.to_pylist(), {label: k for k, label in enumerate(classes)}
+    if unknown := [label for label in labels if label not in place]:
+        raise Refused(f"{PARAMS}: {key}: {unknown[0]!r} in {path} is no class of the target, which has {classes}")
+    places = np.array([place[label] for label in labels], np.int32)
+    return torch.from_numpy(places[np.from_dlpack(column.indices)])
