@@ -191,12 +191,10 @@ def as_table(seed: int, splits: Splits, column: str) -> dict[str, Any]:
 
 def _taken(splits: Splits) -> Tensor:
     """All splits as one tensor. They leave the dictionary one by one, so that no second copy of all is in memory."""
-    parts, at = list(splits), 0
-    first = splits[parts[0]]
+    first = next(iter(splits.values()))
     whole = first.new_empty((sum(map(len, splits.values())), *first.shape[1:]))
-    for part in parts:
-        whole[at : at + len(splits[part])] = splits[part]
-        at += len(splits.pop(part))
+    for place in whole.split(list(map(len, splits.values()))):
+        place.copy_(splits.pop(next(iter(splits))))
     return whole
 
 

@@ -27,7 +27,7 @@ def _table(columns: Mapping[str, Column]) -> pa.Table:
 
 
 def _arrow(column: Column) -> pa.Array:
-    """A column as it is stored. It is made from buffers: `pa.array` imports pandas, which takes 40 MB and half a second."""
+    """A column as it is stored. Numbers and strings are made from buffers: `pa.array` imports pandas, which takes 40 MB."""
     if not isinstance(column, np.ndarray) or column.dtype.kind == "U":
         return _strings(column)
     if column.dtype.kind not in "iuf":

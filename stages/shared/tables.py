@@ -92,9 +92,6 @@ class Numbers:
         )
 
 
-# `to_numpy` imports pandas, which takes 40 MB and half a second; dlpack does not, and where nothing is missing it will do.
-
-
 def _flat(column: pa.Array) -> pa.Array:
     return column.flatten() if pa.types.is_fixed_size_list(column.type) else column
 
@@ -106,6 +103,7 @@ def _missing(column: pa.Array) -> np.ndarray:
         return column.is_null().to_numpy(zero_copy_only=False).astype(int)
     if pa.types.is_integer(flat.type) and not flat.null_count:
         return np.zeros(len(column), int)
+    # `to_numpy` imports pandas, which takes 40 MB; where nothing is missing dlpack does the same.
     numbers = flat.to_numpy(zero_copy_only=False) if flat.null_count else np.from_dlpack(flat)
     return (~np.isfinite(numbers)).reshape(len(column), -1).sum(1)
 
