@@ -2,6 +2,7 @@ from functools import partial
 
 import pytest
 import torch
+from torch.func import jvp
 
 from rectiflow.interpolants import INTERPOLANTS, VPSDE, Bridge, Linear, Stochastic, Trig
 from rectiflow.metrics import relative_error
@@ -129,6 +130,27 @@ def test_clipping_leaves_short_gradients_and_shortens_long_ones(generator):
     assert torch.equal(grad[0], before[0])
     assert grad[1].norm() == pytest.approx(1, rel=1e-5)
     assert torch.cosine_similarity(grad[1], before[1], dim=0) == pytest.approx(1, rel=1e-6)
+
+
+class Smooth(Matching):
+    """A matching whose losses need a derivative in forward mode, which is weighed by nothing."""
+
+    smooth = True
+
+    def losses(self, player, model, average, batch):
+        speed = jvp(lambda columns: model.network.through(model.theta, columns), (batch[0],), (torch.ones_like(batch[0]),))
+        return super().losses(player, model, average, batch) + 0 * speed[1].square()
+
+
+def test_a_smooth_objective_trains_through_plain_operations_and_leaves_a_fused_network():
+    (smooth, _), (fused, _) = (
+        fit(objective(NETWORK), pairs([1]), pairs([101], 90), generators([1]), options(steps=20))
+        for objective in (Smooth, Matching)
+    )
+    assert smooth.network == fused.network
+    assert smooth.network.fused
+    assert not torch.equal(smooth.theta, fused.theta)
+    torch.testing.assert_close(smooth.theta, fused.theta, atol=1e-3, rtol=1e-3)
 
 
 def test_average_after_one_step_lies_between_start_and_step():

@@ -220,6 +220,7 @@ class DDPM(Diffusion):
         at_least(2, steps=self.steps)
         if not 0 < self.beta_min <= self.beta_max < 1:
             raise ValueError(f"beta_min: {self.beta_min} and beta_max ({self.beta_max}) must satisfy 0 < min <= max < 1")
+        _ = self._table  # made here, as a tensor made inside a transform of torch.func is of no use outside
 
     @cached_property
     def _table(self) -> Tensor:

@@ -179,8 +179,9 @@ def fit(
     """
     begun = objective.begin(data, generators, start)
     players = {name: Player(begun.weights[name], options) for name in objective.players}
-    model = replace(begun, weights={name: player.theta for name, player in players.items()})
-    average = replace(begun, weights={name: player.average for name, player in players.items()})
+    shape = begun.plain() if objective.smooth else begun
+    model = replace(shape, weights={name: player.theta for name, player in players.items()})
+    average = replace(shape, weights={name: player.average for name, player in players.items()})
     first = next(iter(players))
     checked = _held_out(objective, average, held_out, generators)
 
@@ -205,4 +206,4 @@ def fit(
             if progress:
                 progress(step, rows[-1][1].tolist())
     training, validation = (torch.stack(column, 1) for column in zip(*rows, strict=True))
-    return average, Curves(steps[1:], training, validation, history)
+    return replace(begun, weights=average.weights), Curves(steps[1:], training, validation, history)

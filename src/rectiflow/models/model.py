@@ -7,7 +7,7 @@ trained it (`theta` where there is one player alone). Where all seeds are comput
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -36,6 +36,11 @@ class Model(ABC):
         """The model of the k-th seed alone (its seed axis has length one)."""
         row = slice(k, k + 1)
         return replace(self, weights={name: part[row] for name, part in self.weights.items()}, frame=self.frame.seed(k))
+
+    def plain(self) -> Self:
+        """The same through operations that have derivatives of every kind, where its network is fused."""
+        network: Any = self.network
+        return replace(self, network=replace(network, fused=False)) if getattr(network, "fused", False) else self
 
     def to(self, device: torch.device | str) -> Self:
         """The same on another device."""
