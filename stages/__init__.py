@@ -3,8 +3,8 @@
 import gc
 import os
 
-# Importing torch makes many objects and no garbage; collecting meanwhile costs 0.15 to 0.4 s a stage. `settings.run` turns
-# the collector on again.
+# Importing torch makes many objects and no garbage; collecting meanwhile costs 0.15 to 0.4 s a stage. `run` in
+# stages.shared.start turns the collector on again.
 gc.disable()
 
 # Arrow's own allocator keeps 40 MB and more for what comes next. It is chosen when pyarrow is imported.
