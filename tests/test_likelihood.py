@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from rectiflow.datasets import DATASETS
+from rectiflow.derivatives import slopes
 from rectiflow.interpolants import INTERPOLANTS, VPSDE, Linear
-from rectiflow.likelihood import DIVERGENCES, Exact, Hutchinson, log_prob, of_seeds, sample, slopes, started
+from rectiflow.likelihood import DIVERGENCES, Exact, Hutchinson, log_prob, of_seeds, sample, started
 from rectiflow.mixtures import GaussianMixture, Marginal, normal
 from rectiflow.models.frame import Frame
 from rectiflow.models.velocity import Velocity
@@ -134,7 +135,7 @@ def test_slopes_are_those_of_autograd_with_and_without_a_graph(name, prediction,
     jacobian = torch.autograd.functional.jacobian(lambda x: field.plain()(TIME, x).sum(1), x)  # seed, i, seed, point, j
     expected = torch.stack([jacobian[k, :, k] for k in range(3)]).permute(3, 0, 2, 1)  # j, seed, point, i
     with torch.no_grad():
-        without = slopes(field, TIME, x, Exact().directions(x, None))
+        without = field.slopes(TIME, x, Exact().directions(x, None))
     for v, found in (without, slopes(field.plain(), TIME, x, Exact().directions(x, None))):
         torch.testing.assert_close(v, field(TIME, x), atol=1e-8, rtol=1e-8)
         torch.testing.assert_close(found, expected, atol=1e-8, rtol=1e-8)

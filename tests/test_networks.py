@@ -98,6 +98,26 @@ def test_a_module_is_what_torch_computes_with_its_weights():
     assert torch.allclose(network(theta, x, t)[1], module(x[1], t[1]))
 
 
+@pytest.mark.parametrize("batch", [33, 64])
+@pytest.mark.parametrize("outputs", [1, 2, 5])
+@pytest.mark.parametrize("inputs", [1, 2, 5])
+@pytest.mark.parametrize("width", [1, 24])
+def test_a_perceptron_of_any_breadth_gives_the_same_bits_in_any_company(width, inputs, outputs, batch):
+    network = MLP(inputs, outputs, width=width, depth=2)
+    theta = initial(network, generators(range(8)))
+    columns = torch.stack([torch.randn(inputs, batch, generator=g) for g in generators(range(8))])
+
+    def found(seeds):
+        leaves = [part[seeds].requires_grad_() for part in (theta, columns)]
+        out = network.through(*leaves)
+        return out.detach(), *torch.autograd.grad(out.square().sum(), leaves)
+
+    alone = found([5])
+    for company in ([2, 5, 7], list(range(8))):
+        for mine, whole in zip(alone, found(company), strict=True):
+            assert torch.equal(whole[company.index(5)], mine[0])
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 def test_modules_train_to_the_same_bits_in_any_company(threads):
     torch.set_num_threads(threads)

@@ -9,17 +9,14 @@ may be differentiated with respect to points and weights.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple, Protocol, cast
+from functools import partial
+from typing import ClassVar, NamedTuple, Protocol
 
 import torch
 from torch import Generator, Tensor
-from torch.func import jvp, vmap
 
+from rectiflow.derivatives import slopes
 from rectiflow.models.model import Field
-from rectiflow.models.velocity import EDGE, Velocity
-from rectiflow.networks.mlp import MLP
-from rectiflow.networks.tangents import tangents
-from rectiflow.predictions import convert
 from rectiflow.ranges import among, at_least
 from rectiflow.solvers import TABLEAUX, Dopri5, Solver, VelocityField
 
@@ -132,37 +129,6 @@ class LogDensity(NamedTuple):
     nfe: int
 
 
-def slopes(field: VelocityField, t: Tensor, x: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
-    """The velocity at x `(..., n, dim)`, and its derivatives along directions `(k, ..., n, dim)`, shaped like them.
-
-    By torch's forward mode, or, for a perceptron where no gradient is asked for, by `tangents`.
-    """
-    if type(field) is Velocity and isinstance(field.network, MLP) and not torch.is_grad_enabled():
-        return _of_perceptron(field, field.network, t, x, directions)
-    smooth = field.plain() if isinstance(field, Field) else field
-
-    def along(direction: Tensor) -> tuple[Tensor, Tensor]:
-        return cast(tuple[Tensor, Tensor], jvp(lambda x: smooth(t, x), (x,), (direction,)))
-
-    v, found = vmap(along)(directions)
-    return v[0], found  # the same for all directions
-
-
-def _of_perceptron(field: Velocity, network: MLP, t: Tensor, x: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
-    """The same for a field whose network says how: what it predicts gives the velocity by a linear map, and so do the
-    derivatives of both.
-    """
-    t = t if field.prediction == "velocity" else t.clamp(EDGE, 1 - EDGE)
-    size = field.path.size(t)
-    scaled = directions / field.frame.scale
-    moved = network.columns(scaled if size is None else scaled / size[..., None], torch.zeros_like(t))
-    value, along = tangents(network, field.theta, field.columns(t, x), moved)
-    value, along = field.frame.speed * value.mT, field.frame.speed * along.mT
-    parts = ((x, value), (directions, along))
-    v, found = (convert(field.path, t, xt, part, field.prediction, "velocity") for xt, part in parts)
-    return v, found
-
-
 def log_prob(
     field: VelocityField,
     source: LogProb,
@@ -225,10 +191,11 @@ def _solve(
     """From one time to the other: `int div v dt` on the way, the standard error of it, the points there, and the calls."""
     _refuse_first_order(solver)
     directions, (begin, end), dim = way.directions(x, generator), times, x.shape[-1]
+    derivatives = field.slopes if isinstance(field, Field) else partial(slopes, field)
 
     def together(s: Tensor, state: Tensor) -> Tensor:
         t = begin + s.clamp(0, 1) * (end - begin)  # a solver's last time may be 1 and a bit
-        v, along = slopes(field, t, state[..., :dim], directions)
+        v, along = derivatives(t, state[..., :dim], directions)
         return (end - begin) * torch.cat([v, way.parts(directions, along)], -1)
 
     found = solver(together, torch.cat([x, x.new_zeros(*x.shape[:-1], way.estimates)], -1))

@@ -12,6 +12,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from rectiflow.derivatives import slopes
 from rectiflow.interpolants import Interpolant
 from rectiflow.models.frame import Frame
 from rectiflow.networks.network import Network
@@ -55,6 +56,10 @@ class Field(Model):
     @abstractmethod
     def __call__(self, t: Tensor, x: Tensor) -> Tensor:
         """v, shaped like x `(seeds, batch, dim)`; t is `()` or `(seeds, batch)`."""
+
+    def slopes(self, t: Tensor, x: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
+        """v and its derivatives along directions `(k, seeds, batch, dim)`, shaped like them."""
+        return slopes(self.plain(), t, x, directions)
 
 
 class Jumps(Model):

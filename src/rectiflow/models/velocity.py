@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from rectiflow.interpolants import Interpolant, Linear
@@ -36,3 +37,19 @@ class Velocity(Field):
         frame, size = self.frame, self.path.size(t)
         x = (x - frame.shift) / frame.scale
         return self.network.columns(x if size is None else x / size[..., None], t)
+
+    def slopes(self, t: Tensor, x: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
+        """v and its derivatives along directions `(k, seeds, batch, dim)`. A network that has `tangents` gives them where
+        no gradient is asked for: what it predicts makes the velocity by a linear map, and so do the derivatives of both.
+        """
+        tangents = getattr(self.network, "tangents", None)
+        if tangents is None or torch.is_grad_enabled():
+            return super().slopes(t, x, directions)
+        t = t if self.prediction == "velocity" else t.clamp(EDGE, 1 - EDGE)
+        size, scaled = self.path.size(t), directions / self.frame.scale
+        moved = self.network.columns(scaled if size is None else scaled / size[..., None], torch.zeros_like(t))
+        value, along = (self.frame.speed * part.mT for part in tangents(self.theta, self.columns(t, x), moved))
+        v, found = (
+            convert(self.path, t, xt, part, self.prediction, "velocity") for xt, part in ((x, value), (directions, along))
+        )
+        return v, found

@@ -21,6 +21,7 @@ from torch.autograd.function import once_differentiable
 
 from rectiflow.networks.activations import ACTIVATIONS, Activation
 from rectiflow.networks.network import side_by_side
+from rectiflow.networks.tangents import tangents
 from rectiflow.ranges import among, at_least
 from rectiflow.weights import Shapes, unpack
 
@@ -95,6 +96,12 @@ class MLP:
         """The outputs `(seeds, batch, outputs)` for points x `(seeds, batch, dim)` and times `()` or `(seeds, batch)`."""
         return self.through(theta, self.columns(x, *times)).mT
 
+    def tangents(self, theta: Tensor, columns: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
+        """The outputs for columns `(seeds, inputs, batch)` and their derivatives along directions `(k, seeds, inputs,
+        batch)`, `(k, seeds, outputs, batch)`, without a graph.
+        """
+        return tangents(list(unpack(theta, self.shapes).values()), ACTIVATIONS[self.activation], columns, directions)
+
 
 COLUMNS = 2048
 
@@ -163,4 +170,4 @@ def _sum_of_products(a: Tensor, b: Tensor) -> Tensor:
     many seeds there are.
     """
     m, n = a.shape[1], b.shape[1]
-    return torch.bmm(b, a.mT).mT if m < n or n == 1 else torch.bmm(a, b.mT)
+    return torch.bmm(b, a.mT).mT if 1 < m < n or n == 1 else torch.bmm(a, b.mT)
