@@ -9,7 +9,7 @@ import torch
 from rectiflow.datasets import DATASETS
 from rectiflow.derivatives import slopes
 from rectiflow.interpolants import INTERPOLANTS, VPSDE, Linear
-from rectiflow.likelihood import DIVERGENCES, Exact, Hutchinson, log_prob, of_seeds, sample, started
+from rectiflow.likelihood import DIVERGENCES, Exact, Hutchinson, Pushforward, started
 from rectiflow.mixtures import GaussianMixture, Marginal, normal
 from rectiflow.models.frame import Frame
 from rectiflow.models.velocity import Velocity
@@ -49,6 +49,11 @@ def gaussian(x):
     return normal(x.shape[-1]).log_prob(x)
 
 
+def pushed(field, steps=20, divergence=None, source=gaussian, **options):
+    """What a field makes of N(0, I), by Runge-Kutta's fourth order."""
+    return Pushforward(field, source, RK4(steps=steps), divergence or Exact(), **options)
+
+
 # ---- Closed forms.
 
 
@@ -63,7 +68,7 @@ def test_the_exact_field_has_the_density_of_its_law(name, law, generator):
     marginal = Marginal(path, double(normal(target.dim)), target)
     first, last = (torch.tensor(end, dtype=torch.float64) for end in path.span)
     x1 = target.sample(200, generator).double()
-    found = log_prob(marginal, partial(marginal.log_prob, first), x1, RK4(steps=200), Exact(), span=path.span)
+    found = pushed(marginal, 200, source=partial(marginal.log_prob, first), span=path.span).log_prob(x1)
     torch.testing.assert_close(found.log_prob, marginal.log_prob(last, x1), atol=within, rtol=0)
     assert found.nfe == 800
     assert (found.error == 0).all()
@@ -73,7 +78,7 @@ def test_a_linear_field_stretches_by_its_trace(generator):
     """`v = A x`: `log p_1(x) = log p_0(exp(-A) x) - tr A`."""
     a = torch.randn(4, 4, generator=generator, dtype=torch.float64) / 2
     x1 = torch.randn(30, 4, generator=generator, dtype=torch.float64)
-    found = log_prob(lambda t, x: x @ a.T, gaussian, x1, RK4(steps=200), Exact())
+    found = pushed(lambda t, x: x @ a.T, 200).log_prob(x1)
     x0 = x1 @ torch.linalg.matrix_exp(-a).T
     torch.testing.assert_close(found.end, x0, atol=1e-8, rtol=0)
     torch.testing.assert_close(found.log_prob, gaussian(x0) - a.trace(), atol=1e-8, rtol=0)
@@ -84,7 +89,7 @@ def test_the_error_falls_with_the_solvers_order(generator):
     marginal, x1 = Marginal(Linear(), double(normal(2)), target), target.sample(200, generator).double()
 
     def error(name, steps):
-        found = log_prob(marginal, gaussian, x1, SOLVERS[name](steps=steps), Exact())
+        found = Pushforward(marginal, gaussian, SOLVERS[name](steps=steps)).log_prob(x1)
         return (found.log_prob - target.log_prob(x1)).square().mean().sqrt()
 
     for name, order in (("midpoint", 2), ("heun", 2), ("rk4", 4)):
@@ -95,14 +100,14 @@ def test_the_adaptive_solver_is_as_good_as_it_is_told(generator):
     target = double(DATASETS["bimodal"]().oracle[1])
     marginal, x1 = Marginal(Linear(), double(normal(2)), target), target.sample(200, generator).double()
     for tolerance in (1e-4, 1e-7):
-        found = log_prob(marginal, gaussian, x1, SOLVERS["dopri5"](rtol=tolerance, atol=tolerance), Exact())
+        found = Pushforward(marginal, gaussian, SOLVERS["dopri5"](rtol=tolerance, atol=tolerance)).log_prob(x1)
         assert (found.log_prob - target.log_prob(x1)).abs().max() < 100 * tolerance
 
 
 def test_the_density_of_what_is_drawn_is_that_of_the_point_it_comes_to(generator):
     field, x0 = velocity(), torch.randn(3, 40, 2, generator=generator, dtype=torch.float64)
-    there = sample(field.plain(), gaussian, x0, RK4(steps=100), Exact())
-    back = log_prob(field.plain(), gaussian, there.end, RK4(steps=100), Exact())
+    there = pushed(field.plain(), 100).sample(x0)
+    back = pushed(field.plain(), 100).log_prob(there.end)
     torch.testing.assert_close(back.end, x0, atol=1e-5, rtol=0)
     torch.testing.assert_close(back.log_prob, there.log_prob, atol=1e-5, rtol=0)
 
@@ -111,7 +116,7 @@ def test_a_density_of_the_plane_has_mass_one(generator):
     axis = torch.linspace(-9, 9, 91, dtype=torch.float64)
     grid = torch.cartesian_prod(axis, axis).expand(3, -1, -1)
     with torch.no_grad():
-        found = log_prob(velocity(gain=0.5), gaussian, grid, RK4(steps=20), Exact())
+        found = pushed(velocity(gain=0.5)).log_prob(grid)
     torch.testing.assert_close(found.log_prob.exp().sum(1) * 0.04, torch.ones(3, dtype=torch.float64), atol=0.01, rtol=0)
 
 
@@ -146,7 +151,7 @@ def test_the_gradient_of_the_likelihood_is_that_of_differences(generator):
 
     def nll(theta, x):
         moved = Velocity(field.network, {"theta": theta}, field.frame)
-        return -log_prob(moved, gaussian, x, RK4(steps=5), Exact()).log_prob.mean()
+        return -pushed(moved, 5).log_prob(x).log_prob.mean()
 
     theta = field.theta.clone()
     for k, start in enumerate((theta, x1)):
@@ -168,8 +173,8 @@ def test_the_gradient_of_the_likelihood_is_that_of_differences(generator):
 def test_hutchinson_is_right_on_average_and_says_how_far_it_is_off(noise, generator):
     field, x1 = velocity(8), torch.randn(3, 25, 8, generator=generator, dtype=torch.float64)
     with torch.no_grad():
-        exact = log_prob(field, gaussian, x1, RK4(steps=8), Exact())
-        found = log_prob(field, gaussian, x1, RK4(steps=8), Hutchinson(200, noise), generator)
+        exact = pushed(field, 8).log_prob(x1)
+        found = pushed(field, 8, Hutchinson(200, noise)).log_prob(x1, generator)
     off = (found.log_prob - exact.log_prob) / found.error
     assert abs(off.mean()) < 3 / math.sqrt(off.numel())
     assert 0.7 < off.std() < 1.4
@@ -179,9 +184,7 @@ def test_hutchinson_is_right_on_average_and_says_how_far_it_is_off(noise, genera
 def test_ten_probes_are_nearer_than_one_and_one_says_nothing_of_its_error(generator):
     field, x1 = velocity(8), torch.randn(3, 50, 8, generator=generator, dtype=torch.float64)
     with torch.no_grad():
-        exact, one, ten = (
-            log_prob(field, gaussian, x1, RK4(steps=4), way, generator) for way in (Exact(), Hutchinson(), Hutchinson(10))
-        )
+        exact, one, ten = (pushed(field, 4, way).log_prob(x1, generator) for way in (Exact(), Hutchinson(), Hutchinson(10)))
     ratio = (one.log_prob - exact.log_prob).std() / (ten.log_prob - exact.log_prob).std()
     assert 2 < ratio < 5
     assert one.error.isnan().all()
@@ -198,7 +201,9 @@ def test_a_seeds_density_does_not_depend_on_the_others(way, grad, solver, genera
 
     def density(model, points, seeds):
         with torch.set_grad_enabled(grad):
-            return of_seeds(model, gaussian, points, solver, way, [torch.Generator().manual_seed(seed) for seed in seeds])
+            laws = [Pushforward.of(model.seed(k), gaussian, solver, way) for k in range(len(seeds))]
+            generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+            return [law.log_prob(x, g) for law, x, g in zip(laws, points.split(1), generators, strict=True)]
 
     together = density(field, x, SEEDS)
     for k, seed in enumerate(SEEDS):
@@ -212,7 +217,7 @@ def test_a_points_density_does_not_depend_on_its_place(dim, generator):
     field = velocity(dim, seeds=[0], dtype=torch.float32)
     x = torch.randn(1, 1, dim, generator=generator).expand(1, 37, dim).contiguous()
     with torch.no_grad():
-        found = log_prob(field, gaussian, x, RK4(steps=3), Exact()).log_prob
+        found = pushed(field, 3).log_prob(x).log_prob
     assert (found == found[0, 0]).all()
 
 
@@ -221,9 +226,9 @@ def test_a_model_of_a_wider_source_is_measured_from_there(generator):
     path = INTERPOLANTS["ve"](sigma_max=4.0)
     field = velocity(path=path, seeds=[0])
     x1 = torch.randn(1, 30, 2, generator=generator, dtype=torch.float64)
-    (found,) = of_seeds(field, gaussian, x1, RK4(steps=20), Exact(), [None])
+    found = Pushforward.of(field, gaussian, RK4(steps=20), Exact()).log_prob(x1)
     wide = GaussianMixture(torch.ones(1), torch.zeros(1, 2), torch.full((1,), 4.0))
-    expected = log_prob(field, wide.log_prob, x1, RK4(steps=20), Exact())
+    expected = pushed(field, source=wide.log_prob).log_prob(x1)
     torch.testing.assert_close(found.log_prob, expected.log_prob, atol=1e-6, rtol=0)
 
 
@@ -231,11 +236,11 @@ def test_a_model_of_a_wider_source_is_measured_from_there(generator):
     ("call", "message"),
     [
         (
-            lambda x: log_prob(velocity(), gaussian, x, SOLVERS["euler"](), Exact()),
+            lambda x: Pushforward(velocity(), gaussian, SOLVERS["euler"]()),
             "one of order 1 is none for a likelihood",
         ),
-        (lambda x: log_prob(velocity(), gaussian, x.repeat(1, 1, 9), RK4(), Exact()), "16 is less than the 18 dimensions"),
-        (lambda x: log_prob(velocity(), gaussian, x, RK4(), Hutchinson()), "generator: None"),
+        (lambda x: pushed(velocity()).log_prob(x.repeat(1, 1, 9)), "16 is less than the 18 dimensions"),
+        (lambda x: pushed(velocity(), divergence=Hutchinson()).log_prob(x), "generator: None"),
         (lambda x: Hutchinson(0), "probes: 0 must be at least 1"),
         (lambda x: Hutchinson(noise="uniform"), "noise: 'uniform' is not one of rademacher, normal"),
         (lambda x: DIVERGENCES["exact"](most=0), "most: 0 must be at least 1"),

@@ -7,10 +7,10 @@ may be differentiated with respect to points and weights.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar, NamedTuple, Protocol
+from typing import ClassVar, NamedTuple, Protocol, Self
 
 import torch
 from torch import Generator, Tensor
@@ -129,92 +129,72 @@ class LogDensity(NamedTuple):
     nfe: int
 
 
-def log_prob(
-    field: VelocityField,
-    source: LogProb,
-    x1: Tensor,
-    solver: Solver,
-    way: Divergence,
-    generator: Generator | None = None,
-    span: tuple[float, float] = (0.0, 1.0),
-) -> LogDensity:
-    """`log p(x1)` of what a field makes of its source from the first time of `span` to the last, and where x1 comes from.
+@dataclass(frozen=True)
+class Pushforward:
+    """The law that a field makes of its source's, from the first time of `span` to the last.
 
-    x1 is `(..., n, dim)`, `source` the log density at the first time. Models are solved from 0 to 1, as their samplers do;
-    exact fields that are infinite at an end want the `span` of their path. All points share an adaptive solver's steps and
-    the order in which probes are drawn: see `of_seeds`.
+    `source` is the log density at the first time, for points `(..., n, dim)`. Models are solved from 0 to 1, as their
+    samplers do; exact fields that are infinite at an end want the `span` of their path. All points share the steps of an
+    adaptive solver and the order in which probes are drawn: a seed is solved by itself.
 
-    Raises ValueError for a solver of order one, for a divergence that has no generator or too many dimensions, and GaveUp
-    where an adaptive solver does.
+    Raises ValueError for a solver of order one.
     """
-    change, error, x0, nfe = _solve(field, x1, solver, way, generator, span[::-1])
-    return LogDensity(source(x0) + change, error, x0, nfe)
+
+    field: VelocityField
+    source: LogProb
+    solver: Solver
+    divergence: Divergence = Exact()
+    span: tuple[float, float] = (0.0, 1.0)
+
+    def __post_init__(self) -> None:
+        # Euler's steps do not change volumes by the divergence: 50 of them put the likelihood of two moons .06 nats too
+        # high, above what any density can reach.
+        if not isinstance(self.solver, Dopri5) and self.solver.tableau.order < 2:
+            fit = [name for name, tableau in TABLEAUX.items() if tableau.order > 1]
+            raise ValueError(
+                f"solver: one of order 1 is none for a likelihood; the choices are {', '.join([*fit, 'dopri5'])}"
+            )
+
+    @classmethod
+    def of(cls, model: Field, source: LogProb, solver: Solver, divergence: Divergence) -> Self:
+        """The law of a trained field; `source` is that of x0, which the field's path may begin with a multiple of."""
+        return cls(model, started(source, model), solver, divergence)
+
+    def log_prob(self, x1: Tensor, generator: Generator | None = None) -> LogDensity:
+        """`log p(x1)` for x1 `(..., n, dim)`, and where x1 comes from.
+
+        Raises ValueError for a divergence that has no generator or too many dimensions, and GaveUp where an adaptive solver
+        does.
+        """
+        change, error, x0, nfe = self._solve(x1, generator, self.span[::-1])
+        return LogDensity(self.source(x0) + change, error, x0, nfe)
+
+    def sample(self, x0: Tensor, generator: Generator | None = None) -> LogDensity:
+        """Where the field takes x0, and the log density there, in one solve. Raises as `log_prob` does."""
+        change, error, x1, nfe = self._solve(x0, generator, self.span)
+        return LogDensity(self.source(x0) - change, error, x1, nfe)
+
+    def _solve(
+        self, x: Tensor, generator: Generator | None, times: tuple[float, float]
+    ) -> tuple[Tensor, Tensor, Tensor, int]:
+        """From one time to the other: `int div v dt` on the way, its standard error, the points there, and the calls."""
+        way, (begin, end), dim = self.divergence, times, x.shape[-1]
+        directions = way.directions(x, generator)
+        derivatives = self.field.slopes if isinstance(self.field, Field) else partial(slopes, self.field)
+
+        def together(s: Tensor, state: Tensor) -> Tensor:
+            t = begin + s.clamp(0, 1) * (end - begin)  # a solver's last time may be 1 and a bit
+            v, along = derivatives(t, state[..., :dim], directions)
+            return (end - begin) * torch.cat([v, way.parts(directions, along)], -1)
+
+        found = self.solver(together, torch.cat([x, x.new_zeros(*x.shape[:-1], way.estimates)], -1))
+        parts = found.end[..., dim:]
+        return parts.mean(-1), way.error(parts), found.end[..., :dim].contiguous(), found.nfe
 
 
-def sample(
-    field: VelocityField,
-    source: LogProb,
-    x0: Tensor,
-    solver: Solver,
-    way: Divergence,
-    generator: Generator | None = None,
-    span: tuple[float, float] = (0.0, 1.0),
-) -> LogDensity:
-    """Where a field takes x0, and the log density there, in one solve. Raises as `log_prob` does."""
-    change, error, x1, nfe = _solve(field, x0, solver, way, generator, span)
-    return LogDensity(source(x0) - change, error, x1, nfe)
-
-
-def of_seeds(
-    model: Field,
-    source: LogProb,
-    x1: Tensor,
-    solver: Solver,
-    way: Divergence,
-    generators: Sequence[Generator | None],
-) -> list[LogDensity]:
-    """`log_prob` of x1 `(seeds, n, dim)` seed by seed, each with its model and its generator, from a `source` that begins
-    where the paths of the model do. Raises as `log_prob` does.
-    """
-    begin = started(source, model)
-    return [log_prob(model.seed(k), begin, x1[k : k + 1], solver, way, generator) for k, generator in enumerate(generators)]
-
-
-def _solve(
-    field: VelocityField,
-    x: Tensor,
-    solver: Solver,
-    way: Divergence,
-    generator: Generator | None,
-    times: tuple[float, float],
-) -> tuple[Tensor, Tensor, Tensor, int]:
-    """From one time to the other: `int div v dt` on the way, the standard error of it, the points there, and the calls."""
-    _refuse_first_order(solver)
-    directions, (begin, end), dim = way.directions(x, generator), times, x.shape[-1]
-    derivatives = field.slopes if isinstance(field, Field) else partial(slopes, field)
-
-    def together(s: Tensor, state: Tensor) -> Tensor:
-        t = begin + s.clamp(0, 1) * (end - begin)  # a solver's last time may be 1 and a bit
-        v, along = derivatives(t, state[..., :dim], directions)
-        return (end - begin) * torch.cat([v, way.parts(directions, along)], -1)
-
-    found = solver(together, torch.cat([x, x.new_zeros(*x.shape[:-1], way.estimates)], -1))
-    parts = found.end[..., dim:]
-    return parts.mean(-1), way.error(parts), found.end[..., :dim].contiguous(), found.nfe
-
-
-def _refuse_first_order(solver: Solver) -> None:
-    """Euler's steps do not change volumes by the divergence: 50 of them put the likelihood of two moons .06 nats too high,
-    above what any density can reach.
-    """
-    if not isinstance(solver, Dopri5) and solver.tableau.order < 2:
-        fit = [name for name, tableau in TABLEAUX.items() if tableau.order > 1]
-        raise ValueError(f"solver: one of order 1 is none for a likelihood; the choices are {', '.join([*fit, 'dopri5'])}")
-
-
-def started(source: LogProb, field: Field) -> LogProb:
+def started(source: LogProb, model: Field) -> LogProb:
     """The log density where the paths of a field set out: of `alpha x0` at the lower end of the path's span."""
-    alpha = float(field.path.start(torch.ones(1, dtype=torch.float64)))
+    alpha = float(model.path.start(torch.ones(1, dtype=torch.float64)))
 
     def begin(x: Tensor) -> Tensor:
         return source(x / alpha) - x.shape[-1] * math.log(alpha)
