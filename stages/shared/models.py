@@ -2,7 +2,7 @@
 build model and network again.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from rectiflow.interpolants import INTERPOLANTS
-from rectiflow.models import MODELS
+from rectiflow.models import MODELS, TRANSFORMS
 from rectiflow.models.frame import Frame
 from rectiflow.models.model import Model, Weights
 from rectiflow.networks import NETWORKS
@@ -18,6 +18,7 @@ from stages.shared.io import read_weights, write_weights
 from stages.shared.params import named
 
 FRAME = ("shift", "scale", "speed")
+PARTS: dict[str, Mapping[str, Any]] = {"path": INTERPOLANTS, "transform": TRANSFORMS}  # options that are objects
 OWN = ("network", "weights", "frame")  # of a model's fields, those that are no options
 
 
@@ -25,8 +26,9 @@ def write_model(path: Path, model: Model, seeds: list[int]) -> None:
     """Weights, frame and description of a model."""
     tensors = {name: getattr(model.frame, name) for name in FRAME} | dict(model.weights)
     options = {field.name: getattr(model, field.name) for field in fields(model) if field.name not in OWN}
-    if "path" in options:
-        options["path"] = described(_path_name(options["path"]), options["path"])
+    options |= {
+        name: described(_name(table, options[name]), options[name]) for name, table in PARTS.items() if name in options
+    }
     spec = {
         "model": {"name": MODELS.name(type(model)), **options},
         "network": described(NETWORKS.name(type(model.network)), model.network),
@@ -36,8 +38,8 @@ def write_model(path: Path, model: Model, seeds: list[int]) -> None:
     write_weights(path, {name: tensor.cpu().numpy() for name, tensor in tensors.items()}, spec)
 
 
-def _path_name(path: Any) -> str:
-    return next(name for name, kind in INTERPOLANTS.items() if kind is type(path))
+def _name(table: Mapping[str, Any], part: Any) -> str:
+    return next(name for name, kind in table.items() if kind is type(part))
 
 
 def described(name: str, thing: Any) -> dict[str, Any]:
@@ -52,8 +54,7 @@ def read_model(path: Path) -> tuple[Any, list[int]]:
     frame = Frame(*(tensors[name] for name in FRAME))
     weights: Weights = {name: tensors[name] for name in spec["players"]}
     options = {name: value for name, value in spec["model"].items() if name != "name"}
-    if "path" in options:
-        options["path"] = named(INTERPOLANTS, options["path"], "path")
+    options |= {name: named(table, options[name], name) for name, table in PARTS.items() if name in options}
     model = MODELS[spec["model"]["name"]](named(NETWORKS, spec["network"], "network"), weights, frame, **options)
     return model, spec["seeds"]
 

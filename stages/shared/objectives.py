@@ -16,7 +16,7 @@ from rectiflow.objectives import OBJECTIVES
 from rectiflow.objectives.objective import Objective
 from rectiflow.pairs import Pairs, Points
 from rectiflow.training import Training
-from stages.shared.models import OWN
+from stages.shared.models import OWN, PARTS
 from stages.shared.params import PARAMS, Refused, Settings, build, composed, finish, lookup, merged, name_in, section
 from stages.shared.rows import MethodKeys
 
@@ -54,7 +54,7 @@ def build_model(objective: Any, row: Mapping[str, Any], key: str) -> Any:
             f"{PARAMS}: {key}.model.name: {spec['name']!r} is not trained by {row.get('objective', 'matching')!r}, which "
             f"trains {', '.join(fit)}"
         )
-    _, options = composed(Settings, call, rest, f"{key}.model", GIVEN)
+    _, options = composed(Settings, call, rest, f"{key}.model", GIVEN, PARTS)
     return partial(getattr(call, "begin", call), **options)
 
 

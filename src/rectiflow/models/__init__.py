@@ -6,5 +6,13 @@ MODELS = Registry(
     {
         "velocity": "rectiflow.models.velocity:Velocity",
         "coupling_layers": "rectiflow.models.coupling_layers:CouplingLayers",
+        "autoregressive_layers": "rectiflow.models.autoregressive_layers:AutoregressiveLayers",
+    }
+)
+
+TRANSFORMS = Registry(
+    {
+        "affine": "rectiflow.models.transforms:Affine",
+        "spline": "rectiflow.models.transforms:Spline",
     }
 )

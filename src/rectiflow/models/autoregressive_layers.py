@@ -1,0 +1,74 @@
+"""Autoregressive layers: MAF (Papamakarios et al., arXiv 1705.07057) with an affine transform, autoregressive neural spline
+flows (Durkan et al., arXiv 1906.04032) with a spline.
+"""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from rectiflow.models.bijection import Bijection, Layer, Numbers
+from rectiflow.models.transforms import Transform
+from rectiflow.networks.network import Network
+
+
+@dataclass(frozen=True)
+class Autoregressive:
+    """Every coordinate is moved as those before it say, in ascending order of their places or, if `turned`, in descending.
+
+    One pass of the network gives the image of all. The way back takes a pass for each coordinate.
+    """
+
+    dim: int
+    turned: bool
+    transform: Transform
+
+    @property
+    def inputs(self) -> int:
+        return self.dim
+
+    @property
+    def outputs(self) -> int:
+        return self.transform.numbers * self.dim
+
+    def mask(self, network: Network) -> Tensor:
+        """1 for the weights by which a coordinate's numbers depend on earlier coordinates alone, and for all biases (MADE;
+        Germain et al., arXiv 1502.03509). Raises ValueError for a network that is no perceptron.
+        """
+        shapes = list(network.shapes.values())
+        chain = [shape[0] for shape in shapes[::2]] + [shapes[-1][-1]]
+        if [n for shape in zip(shapes[::2], shapes[1::2], strict=False) for n in shape] != [
+            size for m, n in pairwise(chain) for size in ((m, n), (1, n))
+        ]:
+            raise ValueError("name: autoregressive layers mask the weights of a perceptron, and need the network mlp")
+        place = torch.arange(self.dim).flip(0) if self.turned else torch.arange(self.dim)
+        # What a unit may have seen: coordinates before `seen`; an output of coordinate i may depend on those before i.
+        seen = [place + 1, *(torch.arange(width) % max(self.dim - 1, 1) + 1 for width in chain[1:-1])]
+        last = place.repeat(self.transform.numbers)
+        parts = []
+        for a, b in pairwise([*seen, last]):
+            parts += [(a[:, None] <= b).float().flatten(), torch.ones(len(b))]
+        return torch.cat(parts)
+
+    def forward(self, numbers: Numbers, h: Tensor) -> tuple[Tensor, Tensor]:
+        z, log_slope = self.transform.forward(numbers(h), h)
+        return z, log_slope.sum(1)
+
+    def inverse(self, numbers: Numbers, z: Tensor) -> Tensor:
+        h = torch.zeros_like(z)
+        for i in reversed(range(self.dim)) if self.turned else range(self.dim):
+            found = self.transform.inverse(numbers(h)[:, :, i : i + 1], z[:, i : i + 1])
+            h = torch.cat([h[:, :i], found, h[:, i + 1 :]], 1)
+        return h
+
+
+@dataclass(frozen=True)
+class AutoregressiveLayers(Bijection):
+    """A bijection whose layers move every coordinate by those before it, the order turning from layer to layer. A density
+    costs one pass of the network, a draw as many as there are coordinates.
+    """
+
+    def layer(self, i: int, dim: int) -> Layer:
+        """The i-th layer, in descending order where i is odd."""
+        return Autoregressive(dim, bool(i % 2), self.transform)
