@@ -9,16 +9,19 @@ import shutil
 from collections.abc import Mapping
 from typing import Any
 
+import torch
+
 from rectiflow.interpolants import INTERPOLANTS
 from rectiflow.models import MODELS
-from rectiflow.models.model import Field, Model
+from rectiflow.models.model import Density, Field, Model
 from rectiflow.objectives.objective import Objective
 from rectiflow.pairs import Pairs, Points
 from rectiflow.predictions import PREDICTIONS
 from rectiflow.samplers import SAMPLERS, Sampler
 from rectiflow.training import Training
 from stages.couple import build_pairing
-from stages.generate import build_seeds, check_table, gaussian_source, parse_builtin
+from stages.density import build_plan
+from stages.generate import build_seeds, check_table, gaussian_source, parse_builtin, source_and_dim
 from stages.grid import Block, Rows, Sections, expand, member, studies, write_grid
 from stages.reflow import Reflow
 from stages.report.studies.kinds import STUDIES
@@ -41,6 +44,7 @@ class Params(Sections, Workers):
     training: dict[str, Any]
     reflow: Reflow
     sample: Sample
+    density: dict[str, Any]
 
 
 def check(content: Mapping[str, Any]) -> Rows:
@@ -51,6 +55,7 @@ def check(content: Mapping[str, Any]) -> Rows:
     for name, row in params.couplings.items():
         build_pairing(row, f"couplings.{name}")
     check_sampling(params)
+    build_plan(content, {})
     check_specs(params, "", {}, {})
     for name, method in params.methods.items():
         check_specs(params, f"methods.{name}.", method.network, method.training)
@@ -192,6 +197,35 @@ def check_block(name: str, block: Block, content: Mapping[str, Any], params: Par
             raise Refused(f"{PARAMS}: reflow.pairs + reflow.validation: {needed} is more than the pool of {dataset}, {pool}")
         for each in block.methods:
             check_source(key, dataset, each, content, params)
+        if block.density is not None:
+            check_density(key, dataset, block, content, params)
+
+
+def check_density(key: str, dataset: str, block: Block, content: Mapping[str, Any], params: Params) -> None:
+    """What a block measures has a density, and one that the section `density` can work out."""
+    assert block.density is not None
+    plan = build_plan(content, block.density, f"{key}.density" if block.density else "density")
+    kind = "tables" if dataset in params.tables else "datasets"
+    source, dim = source_and_dim(kind, getattr(params, kind)[dataset], f"{kind}.{dataset}")
+    if plan.outliers is not None and plan.outliers.dim != dim:
+        raise Refused(
+            f"{PARAMS}: {key}.density.outliers: {plan.outliers.dim} coordinates, set against {dataset!r}, which has {dim}"
+        )
+    for method in block.methods:
+        model = MODELS[params.methods[method].model["name"]]
+        if issubclass(model, Density):
+            continue
+        if not issubclass(model, Field):
+            raise Refused(
+                f"{PARAMS}: {key}.density: {model.__name__}, the model of {method!r}, has no density; leave it out"
+            )
+        if source is None:
+            raise Refused(
+                f"{PARAMS}: {key}.density: the source of {dataset!r} has no known density, and so have the flows of "
+                f"{method!r}; leave it out, or take a data set from N(0, I)"
+            )
+        probe = {"x": torch.zeros(1, dim), "generator": torch.Generator()}
+        finish(plan.divergence.directions, probe, f"{key}.density.divergence")
 
 
 def check_source(key: str, dataset: str, name: str, content: Mapping[str, Any], params: Params) -> None:
@@ -333,7 +367,8 @@ def prune(content: Mapping[str, Any], rows: Rows) -> None:
         "reflow": {**rows["reflows"], **rows["until"]},
         "train": {**flows, **content["choices"]},
         "sample": flows,
-        "evaluate": {**flows, **content["relations"]},
+        "evaluate": {**flows, **content["relations"], "density": {}},
+        "evaluate/density": rows["densities"],
     }
     for stage, names in kept.items():
         for path in (DATA / stage).glob("[!.]*"):

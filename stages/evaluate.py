@@ -1,12 +1,11 @@
 """Measure a model: `data/evaluate/NAME.parquet`, tidy rows `(seed, solver, nfe, role, metric, value)`.
 
 What there is to measure is told by the artifacts that `stages.sample` left: draws, the paths and the field of a flow, draws
-along the training, log densities. No model is read: an edit to the metrics costs no sampling.
+along the training. No model is read: an edit to the metrics costs no sampling.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
-from typing import SupportsFloat
 
 import numpy as np
 
@@ -14,7 +13,7 @@ from rectiflow import metrics
 from stages.shared import places
 from stages.shared.io import read_table
 from stages.shared.params import GRID, read, section
-from stages.shared.points import read_about, read_split
+from stages.shared.points import read_split
 from stages.shared.rows import load_workers
 from stages.shared.start import run
 from stages.shared.tasks import Draw, Task, distances, write_measures
@@ -87,18 +86,6 @@ def history_tasks(table: Table, targets: Mapping[int, np.ndarray], nfe: int) -> 
         yield Task(Draw(seed, "euler", nfe), f"w2_after_{step}", partial(metrics.w2, table["x"][rows], targets[seed]))
 
 
-def density_tasks(table: Table, entropy: float | None) -> Iterator[Task]:
-    """`-log p` of the test points in nats: its mean, its median and its largest; the entropy of the target is the floor."""
-    for seed, rows in of_seeds(table):
-        statistics: dict[str, Callable[[np.ndarray], SupportsFloat]] = {
-            "nll": np.mean, "nll_median": np.median, "nll_worst": np.max,
-        }  # fmt: skip
-        for metric, of in statistics.items():
-            yield Task(Draw(seed), metric, partial(of, -rows["log_prob"]))
-        if entropy is not None:
-            yield Task(Draw(seed), "nll_floor", partial(float, entropy))
-
-
 def tasks(name: str, dataset: str) -> Iterator[Task]:
     """All numbers of a model of a data set: those of each artifact that is there."""
     split, floor = read_split(dataset, "target", "test"), read_table(places.floor(dataset))
@@ -113,8 +100,6 @@ def tasks(name: str, dataset: str) -> Iterator[Task]:
     if (path := places.history(name)).exists():
         reference = read_table(places.samples(name), role="reference")["nfe"]
         yield from history_tasks(read_table(path), targets, int(reference[0]))
-    if (path := places.density(name)).exists():
-        yield from density_tasks(read_table(path), read_about(dataset).entropy)
 
 
 def main(args: list[str]) -> None:

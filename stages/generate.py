@@ -10,6 +10,7 @@ floor of every distance reported. Source splits: `couple` and `reflow`, the draw
 `test`.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,8 @@ from pydantic import Field
 from torch import Generator, Tensor
 
 from rectiflow.datasets import DATASETS, Dataset, Distribution, Empirical, fits
+from rectiflow.entropy import LogProb
+from rectiflow.mixtures import normal
 from stages.shared import places
 from stages.shared.compute import stream
 from stages.shared.files import rounded, write_json
@@ -88,6 +91,16 @@ def gaussian_source(kind: str, row: Any, key: str) -> bool:
     if kind == "tables":
         return paths(parse_table(row, key)[0], key)[1] is None
     return build_dataset(kind, row, key)[1].gaussian_source
+
+
+def source_and_dim(kind: str, row: Any, key: str) -> tuple[LogProb | None, int]:
+    """The log density of a data set's source, None where it is not known, and the number of coordinates; a table is not read."""
+    if kind == "tables":
+        table, _ = parse_table(row, key)
+        given, dim = paths(table, key)[1], read_numbers(paths(table, key)[0], table.columns, key).shape[1]
+        return (normal(dim).log_prob if given is None else None), dim
+    dataset = build_dataset(kind, row, key)[1]
+    return dataset.log_prob("source"), math.prod(dataset.shape)
 
 
 def parse_builtin(row: Any, key: str) -> tuple[Callable[..., Dataset], Sizes, dict[str, Any]]:

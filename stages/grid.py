@@ -19,7 +19,7 @@ from rectiflow.networks import NETWORKS
 from rectiflow.objectives import OBJECTIVES
 from stages.shared.files import write_text
 from stages.shared.params import GRID, PARAMS, Refused, Settings, merged, name_in, parse, parse_file
-from stages.shared.rows import Choice, Couple, Draws, Flow, Method, Override, Relation, Round
+from stages.shared.rows import Choice, Couple, DensityRow, Draws, Flow, Method, Override, Relation, Round
 from stages.shared.start import run
 from stages.shared.studies import Study
 
@@ -31,7 +31,8 @@ HEADER = "# Written by `python -m stages.grid` from the blocks of params.yaml, a
 
 class Block(Settings):
     """Rows of the grid: every data set with every method, round 0 and so many `rounds` of rectification. Rounds after these,
-    up to the number `until`, end by themselves. `network` and `training` override single keys of the shared sections.
+    up to the number `until`, end by themselves. `network` and `training` override single keys of the shared sections; with
+    `density`, which does so too, and may be empty, the densities of the rows are measured.
     """
 
     datasets: list[str] = Field(min_length=1)
@@ -40,6 +41,7 @@ class Block(Settings):
     until: int | None = Field(None, ge=1, le=1000)
     network: dict[str, Any] = {}
     training: dict[str, Any] = {}
+    density: dict[str, Any] | None = None
 
     @property
     def last(self) -> int:
@@ -80,9 +82,9 @@ class Cell(NamedTuple):
 
 
 def expand(content: Mapping[str, Any]) -> Rows:
-    """The sections of `grid.yaml`: `couples`, `flows`, `reflows`, `until`, `samples`. Raises Refused in one line.
+    """The sections of `grid.yaml`: `couples`, `flows`, `reflows`, `until`, `samples`, `densities`.
 
-    Rows come in the order of the blocks, and so do data sets and methods in the report.
+    Raises Refused in one line. Rows come in the order of the blocks, and so do data sets and methods in the report.
     """
     sections = parse(Sections, {key: content[key] for key in Sections.model_fields if key in content}, "")
     check_sections(sections)
@@ -92,6 +94,7 @@ def expand(content: Mapping[str, Any]) -> Rows:
         "flows": plain(flows(sections, cells)),
         **{part: plain(rounds(sections, cells, part == "until")) for part in ("reflows", "until")},
         "samples": plain(draws(sections, cells)),
+        "densities": plain(densities(sections, cells)),
     }
 
 
@@ -242,6 +245,22 @@ def draws(sections: Sections, cells: Iterable[Cell]) -> dict[str, Draws]:
         kind = sections.couplings[coupling].get("name") if coupling else None
         own = sections.samplers.get(cell.method, [])
         found[cell.name(k)] = Draws(independent=kind == "independent" and not k, samplers=[] if k else own)
+    return found
+
+
+def densities(sections: Sections, cells: Iterable[Cell]) -> dict[str, DensityRow]:
+    """The models whose densities are measured."""
+    found: dict[str, DensityRow] = {}
+    for cell, k in in_order(sections, cells):
+        block, method = sections.grid[cell.block], sections.methods[cell.method]
+        if block.density is not None:
+            found[cell.name(k)] = DensityRow(
+                dataset=cell.dataset,
+                kind="tables" if cell.dataset in sections.tables else "datasets",
+                model=method.model["name"],
+                network=network(sections, cell.method, block)["name"],
+                override=block.density,
+            )
     return found
 
 

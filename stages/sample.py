@@ -3,7 +3,7 @@
 Writes `data/sample/NAME/samples.parquet`, the draws of every sampler that the model can serve. A velocity field gets
 `trajectories.parquet`, the states of the reference solve, from which the path metrics are computed; where there is a closed
 form `field.parquet`, the field at points of its path beside it; and `history.parquet`, draws after so many training steps,
-where the weights were kept. A density gets `density.parquet`, its value at the test points.
+where the weights were kept.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from pydantic import Field as Bounded
 from torch import Tensor
 
 from rectiflow.mixtures import Marginal
-from rectiflow.models.model import Density, Field, Model
+from rectiflow.models.model import Field, Model
 from rectiflow.regression import drawn
 from rectiflow.samplers import SAMPLERS, Sampler, sample
 from rectiflow.solvers import Solution
@@ -134,13 +134,6 @@ def field_table(
     return {"seed": np.repeat(np.array(seeds, np.int32), n)} | {k: c.cpu().numpy() for k, c in columns.items()}
 
 
-def density_table(seeds: list[int], model: Density, x1: Tensor) -> dict[str, Any]:
-    """Rows `(seed, log_prob)`: nats, in the units of the points."""
-    with torch.no_grad():
-        log_prob = torch.cat([model.seed(k).log_prob(x1[k : k + 1])[0] for k in range(len(seeds))])
-    return {"seed": np.repeat(np.array(seeds, np.int32), x1.shape[1]), "log_prob": log_prob.double().cpu().numpy()}
-
-
 def write_paths(name: str, settings: Sample, field: Field, seeds: list[int], x0: Tensor) -> None:
     """What is drawn of velocity fields alone: paths, and end points along the training where it kept weights."""
     nothing = [None] * len(seeds)
@@ -170,8 +163,6 @@ def main(args: list[str]) -> None:
         # The law of xt is known for independent pairs alone: not for optimal ones, not for those an earlier flow drew.
         if own.independent and (marginal := read_oracle(places.oracle(dataset), model.path)):
             write_table(places.field(name), field_table(seeds, model, marginal, (x0, x1), f"sample/{dataset}"))
-    if isinstance(model, Density):
-        write_table(places.density(name), density_table(seeds, model, x1))
     return None
 
 

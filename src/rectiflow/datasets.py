@@ -107,6 +107,15 @@ class Dataset:
             return False
         return bool((source.means == 0).all() and (source.stds == 1).all())
 
+    def log_prob(self, side: str) -> LogProb | None:
+        """The log density of the `source` or the `target` in nats, for points `(n, dim)`, in double precision; None where it
+        is not known.
+        """
+        law = {"source": self.source, "target": self.target}[side]
+        if isinstance(law, GaussianMixture):
+            return law.double().log_prob
+        return law.log_prob if isinstance(law, Law) else None
+
     def entropy(self) -> float | None:
         """The differential entropy of the target in nats, below which no negative log-likelihood is on average; None where
         it is not known.
@@ -123,10 +132,9 @@ def mixture_entropy(mixture: GaussianMixture) -> float | None:
         return gaussian_entropy(mixture.dim, float(mixture.stds))
     if mixture.dim != 2:
         return None
-    doubles = GaussianMixture(mixture.weights.double(), mixture.means.double(), mixture.stds.double())
     low, high = ((mixture.means.double() + sign * 9 * mixture.stds[:, None].double()) for sign in (-1, 1))
     step = float(mixture.stds.min()) / 3
-    return entropy(doubles.log_prob, low.amin(0).tolist(), high.amax(0).tolist(), step)
+    return entropy(mixture.double().log_prob, low.amin(0).tolist(), high.amax(0).tolist(), step)
 
 
 def _mixture(means: Tensor, std: float) -> GaussianMixture:

@@ -41,6 +41,10 @@ class GaussianMixture:
     def dim(self) -> int:
         return self.means.shape[1]
 
+    def double(self) -> GaussianMixture:
+        """The same in double precision."""
+        return GaussianMixture(self.weights.double(), self.means.double(), self.stds.double())
+
     def sample(self, n: int, generator: Generator) -> Tensor:
         """n independent draws, `(n, dim)` in float32."""
         k = torch.multinomial(self.weights, n, replacement=True, generator=generator)

@@ -7,27 +7,31 @@ from importlib.metadata import version
 import pandas as pd
 
 from rectiflow.statistics import Estimate, estimate
-from stages.report import figures
+from stages.report import densities, figures
+from stages.report.densities import DensityMap
 from stages.report.evidence import Evidence, values
 from stages.report.figures import Drawn
 from stages.report.html import Section, document, figure, note, section, table
 from stages.report.printing import html
 from stages.report.results import FLOW, Key, Values, against_first, best, by_flow, evaluations, per_round, select, title
 from stages.report.studies.kinds import STUDIES
-from stages.shared.measures import MEASURES, measure, shown_in
+from stages.shared.measures import MEASURES, Place, measure, shown_in
 from stages.shared.studies import Study
 
 PACKAGES = ("rectiflow", "torch", "torchdiffeq", "POT", "lapx", "scipy", "numpy", "pyarrow", "pandas", "dvc")
 
 
-def summary_tables(results: pd.DataFrame) -> list[str]:
-    """One table a data set: every model's headline numbers."""
+def tables(results: pd.DataFrame, place: Place) -> list[str]:
+    """One table a data set: the numbers that a place shows, of every model that has some of them."""
     parts = []
     for dataset, here in results.groupby("dataset", sort=False):
         keys = [(d, m, int(k)) for d, m, k in here[FLOW].drop_duplicates().itertuples(index=False)]
-        found = {name: by_flow(here, name) for name in shown_in("summary")}
+        found = {name: by_flow(here, name) for name in shown_in(place)}
         found = {name: estimates for name, estimates in found.items() if estimates}
-        bold = {name: best_models(here, name, keys) for name in shown_in("ranked")}
+        keys = [key for key in keys if any(key in of for of in found.values())]
+        if not keys:
+            continue
+        bold = {name: best_models(here, name, keys) for name in shown_in("ranked") if name in found}
         rows = []
         for key in keys:
             cells = [marked(html(of.get(key)), key in bold.get(name, ())) for name, of in found.items()]
@@ -140,7 +144,7 @@ def summary(results: pd.DataFrame) -> Section:
         f"error is relative to the closed form, where there is one. {likelihood}Bold: the best of a column and what the "
         "seeds do not separate from it (t tests paired by seed, Holm's correction)."
     )
-    return section("summary", "Summary", note(said), *summary_tables(results))
+    return section("summary", "Summary", note(said), *tables(results, "summary"))
 
 
 def flow_sections(evidence: Evidence, ended: Sequence[str]) -> list[Section]:
@@ -175,6 +179,7 @@ def page(
     params: str,
     studies: Sequence[Section],
     ended: Sequence[str],
+    maps: Mapping[Key, DensityMap],
 ) -> str:
     """The whole page; `studies` are sections that look into one question, `ended` says which rounds were not worth it."""
     results, nfe, floors = evidence.results, evidence.nfe, evidence.floors
@@ -190,6 +195,7 @@ def page(
     sections = [
         summary(results),
         *flow_sections(evidence, ended),
+        *densities.sections(results, maps, {place: tables(results, place) for place in ("densities", "outliers")}),
         *studies,
         section("nfe", "W2 against function evaluations", figure(figures.against_nfe(nfe, floors), against_nfe)),
         section("samples", "Samples against the target", *sample_parts(shown)),

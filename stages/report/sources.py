@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from stages.report.densities import DensityMap
 from stages.report.figures import Drawn
 from stages.report.results import Key, curves, tidy
 from stages.shared import places
@@ -31,8 +32,31 @@ def ended(names: Mapping[Key, str]) -> dict[Key, str]:
 
 
 def results(names: Mapping[Key, str]) -> pd.DataFrame:
-    """The measurements of all models."""
-    return tidy({key: read_table(places.evaluated(name)) for key, name in names.items()})
+    """The measurements of all models, of their densities too."""
+    return tidy({key: measured(name) for key, name in names.items()})
+
+
+def measured(name: str) -> dict[str, np.ndarray]:
+    """The measurements of a model, and of its density where that is measured."""
+    tables = [read_table(path) for path in (places.evaluated(name), places.density_measures(name)) if path.exists()]
+    return {column: np.concatenate([table[column] for table in tables]) for column in tables[0]}
+
+
+def maps(names: Mapping[Key, str]) -> dict[Key, DensityMap]:
+    """The density maps of all models that have one."""
+    paths = {key: places.density_map(name) for key, name in names.items()}
+    return {key: density_map(read_table(path)) for key, path in paths.items() if path.exists()}
+
+
+def density_map(table: Mapping[str, np.ndarray]) -> DensityMap:
+    """A map as squares of numbers; its rows run through y first."""
+    x, (log_prob, truth) = table["x"], (square(table[name]) for name in ("log_prob", "truth"))
+    return DensityMap(x.min(0), x.max(0), log_prob, None if np.isnan(truth).any() else truth)
+
+
+def square(values: np.ndarray) -> np.ndarray:
+    side = round(len(values) ** 0.5)
+    return values.reshape(side, side)
 
 
 def losses(names: Mapping[Key, str]) -> pd.DataFrame:

@@ -6,7 +6,7 @@ A new measure is one entry of MEASURES: verdicts, bold cells, titles, axes, `met
 from typing import Literal, NamedTuple
 
 Better = Literal["smaller", "larger", ""]
-Place = Literal["metrics", "summary", "ranked", "compared", "published"]
+Place = Literal["metrics", "summary", "ranked", "compared", "published", "densities", "outliers"]
 
 LENGTH, SQUARE, NATS = "units of x", "squared units of x", "nats"
 
@@ -19,7 +19,7 @@ class Measure(NamedTuple):
     `floor` names the measure that a perfect model has on average, if there is one. `better` is empty for what is neither
     good nor bad, such as a floor. The values are those of `metric` (its own name if empty) in the rows of `role`, one a
     seed. `shown` says where: in `metrics.json` and on run pages, in the report's summary, ranked there (the best are bold),
-    in a comparison that names no metrics, beside published numbers.
+    in a comparison that names no metrics, beside published numbers, in the sections on densities and outliers.
     """
 
     title: str
@@ -48,10 +48,23 @@ MEASURES: dict[str, Measure] = {
     "chord_deviation": Measure("chord deviation", LENGTH, shown=RANKED),
     "npe": Measure("NPE", shown=("metrics", "summary", "published")),
     "velocity_error": Measure("field error", shown=("summary",)),
-    "nll": Measure("NLL", NATS, "smaller", "nll_floor", shown=COMPARED),
-    "nll_floor": Measure("NLL floor", NATS, "", shown=FLOOR),
-    "nll_median": Measure("median of -log p", NATS),
-    "nll_worst": Measure("largest -log p", NATS),
+    "nll": Measure("NLL", NATS, "smaller", "nll_floor", shown=(*COMPARED, "densities")),
+    "nll_floor": Measure("NLL floor", NATS, "", shown=(*FLOOR, "densities")),
+    "kl": Measure("KL to the truth", NATS, shown=("metrics", "densities", "ranked")),
+    "log_prob_rms": Measure("error of log p, rms", NATS, shown=("densities",)),
+    "nll_median": Measure("median of -log p", NATS, shown=("densities",)),
+    "nll_worst": Measure("largest -log p", NATS, shown=("densities",)),
+    "nll_train": Measure("NLL, training set", NATS, shown=("densities",)),
+    "nll_validation": Measure("NLL, validation set", NATS),
+    "nll_coarse": Measure("NLL, half the steps", NATS, shown=("densities",)),
+    "log_prob_error": Measure("error of log p over probes, rms", NATS, shown=("densities",)),
+    "auroc": Measure("AUROC", "", "larger", "auroc_ceiling", shown=("metrics", "outliers", "ranked")),
+    "auroc_ceiling": Measure("AUROC ceiling", "", "", shown=("metrics", "outliers")),
+    "average_precision": Measure("average precision", "", "larger", "average_precision_ceiling", shown=("outliers",)),
+    "average_precision_ceiling": Measure("average precision ceiling", "", "", shown=("outliers",)),
+    "accuracy": Measure("accuracy", "", "larger", "accuracy_ceiling", shown=("outliers",)),
+    "accuracy_ceiling": Measure("accuracy ceiling", "", "", shown=("outliers",)),
+    "auroc_typicality": Measure("AUROC of typicality", "", "larger", shown=("outliers",)),
     "sliced_w2": Measure("sliced W2", LENGTH, "smaller", "sliced_w2_floor", role="reference"),
     "sliced_w2_1step": Measure("sliced W2, 1 step", LENGTH, "smaller", "sliced_w2_floor", "sliced_w2", "one_step"),
     "sliced_w2_floor": Measure("sliced W2 floor", LENGTH, ""),

@@ -125,8 +125,23 @@ def history(name: str) -> Path:
 
 
 def density(name: str) -> Path:
-    """The log density of the test points."""
-    return sampled(name) / "density.parquet"
+    """The folder of what is known of a model's density."""
+    return DATA / "evaluate" / "density" / name  # below a folder that is there in any case: the report depends on it
+
+
+def scores(name: str) -> Path:
+    """The log density of single points, split by split."""
+    return density(name) / "points.parquet"
+
+
+def density_map(name: str) -> Path:
+    """The log density over the plane."""
+    return density(name) / "map.parquet"
+
+
+def density_measures(name: str) -> Path:
+    """The measurements of a density."""
+    return density(name) / "measures.parquet"
 
 
 def evaluated(name: str) -> Path:

@@ -115,6 +115,18 @@ class Round(Settings):
     network: str
 
 
+class DensityRow(Settings):
+    """A model whose density is measured, on data that is described in a section of `params.yaml`, datasets or tables.
+    `override` is what the row has in place of single keys of the section `density`.
+    """
+
+    dataset: str
+    kind: Literal["datasets", "tables"]
+    model: str
+    network: str
+    override: dict[str, Any]
+
+
 class Draws(Settings):
     """What is drawn from a trained model beside the samplers that all models share. `independent` says whether x0 and x1 of
     its pairs are.
