@@ -4,7 +4,7 @@
 validation and training sets (as many of the last as the section `density` says) and of outliers, where the row has some.
 `error` is the standard error over probes, `truth` the data set's own log density; both are NaN where there is none.
 `map.parquet` holds both over the plane, rows `(x, log_prob, truth)`, for the first seed; `measures.parquet` the numbers,
-rows as those of `stages.evaluate`.
+rows as those of `stages.evaluate`. A scaled table's densities are in its own units, those of its columns.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -17,13 +17,13 @@ import torch
 from pydantic import Field as Bounded
 from torch import Generator, Tensor
 
-from rectiflow.datasets import Dataset
+from rectiflow.datasets import Units
 from rectiflow.detection import Detection, detect, typicality
 from rectiflow.likelihood import DIVERGENCES, Divergence, LogProb, Pushforward
 from rectiflow.models.model import Density, Field, Model
 from rectiflow.outliers import OUTLIERS, Outliers
 from rectiflow.solvers import SOLVERS, Dopri5, Solver
-from stages.generate import build_dataset
+from stages.generate import build_dataset, source_and_dim
 from stages.shared import places
 from stages.shared.compute import prepare, stream
 from stages.shared.files import copy
@@ -75,6 +75,17 @@ def build_plan(content: Mapping[str, Any], override: Mapping[str, Any], key: str
     return Plan(settings, solver, divergence, outliers)
 
 
+class Law(NamedTuple):
+    """What is known of a data set: the log densities of both sides, the target's entropy and a table's units, None where
+    they are not.
+    """
+
+    source: LogProb | None
+    target: LogProb | None
+    entropy: float | None
+    units: Units | None = None
+
+
 class Scores(NamedTuple):
     """Log densities of points in nats `(n,)`, their standard errors over probes, and what they cost for each point."""
 
@@ -86,33 +97,30 @@ class Scores(NamedTuple):
 Score = Callable[[Tensor, Generator], Scores]  # points `(n, dim)`
 
 
-def score(model: Model, source: LogProb | None, solver: Solver, divergence: Divergence) -> Score:
+def score(model: Model, law: Law, solver: Solver, divergence: Divergence) -> Score:
     """The log density of one seed's model: its own, or that of what a field makes of its source."""
     if isinstance(model, Density):
-
-        def own(x: Tensor, _: Generator) -> Scores:
-            with torch.no_grad():
-                found = model.log_prob(x[None])[0].double().cpu().numpy()
-            return Scores(found, np.full_like(found, np.nan), 1)
-
-        return own
+        return lambda x, _: scores(model.log_prob(x[None]), None, 1, law.units)
     assert isinstance(model, Field)
-    assert source is not None
-    law = Pushforward.of(model, flat(source), solver, divergence)
+    assert law.source is not None
+    pushed = Pushforward.of(model, apart(law.source), solver, divergence)
 
     def solved(x: Tensor, generator: Generator) -> Scores:
-        with torch.no_grad():
-            found = law.log_prob(x[None], generator)
-        error = found.error[0].double().cpu().numpy()
-        exact = np.full_like(error, np.nan)
-        return Scores(found.log_prob[0].double().cpu().numpy(), error if divergence.estimates > 1 else exact, found.nfe)
+        found = pushed.log_prob(x[None], generator)
+        return scores(found.log_prob, found.error if divergence.estimates > 1 else None, found.nfe, law.units)
 
     return solved
 
 
-def flat(source: LogProb) -> LogProb:
-    """A log density of points `(n, dim)` for points with axes before these."""
-    return lambda x: source(x.flatten(0, -2)).unflatten(0, x.shape[:-1]).to(x)
+def scores(log_prob: Tensor, error: Tensor | None, nfe: int, units: Units | None) -> Scores:
+    """Scores of one seed, `(1, n)`, in a table's own units."""
+    values = log_prob[0].double().cpu().numpy() - (units.log_scale if units else 0.0)
+    return Scores(values, np.full_like(values, np.nan) if error is None else error[0].double().cpu().numpy(), nfe)
+
+
+def apart(source: LogProb) -> LogProb:
+    """A log density of points `(n, dim)` on the CPU, in double precision, for points `(1, n, dim)` of a solve."""
+    return lambda x: source(x[0].double().cpu())[None].to(x)
 
 
 def halved(solver: Solver) -> Solver:
@@ -129,32 +137,28 @@ class Points(NamedTuple):
     of: dict[str, Tensor]
 
 
-def read_points(dataset: str, plan: Plan) -> list[Points]:
-    """What is measured of every seed."""
+def read_points(dataset: str, plan: Plan, units: Units | None) -> list[Points]:
+    """What is measured of every seed; outliers are in a table's own units."""
     splits = {split: read_split(dataset, "target", split) for split in SPLITS}
     found = []
     for k, seed in enumerate(splits["test"].seeds):
         of = {split: torch.from_numpy(part.x[k]) for split, part in splits.items()}
         of["train"] = of["train"][: plan.settings.train]
         if plan.outliers is not None:
-            of["outliers"] = plan.outliers.sample(stream(f"outliers/{dataset}", seed))
+            drawn = plan.outliers.sample(stream(f"outliers/{dataset}", seed))
+            of["outliers"] = units(drawn) if units else drawn
         found.append(Points(seed, of))
     return found
 
 
-class Law(NamedTuple):
-    """What is known of a data set: the log densities of both sides and the target's entropy, None where they are not."""
-
-    source: LogProb | None
-    target: LogProb | None
-    entropy: float | None
-
-
 def read_law(row: DensityRow) -> Law:
     """The data set's own densities, from its row of `params.yaml`."""
-    key = f"{row.kind}.{row.dataset}"
-    dataset: Dataset = build_dataset(row.kind, section(read(), key), key)[1]
-    return Law(dataset.log_prob("source"), dataset.log_prob("target"), read_about(row.dataset).entropy)
+    key, about = f"{row.kind}.{row.dataset}", read_about(row.dataset)
+    units = None if about.units is None else Units(*map(torch.from_numpy, about.units))
+    if row.kind == "tables":
+        return Law(source_and_dim(row.kind, section(read(), key), key)[0], None, about.entropy, units)
+    dataset = build_dataset(row.kind, section(read(), key), key)[1]
+    return Law(dataset.log_prob("source"), dataset.log_prob("target"), about.entropy, units)
 
 
 def truth(law: Law, x: Tensor) -> np.ndarray:
@@ -201,7 +205,7 @@ Found = Mapping[str, tuple[Scores, np.ndarray]]  # the scores of every split, an
 def measures(seed: int, found: Found, coarse: Scores, law: Law, solver: str) -> Iterator[Task]:
     """All numbers of one seed; `coarse` are the test set's scores with half the steps."""
     (scores, true), nll = found["test"], {split: -of.log_prob for split, (of, _) in found.items()}
-    draw = Draw(seed, solver, scores.nfe)
+    draw = Draw(seed, solver if scores.nfe > 1 else "", scores.nfe)
     values: dict[str, Any] = {
         "nll": nll["test"].mean(), "nll_validation": nll["validation"].mean(), "nll_train": nll["train"].mean(),
         "nll_median": np.median(nll["test"]), "nll_worst": nll["test"].max(),
@@ -240,6 +244,24 @@ def named_measures(draw: Draw, suffix: str, found: Detection) -> Iterator[Task]:
 # ---- The stage.
 
 
+def found_of(name: str, points: Points, own: Score, law: Law, device: torch.device) -> Found:
+    """The scores of every split of one seed, and the truth. Raises Refused where one is not finite."""
+
+    def scored(split: str, x: Tensor) -> Scores:
+        found = own(x.to(device), stream(f"density/{name}/{split}", points.seed))
+        return finite(name, points.seed, split, found)
+
+    return {split: (scored(split, x), truth(law, x)) for split, x in points.of.items()}
+
+
+def map_table(name: str, points: Points, own: Score, law: Law, side: int, device: torch.device) -> dict[str, Any]:
+    """Rows `(x, log_prob, truth)` over the plane, x in a table's own units."""
+    x = plane(points.of["test"], side)
+    log_prob = own(x.to(device), stream(f"density/{name}/map", points.seed)).log_prob
+    shown = x if law.units is None else x * law.units.scale + law.units.shift
+    return {"x": shown.float().numpy(), "log_prob": log_prob, "truth": truth(law, x)}
+
+
 def main(args: list[str]) -> None:
     """`python -m stages.density NAME`, NAME a row of `densities`."""
     (name,) = args
@@ -248,30 +270,23 @@ def main(args: list[str]) -> None:
         return copy(note, places.density(name) / ENDED)
     plan, law = build_plan(read(), row.override), read_law(row)
     model, seeds = read_model(places.model(places.trained(name)))
-    model, points = model.to(device), read_points(row.dataset, plan)
+    model, say = model.to(device), progress(f"density {name}", len(seeds))
     tasks: list[Task] = []
     parts: list[dict[str, Any]] = []
-    say = progress(f"density {name}", len(seeds))
-    for k, (seed, of) in enumerate(points):
-        own = score(model.seed(k), law.source, plan.solver, plan.divergence)
-        rough = score(model.seed(k), law.source, halved(plan.solver), plan.divergence)
-
-        def generator(split: str, seed: int = seed) -> Generator:
-            return stream(f"density/{name}/{split}", seed)
-
-        scores = {split: finite(name, seed, split, own(x.to(device), generator(split))) for split, x in of.items()}
-        found = {split: (scores[split], truth(law, x)) for split, x in of.items()}
-        coarse = rough(of["test"].to(device), generator("test"))
-        tasks += measures(seed, found, coarse, law, "" if scores["test"].nfe == 1 else plan.settings.solver["name"])
-        parts += [points_table(seed, split, *both) for split, both in found.items()]
-        if not k and of["test"].shape[1] == 2:
-            x = plane(of["test"], plan.settings.map)
-            columns = {"x": x.numpy(), "log_prob": own(x.to(device), generator("map")).log_prob, "truth": truth(law, x)}
-            write_table(places.density_map(name), columns)
-        say(k + 1, f"seed {seed}, NLL {-scores['test'].log_prob.mean():.4f}")
+    for k, points in enumerate(read_points(row.dataset, plan, law.units)):
+        fine, coarse = (score(model.seed(k), law, solver, plan.divergence) for solver in (plan.solver, halved(plan.solver)))
+        found = found_of(name, points, fine, law, device)
+        test = points.of["test"].to(device)
+        rough = coarse(test, stream(f"density/{name}/test", points.seed))
+        tasks += measures(points.seed, found, rough, law, plan.settings.solver["name"])
+        parts += [points_table(points.seed, split, *both) for split, both in found.items()]
+        if not k and test.shape[1] == 2:
+            write_table(places.density_map(name), map_table(name, points, fine, law, plan.settings.map, device))
+        say(k + 1, f"seed {points.seed}, NLL {-found['test'][0].log_prob.mean():.4f}")
     write_parts(places.scores(name), parts)
     return write_measures(places.density_measures(name), tasks, workers)
 
 
 if __name__ == "__main__":
-    run(main)
+    with torch.no_grad():
+        run(main)

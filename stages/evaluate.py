@@ -11,12 +11,13 @@ import numpy as np
 
 from rectiflow import metrics
 from stages.shared import places
+from stages.shared.distances import distances
 from stages.shared.io import read_table
 from stages.shared.params import GRID, read, section
 from stages.shared.points import read_split
 from stages.shared.rows import load_workers
 from stages.shared.start import run
-from stages.shared.tasks import Draw, Task, distances, write_measures
+from stages.shared.tasks import Draw, Task, write_measures
 
 FIELD_TIMES = (0.05, 0.95)
 

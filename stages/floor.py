@@ -11,10 +11,11 @@ from functools import partial
 
 from rectiflow import metrics
 from stages.shared import places
+from stages.shared.distances import distances
 from stages.shared.points import read_split
 from stages.shared.rows import load_workers
 from stages.shared.start import run
-from stages.shared.tasks import Draw, Task, distances, write_measures
+from stages.shared.tasks import Draw, Task, write_measures
 
 
 def tasks(name: str) -> Iterator[Task]:

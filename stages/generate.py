@@ -94,11 +94,11 @@ def gaussian_source(kind: str, row: Any, key: str) -> bool:
 
 
 def source_and_dim(kind: str, row: Any, key: str) -> tuple[LogProb | None, int]:
-    """The log density of a data set's source, None where it is not known, and the number of coordinates; a table is not read."""
+    """The log density of a data set's source, None where it is not known, and the number of coordinates."""
     if kind == "tables":
         table, _ = parse_table(row, key)
         given, dim = paths(table, key)[1], read_numbers(paths(table, key)[0], table.columns, key).shape[1]
-        return (normal(dim).log_prob if given is None else None), dim
+        return (normal(dim).double().log_prob if given is None else None), dim
     dataset = build_dataset(kind, row, key)[1]
     return dataset.log_prob("source"), math.prod(dataset.shape)
 
@@ -224,9 +224,12 @@ def closed_form(dataset: Dataset) -> dict[str, Any]:
 
 
 def about(dataset: Dataset) -> dict[str, Any]:
-    """The shape of a row's array, the names of the classes, and the target's entropy in nats a point; null: not known."""
-    entropy = dataset.entropy()
-    return {
+    """The shape of a row's array, the names of the classes, and the target's entropy in nats a point; null: not known. With
+    the units of a scaled table.
+    """
+    entropy, units = dataset.entropy(), dataset.units
+    scaled = {} if units is None else {"units": {"shift": units.shift.tolist(), "scale": units.scale.tolist()}}
+    return scaled | {
         "shape": list(dataset.shape),
         "classes": list(dataset.labels.classes) if dataset.labels else None,
         "entropy": None if entropy is None else rounded(entropy),

@@ -1,6 +1,5 @@
 """The table of measures, and what is measured of models by the artifacts that they leave."""
 
-import json
 import sys
 
 import numpy as np
@@ -57,16 +56,11 @@ def project(tmp_path, monkeypatch):
     x = generator.normal(size=(len(seed), 2)).astype(np.float32)
     write_table(places.points("ring"), {"seed": seed.astype(np.int32), "side": side, "split": split, "x": x})
     write_measures(places.floor("ring"), floor_tasks("ring"), 1)
-    about(1.25)
     rows = np.repeat(np.array(SEEDS, np.int32), TEST)
     columns = {"seed": rows, "draw": 0 * rows, "solver": ["once"] * len(rows), "nfe": 0 * rows + 1}
     drawn = generator.normal(size=(len(rows), 2)).astype(np.float32)
     write_table(places.samples("nvp"), {**columns, "role": ["reference"] * len(rows), "x": drawn})
     return tmp_path
-
-
-def about(entropy):
-    places.about("ring").write_text(json.dumps({"shape": [2], "classes": None, "entropy": entropy}))
 
 
 def measured(name="nvp"):
@@ -82,22 +76,6 @@ def test_a_model_that_left_draws_alone_has_distances_alone(project):
     assert set(found.metric) == DRAWS
     assert set(found.role[found.metric == "w2"]) == {"reference"}
     assert set(found.role[found.metric == "w2_floor"]) == {""}
-
-
-@pytest.mark.parametrize("entropy", [1.25, None])
-def test_a_model_that_left_log_densities_has_its_likelihood_and_floor(project, entropy):
-    about(entropy)
-    log_prob = -np.random.default_rng(1).exponential(size=2 * TEST)
-    write_table(places.density("nvp"), {"seed": np.repeat(np.array(SEEDS, np.int32), TEST), "log_prob": log_prob})
-    found = measured()
-    known = {"nll", "nll_median", "nll_worst"} | ({"nll_floor"} if entropy else set())
-    assert set(found.metric) == DRAWS | known
-    for k, seed in enumerate(SEEDS):
-        mine = found[found.seed == seed].set_index("metric").value
-        part = -log_prob[k * TEST : (k + 1) * TEST]
-        assert mine["nll"] == pytest.approx(part.mean(), rel=1e-9)
-        assert (mine["nll_median"], mine["nll_worst"]) == pytest.approx((np.median(part), part.max()), rel=1e-9)
-        assert mine.get("nll_floor") == entropy
 
 
 def test_a_flow_that_left_paths_and_draws_along_the_training_has_these_measured(project):

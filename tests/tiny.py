@@ -42,6 +42,7 @@ sample:
   trajectory_steps: 4
   trajectory_points: 20
 samplers: {}
+density: {solver: {name: rk4, steps: 4}, divergence: {name: exact}, train: 30, map: 9}
 grid:
   plane: {datasets: [bimodal], methods: [icfm], rounds: 1}
   own: {datasets: [mine], methods: [otcfm]}

@@ -84,13 +84,33 @@ class Labels:
 
 
 @dataclass(frozen=True)
+class Units:
+    """What brought a table's columns to their scale: x is `(own - shift) / scale`, both `(dim,)` in double precision."""
+
+    shift: Tensor
+    scale: Tensor
+
+    def __call__(self, own: Tensor) -> Tensor:
+        """Rows in the table's own units, `(n, dim)`, as they are trained on, in float32."""
+        return ((own.double() - self.shift) / self.scale).float()
+
+    @property
+    def log_scale(self) -> float:
+        """`sum log scale`: a log density in the table's own units is smaller by it."""
+        return float(self.scale.log().sum())
+
+
+@dataclass(frozen=True)
 class Dataset:
-    """A transport problem: x0 ~ source, x1 ~ target. A row holds the numbers of an array of this `shape`, in C order."""
+    """A transport problem: x0 ~ source, x1 ~ target. A row holds the numbers of an array of this `shape`, in C order.
+    `units` says what scaled a table, None where nothing did.
+    """
 
     source: Distribution | Empirical
     target: Distribution | Empirical
     shape: tuple[int, ...] = (2,)
     labels: Labels | None = None
+    units: Units | None = None
 
     @property
     def oracle(self) -> tuple[GaussianMixture, GaussianMixture] | None:
@@ -310,18 +330,20 @@ def table(
     dim = target.shape[1]
     fits(shape, dim)
     sides = [_empty(side, scaling) for side in (target, source) if side is not None]
+    units = Units(torch.zeros(dim, dtype=torch.float64), torch.ones(dim, dtype=torch.float64))
     for a, b in _blocks(dim):
         block = target[:, a:b]
         shift, scale = SCALINGS[scaling](block)
         if not (scale > 0).all():
             constant = a + int((~(scale > 0)).nonzero()[0])
             raise ValueError(f"scaling: {scaling!r} cannot scale column {constant}: it is constant")
+        units.shift[a:b], units.scale[a:b] = shift, scale
         _scale(block, shift, scale, scaling, sides[0][:, a:b])
         del block  # before the next, or the source's, is read
         if source is not None:
             _scale(source[:, a:b], shift, scale, scaling, sides[1][:, a:b])
     start = normal(dim) if source is None else Empirical(sides[1])
-    return Dataset(start, Empirical(sides[0]), tuple(shape or [dim]), labels)
+    return Dataset(start, Empirical(sides[0]), tuple(shape or [dim]), labels, None if scaling == "none" else units)
 
 
 def fits(shape: Sequence[int] | None, dim: int) -> None:

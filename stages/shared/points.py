@@ -20,13 +20,15 @@ class Split:
 
 @dataclass(frozen=True)
 class About:
-    """What is known of a data set: the shape of a row's array, the names of the classes, and the target's entropy in nats a
-    point; None where there are no classes and where the entropy is not known.
+    """What is known of a data set: the shape of a row's array, the names of the classes, the target's entropy in nats a
+    point, and the shift and the scale of every column of a table that was scaled, `(2, dim)`; None where there are no
+    classes, where the entropy is not known, where nothing was scaled.
     """
 
     shape: tuple[int, ...]
     classes: tuple[str | int | bool, ...] | None
     entropy: float | None
+    units: np.ndarray | None = None
 
 
 def read_split(dataset: str, side: str, split: str, *, as_stored: bool = False) -> Split:
@@ -43,7 +45,12 @@ def read_split(dataset: str, side: str, split: str, *, as_stored: bool = False) 
 
 
 def read_about(dataset: str) -> About:
-    """Shape, classes and entropy of a data set."""
+    """What is known of a data set."""
     content = json.loads(places.about(dataset).read_text())
-    classes = content["classes"]
-    return About(tuple(content["shape"]), None if classes is None else tuple(classes), content["entropy"])
+    classes, units = content["classes"], content.get("units")
+    return About(
+        tuple(content["shape"]),
+        None if classes is None else tuple(classes),
+        content["entropy"],
+        None if units is None else np.array([units["shift"], units["scale"]]),
+    )

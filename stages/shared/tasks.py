@@ -1,13 +1,12 @@
 """Numbers to work out: tidy rows `(seed, solver, nfe, role, metric, value)`, worked out side by side."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple, SupportsFloat
 
 import numpy as np
 
-from rectiflow import metrics
 from stages.shared.files import rounded
 from stages.shared.io import Column, write_table
 
@@ -32,13 +31,6 @@ class Task(NamedTuple):
     def __call__(self) -> float:
         value = float(self.value())
         return value if self.exact else rounded(value)
-
-
-def distances(draw: Draw, suffix: str, points: np.ndarray, target: np.ndarray) -> Iterator[Task]:
-    """Comparisons of one seed's points with its target."""
-    yield Task(draw, f"w2{suffix}", lambda: metrics.w2(points, target))
-    yield Task(draw, f"sliced_w2{suffix}", lambda: metrics.sliced_w2(points, target, np.random.default_rng(draw.seed)))
-    yield Task(draw, f"energy_distance{suffix}", lambda: metrics.energy_distance(points, target))
 
 
 def write_measures(path: Path, tasks: Iterable[Task], workers: int) -> None:
