@@ -94,6 +94,7 @@ def parameters(rounds: int) -> dict[str, Any]:
             "samplers": [{"name": "euler", "steps": steps} for steps in (1, 4)],
             "trajectory_steps": 4, "trajectory_points": 20,
         },
+        "density": {"solver": {"name": "rk4"}, "divergence": {"name": "exact"}, "train": 10, "map": 2},
         "samplers": {}, "grid": {"chain": {"datasets": ["bimodal"], "methods": ["icfm"], "rounds": rounds}},
         "choices": {}, "relations": {}, "studies": {},
     }  # fmt: skip
@@ -148,7 +149,7 @@ def stages() -> Iterator[dict[str, Any]]:
 
 def start_up() -> Iterator[dict[str, Any]]:
     """A stage's imports, in a process that begins, as `dvc repro` runs it."""
-    names = ("generate", "floor", "couple", "train", "reflow", "sample", "evaluate", "report")
+    names = ("generate", "floor", "couple", "train", "reflow", "sample", "evaluate", "density", "report")
     times = [[command(ROOT, "-c", f"import stages.{name}")[0] for name in names] for _ in range(4)][1:]
     for name, column in zip(names, zip(*times, strict=True), strict=True):
         yield {"work": f"start of stages.{name}", "seconds": statistics.median(column), "target": 1.5}

@@ -21,7 +21,7 @@ from rectiflow.samplers import SAMPLERS, Sampler
 from rectiflow.training import Training
 from stages.couple import build_pairing
 from stages.density import build_plan
-from stages.generate import build_seeds, check_table, gaussian_source, parse_builtin, source_and_dim
+from stages.generate import build_seeds, check_table, description, gaussian_source, parse_builtin
 from stages.grid import Block, Rows, Sections, expand, member, studies, write_grid
 from stages.reflow import Reflow
 from stages.report.studies.kinds import STUDIES
@@ -206,11 +206,9 @@ def check_density(key: str, dataset: str, block: Block, content: Mapping[str, An
     assert block.density is not None
     plan = build_plan(content, block.density, f"{key}.density" if block.density else "density")
     kind = "tables" if dataset in params.tables else "datasets"
-    source, dim = source_and_dim(kind, getattr(params, kind)[dataset], f"{kind}.{dataset}")
-    if plan.outliers is not None and plan.outliers.dim != dim:
-        raise Refused(
-            f"{PARAMS}: {key}.density.outliers: {plan.outliers.dim} coordinates, set against {dataset!r}, which has {dim}"
-        )
+    source, dim, marked = description(kind, getattr(params, kind)[dataset], f"{kind}.{dataset}")
+    if plan.outliers is not None:
+        finish(plan.outliers.fits, {"dim": dim, "marked": marked}, f"{key}.density.outliers")
     for method in block.methods:
         model = MODELS[params.methods[method].model["name"]]
         if issubclass(model, Density):

@@ -7,9 +7,8 @@ validation and training sets (as many of the last as the section `density` says)
 rows as those of `stages.evaluate`. A scaled table's densities are in its own units, those of its columns.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,27 +17,26 @@ from pydantic import Field as Bounded
 from torch import Generator, Tensor
 
 from rectiflow.datasets import Units
-from rectiflow.detection import Detection, detect, typicality
 from rectiflow.likelihood import DIVERGENCES, Divergence, LogProb, Pushforward
 from rectiflow.models.model import Density, Field, Model
 from rectiflow.outliers import OUTLIERS, Outliers
 from rectiflow.solvers import SOLVERS, Dopri5, Solver
-from stages.generate import build_dataset, source_and_dim
+from stages.generate import build_dataset, description
 from stages.shared import places
 from stages.shared.compute import prepare, stream
 from stages.shared.files import copy
-from stages.shared.io import write_parts, write_table
+from stages.shared.io import read_table, write_parts, write_table
 from stages.shared.models import read_model
-from stages.shared.params import GRID, Refused, Settings, finish, load, merged, named, parse, read, section
+from stages.shared.params import GRID, Settings, finish, load, merged, named, parse, read, section
 from stages.shared.places import ENDED
 from stages.shared.points import read_about, read_split
 from stages.shared.progress import progress
 from stages.shared.rows import DensityRow, load_workers
+from stages.shared.scores import Found, Law, Scores, finite, measures, points_table
 from stages.shared.start import run
-from stages.shared.tasks import Draw, Task, write_measures
+from stages.shared.tasks import Task, write_measures
 
 SPLITS = ("test", "validation", "train")
-FINE, COARSE = "fine", "coarse"
 MARGIN = 0.15  # of the map around the test points, as a share of their extent
 
 
@@ -73,25 +71,6 @@ def build_plan(content: Mapping[str, Any], override: Mapping[str, Any], key: str
     finish(Pushforward, nothing, key)  # which solvers will do
     outliers = named(OUTLIERS, settings.outliers, f"{key}.outliers") if settings.outliers else None
     return Plan(settings, solver, divergence, outliers)
-
-
-class Law(NamedTuple):
-    """What is known of a data set: the log densities of both sides, the target's entropy and a table's units, None where
-    they are not.
-    """
-
-    source: LogProb | None
-    target: LogProb | None
-    entropy: float | None
-    units: Units | None = None
-
-
-class Scores(NamedTuple):
-    """Log densities of points in nats `(n,)`, their standard errors over probes, and what they cost for each point."""
-
-    log_prob: np.ndarray
-    error: np.ndarray
-    nfe: int
 
 
 Score = Callable[[Tensor, Generator], Scores]  # points `(n, dim)`
@@ -138,15 +117,15 @@ class Points(NamedTuple):
 
 
 def read_points(dataset: str, plan: Plan, units: Units | None) -> list[Points]:
-    """What is measured of every seed; outliers are in a table's own units."""
+    """What is measured of every seed."""
     splits = {split: read_split(dataset, "target", split) for split in SPLITS}
-    found = []
+    path, found = places.table(dataset, "outliers"), []
+    marked = torch.from_numpy(read_table(path)["x"]).float() if path.exists() else None
     for k, seed in enumerate(splits["test"].seeds):
         of = {split: torch.from_numpy(part.x[k]) for split, part in splits.items()}
         of["train"] = of["train"][: plan.settings.train]
         if plan.outliers is not None:
-            drawn = plan.outliers.sample(stream(f"outliers/{dataset}", seed))
-            of["outliers"] = units(drawn) if units else drawn
+            of["outliers"] = plan.outliers.sample(marked, units, stream(f"outliers/{dataset}", seed))
         found.append(Points(seed, of))
     return found
 
@@ -156,7 +135,7 @@ def read_law(row: DensityRow) -> Law:
     key, about = f"{row.kind}.{row.dataset}", read_about(row.dataset)
     units = None if about.units is None else Units(*map(torch.from_numpy, about.units))
     if row.kind == "tables":
-        return Law(source_and_dim(row.kind, section(read(), key), key)[0], None, about.entropy, units)
+        return Law(description(row.kind, section(read(), key), key).source, None, about.entropy, units)
     dataset = build_dataset(row.kind, section(read(), key), key)[1]
     return Law(dataset.log_prob("source"), dataset.log_prob("target"), about.entropy, units)
 
@@ -166,26 +145,7 @@ def truth(law: Law, x: Tensor) -> np.ndarray:
     return np.full(len(x), np.nan) if law.target is None else law.target(x.double()).numpy()
 
 
-def finite(name: str, seed: int, split: str, scores: Scores) -> Scores:
-    """The scores. Raises Refused naming the first one that is not finite: nothing is averaged over it."""
-    bad = np.flatnonzero(~np.isfinite(scores.log_prob))
-    if len(bad):
-        raise Refused(
-            f"density of {name}: seed {seed}, row {bad[0]} of {split}: log p is {scores.log_prob[bad[0]]:g}: the model maps "
-            f"this point further than single precision reaches; train it longer or bound it more"
-        )
-    return scores
-
-
 # ---- Tables.
-
-
-def points_table(seed: int, split: str, scores: Scores, true: np.ndarray) -> dict[str, Any]:
-    """Rows `(seed, split, log_prob, error, truth)`."""
-    return {
-        "seed": np.full(len(true), seed, np.int32), "split": np.repeat(split, len(true)),
-        "log_prob": scores.log_prob, "error": scores.error, "truth": true,
-    }  # fmt: skip
 
 
 def plane(test: Tensor, points: int) -> Tensor:
@@ -194,51 +154,6 @@ def plane(test: Tensor, points: int) -> Tensor:
     margin = MARGIN * (high - low)
     sides = [torch.linspace(float(a), float(b), points) for a, b in zip(low - margin, high + margin, strict=True)]
     return torch.cartesian_prod(*sides)
-
-
-# ---- Numbers.
-
-
-Found = Mapping[str, tuple[Scores, np.ndarray]]  # the scores of every split, and the truth
-
-
-def measures(seed: int, found: Found, coarse: Scores, law: Law, solver: str) -> Iterator[Task]:
-    """All numbers of one seed; `coarse` are the test set's scores with half the steps."""
-    (scores, true), nll = found["test"], {split: -of.log_prob for split, (of, _) in found.items()}
-    draw = Draw(seed, solver if scores.nfe > 1 else "", scores.nfe)
-    values: dict[str, Any] = {
-        "nll": nll["test"].mean(), "nll_validation": nll["validation"].mean(), "nll_train": nll["train"].mean(),
-        "nll_median": np.median(nll["test"]), "nll_worst": nll["test"].max(),
-    }  # fmt: skip
-    if scores.nfe > 1:
-        values["nll_coarse"] = -coarse.log_prob.mean()
-    if law.entropy is not None:
-        values["nll_floor"] = law.entropy
-    if law.target is not None:
-        gap = true - scores.log_prob
-        values |= {"kl": gap.mean(), "kl_worst": gap.max(), "log_prob_rms": np.sqrt(np.square(gap).mean())}
-    if not np.isnan(scores.error).all():
-        values["log_prob_error"] = np.sqrt(np.square(scores.error).mean())
-    for name, value in values.items():
-        yield Task(draw, name, partial(float, value))
-    if "outliers" in found:
-        yield from outlier_measures(draw, found, law)
-
-
-def outlier_measures(draw: Draw, found: Found, law: Law) -> Iterator[Task]:
-    """How well log p, and how typical it is, tells the test set from the outliers; and the truth's own, the ceiling."""
-    validation, inside, outside = (found[split] for split in ("validation", "test", "outliers"))
-    own = validation[0].log_prob, inside[0].log_prob, outside[0].log_prob
-    known, kept, flagged = (typicality(own[0], of) for of in own)
-    yield from named_measures(draw, "", detect(*own))
-    yield from named_measures(draw, "_typicality", detect(known, kept, flagged))
-    if law.target is not None:
-        yield from named_measures(draw, "_ceiling", detect(validation[1], inside[1], outside[1]))
-
-
-def named_measures(draw: Draw, suffix: str, found: Detection) -> Iterator[Task]:
-    for name, value in found._asdict().items():
-        yield Task(draw, f"{name}{suffix}", partial(float, value))
 
 
 # ---- The stage.
@@ -262,6 +177,7 @@ def map_table(name: str, points: Points, own: Score, law: Law, side: int, device
     return {"x": shown.float().numpy(), "log_prob": log_prob, "truth": truth(law, x)}
 
 
+@torch.no_grad()
 def main(args: list[str]) -> None:
     """`python -m stages.density NAME`, NAME a row of `densities`."""
     (name,) = args
@@ -288,5 +204,4 @@ def main(args: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    with torch.no_grad():
-        run(main)
+    run(main)

@@ -2,8 +2,8 @@
 
 A side that is drawn is in `points.parquet`, rows `(seed, side, split, x)`. A finite side is stored once, as SIDE.parquet,
 rows `(x)` or `(x, label)`, and its splits as numbers of its rows in `rows.parquet`, rows `(seed, side, split, row)`. A file
-without rows is left out. The closed form is in `oracle.parquet`, without rows where there is none, and shape, classes and
-entropy are in `about.json`.
+without rows is left out. Rows that are known not to be of the target are in `outliers.parquet`. The closed form is in
+`oracle.parquet`, without rows where there is none; shape, classes, entropy and a scaled table's units are in `about.json`.
 
 Target splits: `train`, `validation`, `test`, and `floor`, a second sample of the test's size whose distance to it is the
 floor of every distance reported. Source splits: `couple` and `reflow`, the draws that pairs are made from, `validation` and
@@ -14,7 +14,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -30,7 +30,7 @@ from stages.shared.files import rounded, write_json
 from stages.shared.io import write_parts, write_table
 from stages.shared.params import PARAMS, Refused, Settings, composed, finish, lookup, parse, read, section
 from stages.shared.start import give_back, run
-from stages.shared.tables import Numbers, read_labels, read_numbers
+from stages.shared.tables import Numbers, read_labels, read_marks, read_numbers
 
 Splits = dict[tuple[str, str], Tensor]
 SIDES = ("source", "target")
@@ -46,11 +46,14 @@ class Sizes(Settings):
 
 
 class Table(Sizes):
-    """A user's Parquet file, or a folder with `target.parquet` and `source.parquet`, and the column of classes, if any."""
+    """A user's Parquet file, or a folder with `target.parquet` and `source.parquet`; the column of classes, and the one that
+    marks outliers, if any.
+    """
 
     path: str
     columns: list[str] = Field(min_length=1)
     label: str | None = None
+    outlier: str | None = None
 
 
 class Seeds(Settings):
@@ -71,8 +74,9 @@ def build_seeds(content: Mapping[str, Any]) -> list[int]:
 def parse_table(row: Any, key: str) -> tuple[Table, dict[str, Any]]:
     """A row of `tables`: the file and its rows, and how to scale it."""
     table, options = composed(Table, DATASETS["parquet"], row, key)
-    if table.label in table.columns:
-        raise Refused(f"{PARAMS}: {key}.label: {table.label!r} is one of columns; a label is no coordinate")
+    for name, column in (("label", table.label), ("outlier", table.outlier)):
+        if column in table.columns:
+            raise Refused(f"{PARAMS}: {key}.{name}: {column!r} is one of columns; it is no coordinate")
     return table, options
 
 
@@ -81,6 +85,8 @@ def check_table(row: Any, key: str) -> None:
     table, options = parse_table(row, key)
     if table.label is not None:
         read_labels(*paths(table, key), table.label, key)
+    if table.outlier is not None:
+        read_marks(paths(table, key)[0], table.outlier, key)
     if options["shape"] is not None:
         dim = read_numbers(paths(table, key)[0], table.columns, key).shape[1]
         finish(fits, {"shape": options["shape"], "dim": dim}, key)
@@ -93,14 +99,24 @@ def gaussian_source(kind: str, row: Any, key: str) -> bool:
     return build_dataset(kind, row, key)[1].gaussian_source
 
 
-def source_and_dim(kind: str, row: Any, key: str) -> tuple[LogProb | None, int]:
-    """The log density of a data set's source, None where it is not known, and the number of coordinates."""
+class Description(NamedTuple):
+    """What is known of a data set before its rows are read: the log density of its source, None where it is not known, the
+    number of coordinates, and whether some rows are marked as outliers.
+    """
+
+    source: LogProb | None
+    dim: int
+    marked: bool
+
+
+def description(kind: str, row: Any, key: str) -> Description:
+    """What is known of a row of `datasets` or `tables`."""
     if kind == "tables":
         table, _ = parse_table(row, key)
         given, dim = paths(table, key)[1], read_numbers(paths(table, key)[0], table.columns, key).shape[1]
-        return (normal(dim).double().log_prob if given is None else None), dim
+        return Description(normal(dim).double().log_prob if given is None else None, dim, table.outlier is not None)
     dataset = build_dataset(kind, row, key)[1]
-    return dataset.log_prob("source"), math.prod(dataset.shape)
+    return Description(dataset.log_prob("source"), math.prod(dataset.shape), dataset.outliers is not None)
 
 
 def parse_builtin(row: Any, key: str) -> tuple[Callable[..., Dataset], Sizes, dict[str, Any]]:
@@ -117,8 +133,12 @@ def build_dataset(kind: str, row: Any, key: str) -> tuple[Sizes, Dataset]:
         table, options = parse_table(row, key)
         files = paths(table, key)
         labels = None if table.label is None else read_labels(*files, table.label, key)
+        marked = None if table.outlier is None else read_marks(files[0], table.outlier, key)
+        if labels is not None and marked is not None:
+            labels = replace(labels, target=labels.target[~marked])
         target, source = read_files(files, table.columns, key)
-        return table, finish(DATASETS["parquet"], options, key, target=target, source=source, labels=labels)
+        given = {"target": target, "source": source, "labels": labels, "marked": marked}
+        return table, finish(DATASETS["parquet"], options, key, **given)
     call, sizes, options = parse_builtin(row, key)
     return sizes, finish(call, options, key)
 
@@ -238,7 +258,7 @@ def about(dataset: Dataset) -> dict[str, Any]:
 
 def finite_table(dataset: Dataset, side: str) -> dict[str, np.ndarray]:
     """The rows of a finite side, and their classes where it has some."""
-    labels = getattr(dataset.labels, side) if dataset.labels else None
+    labels = getattr(dataset.labels, side, None) if dataset.labels else None
     columns = {"x": getattr(dataset, side).rows.numpy()}
     return columns if labels is None else columns | {"label": labels.numpy()}
 
@@ -247,9 +267,9 @@ def write_finite(name: str, dataset: Dataset) -> Dataset:
     """Write the finite sides; a file that the data set no longer has goes. What comes back knows of their rows how many and
     how wide they are, and no longer holds them: a large table is not in memory together with what is drawn.
     """
-    for side in SIDES:
+    for side in (*SIDES, "outliers"):
         write_parts(places.table(name, side), [finite_table(dataset, side)] if _finite(dataset, side) else [])
-    return replace(dataset, source=_hollow(dataset.source), target=_hollow(dataset.target))
+    return replace(dataset, source=_hollow(dataset.source), target=_hollow(dataset.target), outliers=None)
 
 
 def _hollow(side: Distribution | Empirical) -> Distribution | Empirical:

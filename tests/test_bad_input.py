@@ -62,6 +62,21 @@ MISTAKES = [
     ("samplers/icfm", [{"name": "ddim"}, {"name": "ddim"}], ["samplers.icfm.1", "there already"]),
     ("samplers/icfm", [{"name": "ddpm"}], ["samplers.icfm.0.name", "'ddpm'", "sde, ddim"]),
     ("samplers/fm", [{"name": "ddim"}], ["samplers: 'fm'", "icfm, otcfm"]),
+    (
+        "methods/realnvp",
+        {"objective": "cnf", "solver": {"name": "euler"}},
+        ["methods.realnvp.solver", "order 1", "midpoint"],
+    ),
+    (
+        "methods/realnvp",
+        {"objective": "cnf", "divergence": {"name": "exact", "most": 1}},
+        ["methods.realnvp", "most: 1 is less than the 2 dimensions", "hutchinson"],
+    ),
+    (
+        "methods/realnvp/model",
+        {"name": "coupling_layers", "transform": {"name": "spline", "bins": 1}},
+        ["methods.realnvp.model.transform.bins", "1", "at least 2"],
+    ),
     ("methods/icfm/objective", "likelyhood", ["methods.icfm.objective", "'likelyhood'", "matching"]),
     ("methods/icfm/model", {"name": "glow"}, ["methods.icfm.model.name", "'glow'", "velocity"]),
     ("methods/icfm/model", "velocity", ["methods.icfm.model", "'velocity'", "section"]),
@@ -74,6 +89,9 @@ MISTAKES = [
     ("density/solver", {"name": "euler"}, ["density.solver", "order 1", "midpoint, heun, rk4, dopri5"]),
     ("density/divergence", {"name": "hutchinson", "probes": 0}, ["density.divergence.probes", "0", "at least 1"]),
     ("density/divergence", {"name": "trace"}, ["density.divergence.name", "'trace'", "exact, hutchinson"]),
+    ("grid/own/density", {"outliers": {"name": "marked"}}, ["grid.own.density.outliers.name", "no row", "outlier"]),
+    ("tables/mine/outlier", "waiting", ["tables.mine.outlier", "'waiting'", "one of columns"]),
+    ("tables/mine/outlier", "broken", ["tables.mine.outlier", "'broken'", "eruptions, waiting"]),
     ("density/map", 1, ["density.map", "1", "greater than or equal to 2"]),
     ("grid/own/density", {"maps": 3}, ["grid.own.density.maps", "3", "unknown key"]),
     (
@@ -84,7 +102,7 @@ MISTAKES = [
     (
         "grid/own/density",
         {"outliers": {"name": "box", "low": [0.0], "high": [1.0]}},
-        ["grid.own.density.outliers", "1 coordinates", "'mine', which has 2"],
+        ["grid.own.density.outliers.low", "[0.0] has 1 coordinates, and the data 2"],
     ),
     (
         "grid/own/density",

@@ -235,3 +235,41 @@ def test_single_row_is_refused_as_constant(scaling):
 def test_unknown_scaling_is_refused_with_the_choices():
     with pytest.raises(ValueError, match=r"^scaling: 'unit' is not one of none, standard, range"):
         table(rows(), scaling="unit")
+
+
+def test_marked_rows_leave_the_target_and_get_its_map():
+    given = rows(40, 70).double()
+    marked = torch.arange(40) % 4 == 0
+    found, alone = table(given, marked=marked, scaling="standard"), table(given[~marked], scaling="standard")
+    assert torch.equal(found.target.rows, alone.target.rows)
+    assert found.outliers.rows.shape == (10, 70)
+    assert torch.equal(found.outliers.rows, found.units(given[marked]))
+    assert table(given).outliers is None
+
+
+def test_a_scaled_tables_units_bring_its_rows_to_their_scale_and_a_volume_to_its_own():
+    given = rows().double()
+    for scaling in SCALINGS:
+        units = table(given, scaling=scaling).units
+        if scaling == "none":
+            assert units is None
+            continue
+        assert torch.equal(units(given), table(given, scaling=scaling).target.rows)
+        corners = torch.stack([units(given.amin(0)[None]), units(given.amax(0)[None])]).double()
+        ratio = (given.amax(0) - given.amin(0)).log().sum() - (corners[1] - corners[0]).log().sum()
+        assert units.log_scale == pytest.approx(float(ratio), abs=1e-5)
+
+
+def test_benign_rows_are_the_target_and_malignant_ones_its_outliers():
+    found = BUILT["breast_cancer"]
+    assert found.target.rows.shape == (357, 30)
+    assert found.outliers.rows.shape == (212, 30)
+    assert found.target.rows.mean(0).abs().max() < 1e-5
+    assert float(found.outliers.rows.square().mean()) > 5
+
+
+def test_a_side_has_a_density_where_its_law_is_known():
+    assert BUILT["moons"].log_prob("source")(torch.zeros(3, 2)).dtype == torch.float64
+    assert BUILT["checkerboard"].log_prob("target")(torch.tensor([[0.5, 0.5], [9.0, 9.0]])).tolist()[1] == -float("inf")
+    assert BUILT["digits"].log_prob("target") is None
+    assert BUILT["digits"].log_prob("source") is not None

@@ -15,10 +15,11 @@ from rectiflow.detection import detect, typicality
 from rectiflow.likelihood import Exact, Pushforward
 from rectiflow.outliers import Box
 from rectiflow.solvers import SOLVERS
-from stages.density import Law, Scores, finite, halved, measures, plane, truth
+from stages.density import halved, plane, truth
 from stages.shared.io import read_table
 from stages.shared.models import read_model
 from stages.shared.params import Refused
+from stages.shared.scores import Law, Scores, finite, measures
 
 BOX = "{name: box, low: [-4, -4], high: [4, 4], rows: 80}"
 MEASURED = tiny.PARAMS.replace("rounds: 1}", f"rounds: 1, density: {{outliers: {BOX}}}}}")
@@ -125,7 +126,7 @@ def test_the_truth_has_no_divergence_from_itself_and_reaches_its_ceiling(generat
     dataset = DATASETS["bimodal"]()
     law = Law(dataset.log_prob("source"), dataset.log_prob("target"), 3.47)
     points = {split: dataset.target.sample(500, generator) for split in ("test", "validation", "train")}
-    points["outliers"] = Box([-6.0, -5.0], [6.0, 5.0], 400).sample(generator)
+    points["outliers"] = Box([-6.0, -5.0], [6.0, 5.0], 400).sample(None, None, generator)
     found = {split: (scores(truth(law, x)), truth(law, x)) for split, x in points.items()}
     said = {task.metric: task() for task in measures(3, found, found["test"][0], law, "rk4")}
     assert said["kl"] == said["log_prob_rms"] == said["kl_worst"] == 0
@@ -189,7 +190,7 @@ def test_what_is_too_likely_is_not_typical():
 
 
 def test_a_box_is_filled_evenly(generator):
-    x = Box([-1.0, 2.0], [1.0, 5.0], 4000).sample(generator)
+    x = Box([-1.0, 2.0], [1.0, 5.0], 4000).sample(None, None, generator)
     assert x.shape == (4000, 2)
     assert (x.amin(0) - torch.tensor([-1.0, 2.0])).abs().max() < 0.01
     assert (x.mean(0) - torch.tensor([0.0, 3.5])).abs().max() < 0.1
@@ -199,7 +200,7 @@ def test_a_box_is_filled_evenly(generator):
     ("options", "message"),
     [
         ({"low": [0.0], "high": [1.0, 2.0]}, "high: .* as many numbers as low, 1"),
-        ({"low": [], "high": []}, "at least one"),
+        ({"low": [], "high": []}, "one at least"),
         ({"low": [1.0], "high": [1.0]}, "above low"),
         ({"low": [0.0], "high": [math.inf]}, "above low"),
         ({"low": [0.0], "high": [1.0], "rows": 0}, "rows: 0 must be"),

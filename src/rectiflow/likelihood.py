@@ -147,13 +147,7 @@ class Pushforward:
     span: tuple[float, float] = (0.0, 1.0)
 
     def __post_init__(self) -> None:
-        # Euler's steps do not change volumes by the divergence: 50 of them put the likelihood of two moons .06 nats too
-        # high, above what any density can reach.
-        if not isinstance(self.solver, Dopri5) and self.solver.tableau.order < 2:
-            fit = [name for name, tableau in TABLEAUX.items() if tableau.order > 1]
-            raise ValueError(
-                f"solver: one of order 1 is none for a likelihood; the choices are {', '.join([*fit, 'dopri5'])}"
-            )
+        second_order(self.solver)
 
     @classmethod
     def of(cls, model: Field, source: LogProb, solver: Solver, divergence: Divergence) -> Self:
@@ -166,30 +160,59 @@ class Pushforward:
         Raises ValueError for a divergence that has no generator or too many dimensions, and GaveUp where an adaptive solver
         does.
         """
-        change, error, x0, nfe = self._solve(x1, generator, self.span[::-1])
-        return LogDensity(self.source(x0) + change, error, x0, nfe)
+        x0, parts, nfe = self._solve(x1, generator, self.span[::-1])
+        return LogDensity(self.source(x0) + parts.mean(-1), self.divergence.error(parts), x0, nfe)
 
     def sample(self, x0: Tensor, generator: Generator | None = None) -> LogDensity:
         """Where the field takes x0, and the log density there, in one solve. Raises as `log_prob` does."""
-        change, error, x1, nfe = self._solve(x0, generator, self.span)
-        return LogDensity(self.source(x0) - change, error, x1, nfe)
+        x1, parts, nfe = self._solve(x0, generator, self.span)
+        return LogDensity(self.source(x0) - parts.mean(-1), self.divergence.error(parts), x1, nfe)
 
-    def _solve(
-        self, x: Tensor, generator: Generator | None, times: tuple[float, float]
-    ) -> tuple[Tensor, Tensor, Tensor, int]:
-        """From one time to the other: `int div v dt` on the way, its standard error, the points there, and the calls."""
-        way, (begin, end), dim = self.divergence, times, x.shape[-1]
-        directions = way.directions(x, generator)
-        derivatives = self.field.slopes if isinstance(self.field, Field) else partial(slopes, self.field)
+    def _solve(self, x: Tensor, generator: Generator | None, times: tuple[float, float]) -> tuple[Tensor, Tensor, int]:
+        directions = self.divergence.directions(x, generator)
 
-        def together(s: Tensor, state: Tensor) -> Tensor:
-            t = begin + s.clamp(0, 1) * (end - begin)  # a solver's last time may be 1 and a bit
-            v, along = derivatives(t, state[..., :dim], directions)
-            return (end - begin) * torch.cat([v, way.parts(directions, along)], -1)
+        def parts(v: Tensor, along: Tensor) -> Tensor:
+            return self.divergence.parts(directions, along)
 
-        found = self.solver(together, torch.cat([x, x.new_zeros(*x.shape[:-1], way.estimates)], -1))
-        parts = found.end[..., dim:]
-        return parts.mean(-1), way.error(parts), found.end[..., :dim].contiguous(), found.nfe
+        return carried(self.field, x, directions, parts, self.divergence.estimates, self.solver, times)
+
+
+def second_order(solver: Solver) -> None:
+    """Raises ValueError for a solver of order one: Euler's steps do not change volumes by the divergence, and 50 of them put
+    the likelihood of two moons .06 nats too high, above what any density can reach.
+    """
+    if not isinstance(solver, Dopri5) and solver.tableau.order < 2:
+        fit = [name for name, tableau in TABLEAUX.items() if tableau.order > 1]
+        names = ", ".join([*fit, "dopri5"])
+        raise ValueError(f"solver: one of order 1 is none for a likelihood; the choices are {names}")
+
+
+Integrand = Callable[[Tensor, Tensor], Tensor]
+
+
+def carried(
+    field: VelocityField,
+    x: Tensor,
+    directions: Tensor,
+    integrand: Integrand,
+    width: int,
+    solver: Solver,
+    times: tuple[float, float] = (0.0, 1.0),
+) -> tuple[Tensor, Tensor, int]:
+    """Points x `(..., n, dim)` from one time to the other, in one solve with `int integrand dt` on the way, and how often
+    the field was called. The integrand, `(..., n, width)`, is a function of v and of its derivatives along the directions
+    `(k, ..., n, dim)`.
+    """
+    (begin, end), dim = times, x.shape[-1]
+    derivatives = field.slopes if isinstance(field, Field) else partial(slopes, field)
+
+    def together(s: Tensor, state: Tensor) -> Tensor:
+        t = begin + s.clamp(0, 1) * (end - begin)  # a solver's last time may be 1 and a bit
+        v, along = derivatives(t, state[..., :dim], directions)
+        return (end - begin) * torch.cat([v, integrand(v, along)], -1)
+
+    found = solver(together, torch.cat([x, x.new_zeros(*x.shape[:-1], width)], -1))
+    return found.end[..., :dim].contiguous(), found.end[..., dim:], found.nfe
 
 
 def started(source: LogProb, model: Field) -> LogProb:

@@ -41,6 +41,10 @@ class GaussianMixture:
     def dim(self) -> int:
         return self.means.shape[1]
 
+    def to(self, like: Tensor) -> GaussianMixture:
+        """The same in the precision and on the device of another tensor."""
+        return GaussianMixture(self.weights.to(like), self.means.to(like), self.stds.to(like))
+
     def double(self) -> GaussianMixture:
         """The same in double precision."""
         return GaussianMixture(self.weights.double(), self.means.double(), self.stds.double())

@@ -8,27 +8,28 @@ from typing import Protocol
 import torch
 from torch import Generator, Tensor
 
+from rectiflow.datasets import Units
 from rectiflow.ranges import at_least
 
 
 class Outliers(Protocol):
-    """Where points that are not of the data come from, `rows` of them for each seed."""
+    """Where points that are not of the data come from."""
 
-    @property
-    def rows(self) -> int: ...
+    def fits(self, dim: int, marked: bool) -> None:
+        """Raises ValueError where there are none of so many coordinates, for data that has `marked` rows or none."""
+        ...
 
-    @property
-    def dim(self) -> int: ...
-
-    def sample(self, generator: Generator) -> Tensor:
-        """The points, `(rows, dim)` in float32."""
+    def sample(self, marked: Tensor | None, units: Units | None, generator: Generator) -> Tensor:
+        """The points of one seed, `(n, dim)` in float32, in the units of the data; `marked` are the rows that the data set
+        knows not to be its own.
+        """
         ...
 
 
 @dataclass(frozen=True)
 class Box:
-    """Uniform between the corners `low` and `high`. What falls on the data counts as an outlier too: only the true density
-    says what can be reached.
+    """Uniform between the corners `low` and `high`, in a table's own units. What falls on the data counts as an outlier too:
+    only the true density says what can be reached.
     """
 
     low: Sequence[float]
@@ -44,16 +45,33 @@ class Box:
         if not all(math.isfinite(a) and math.isfinite(b) and a < b for a, b in zip(self.low, self.high, strict=True)):
             raise ValueError(f"high: {list(self.high)} should be above low, {list(self.low)}, in every coordinate")
 
-    @property
-    def dim(self) -> int:
-        """The number of coordinates."""
-        return len(self.low)
+    def fits(self, dim: int, marked: bool) -> None:
+        """Raises ValueError for a box of another dimension."""
+        if len(self.low) != dim:
+            raise ValueError(f"low: {list(self.low)} has {len(self.low)} coordinates, and the data {dim}")
 
-    def sample(self, generator: Generator) -> Tensor:
-        """The points, `(rows, dim)`."""
+    def sample(self, marked: Tensor | None, units: Units | None, generator: Generator) -> Tensor:
+        """`rows` points."""
         low, high = (torch.tensor(corner, dtype=torch.float64) for corner in (self.low, self.high))
-        u = torch.rand(self.rows, self.dim, generator=generator, dtype=torch.float64)
-        return (low + (high - low) * u).float()
+        x = low + (high - low) * torch.rand(self.rows, len(low), generator=generator, dtype=torch.float64)
+        return units(x) if units else x.float()
 
 
-OUTLIERS: dict[str, Callable[..., Outliers]] = {"box": Box}
+@dataclass(frozen=True)
+class Marked:
+    """The rows that the data set itself knows not to be its own: those that a table's column `outlier` marks."""
+
+    def fits(self, dim: int, marked: bool) -> None:
+        """Raises ValueError where no row is marked."""
+        if not marked:
+            raise ValueError(
+                "name: 'marked': no row of the data is marked; a table says by `outlier` which column marks them"
+            )
+
+    def sample(self, marked: Tensor | None, units: Units | None, generator: Generator) -> Tensor:
+        """All of them, for every seed."""
+        assert marked is not None
+        return marked
+
+
+OUTLIERS: dict[str, Callable[..., Outliers]] = {"box": Box, "marked": Marked}

@@ -9,8 +9,7 @@ from typing import Any
 
 import torch
 
-from rectiflow.interpolants import INTERPOLANTS
-from rectiflow.models import MODELS, TRANSFORMS
+from rectiflow.models import MODELS
 from rectiflow.models.frame import Frame
 from rectiflow.models.model import Model, Weights
 from rectiflow.networks import NETWORKS
@@ -18,7 +17,6 @@ from stages.shared.io import read_weights, write_weights
 from stages.shared.params import named
 
 FRAME = ("shift", "scale", "speed")
-PARTS: dict[str, Mapping[str, Any]] = {"path": INTERPOLANTS, "transform": TRANSFORMS}  # options that are objects
 OWN = ("network", "weights", "frame")  # of a model's fields, those that are no options
 
 
@@ -26,9 +24,7 @@ def write_model(path: Path, model: Model, seeds: list[int]) -> None:
     """Weights, frame and description of a model."""
     tensors = {name: getattr(model.frame, name) for name in FRAME} | dict(model.weights)
     options = {field.name: getattr(model, field.name) for field in fields(model) if field.name not in OWN}
-    options |= {
-        name: described(_name(table, options[name]), options[name]) for name, table in PARTS.items() if name in options
-    }
+    options |= {name: described(_name(table, options[name]), options[name]) for name, table in model.parts.items()}
     spec = {
         "model": {"name": MODELS.name(type(model)), **options},
         "network": described(NETWORKS.name(type(model.network)), model.network),
@@ -54,8 +50,9 @@ def read_model(path: Path) -> tuple[Any, list[int]]:
     frame = Frame(*(tensors[name] for name in FRAME))
     weights: Weights = {name: tensors[name] for name in spec["players"]}
     options = {name: value for name, value in spec["model"].items() if name != "name"}
-    options |= {name: named(table, options[name], name) for name, table in PARTS.items() if name in options}
-    model = MODELS[spec["model"]["name"]](named(NETWORKS, spec["network"], "network"), weights, frame, **options)
+    kind = MODELS[spec["model"]["name"]]
+    options |= {name: named(table, options[name], name) for name, table in kind.parts.items()}
+    model = kind(named(NETWORKS, spec["network"], "network"), weights, frame, **options)
     return model, spec["seeds"]
 
 

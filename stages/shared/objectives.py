@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Generator
 
-from rectiflow.interpolants import INTERPOLANTS
 from rectiflow.models import MODELS
 from rectiflow.networks import NETWORKS
 from rectiflow.networks.network import Build
@@ -16,13 +15,12 @@ from rectiflow.objectives import OBJECTIVES
 from rectiflow.objectives.objective import Objective
 from rectiflow.pairs import Pairs, Points
 from rectiflow.training import Training
-from stages.shared.models import OWN, PARTS
+from stages.shared.models import OWN
 from stages.shared.params import PARAMS, Refused, Settings, build, composed, finish, lookup, merged, name_in, section
 from stages.shared.rows import MethodKeys
 
 GIVEN = (*OWN, "path", "prediction")  # of a model's fields, those that its objective gives it
 SIZES = ("inputs", "outputs", "fused")  # of a network's, those that a model and an objective give it
-TABLES = {"interpolant": INTERPOLANTS}  # options that are objects themselves
 
 
 def build_network(spec: Any, key: str) -> Build:
@@ -38,7 +36,7 @@ def build_objective(row: Mapping[str, Any], network: Build, key: str) -> Objecti
     name = row.get("objective", "matching")
     name_in(OBJECTIVES, {"name": name}, f"{key}.objective")
     call = OBJECTIVES[name]
-    _, options = composed(MethodKeys, call, row, key, ("network", "model"), TABLES)
+    _, options = composed(MethodKeys, call, row, key, ("network", "model"), getattr(call, "parts", {}))
     given = {"network": network, "model": build_model(call, row, key)}
     wanted = signature(call).parameters
     return finish(call, options, key, **{name: part for name, part in given.items() if name in wanted})
@@ -54,7 +52,7 @@ def build_model(objective: Any, row: Mapping[str, Any], key: str) -> Any:
             f"{PARAMS}: {key}.model.name: {spec['name']!r} is not trained by {row.get('objective', 'matching')!r}, which "
             f"trains {', '.join(fit)}"
         )
-    _, options = composed(Settings, call, rest, f"{key}.model", GIVEN, PARTS)
+    _, options = composed(Settings, call, rest, f"{key}.model", GIVEN, call.parts)
     return partial(getattr(call, "begin", call), **options)
 
 

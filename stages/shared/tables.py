@@ -153,6 +153,24 @@ def read_labels(target: Path, source: Path | None, name: str, key: str) -> Label
     return Labels(tuple(classes), _places(column, classes, target, key), of_source)
 
 
+def read_marks(path: Path, name: str, key: str) -> Tensor:
+    """Which rows a column of numbers or booleans marks, by what is not 0, `(rows,)`.
+
+    Raises Refused where it misses values, or marks no row or all of them.
+    """
+    with opened(path) as file:
+        kind = _field(file.schema_arrow, name, f"{key}.outlier").type
+        column = file.read([name])[name]
+    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or kind == pa.bool_()):
+        raise Refused(f"{PARAMS}: {key}.outlier: {name!r} holds {kind} in {path}, not numbers or booleans")
+    if column.null_count:
+        raise Refused(f"{PARAMS}: {key}.outlier: {name!r} has {column.null_count} missing values in {path}")
+    marked = column.to_numpy() != 0
+    if marked.all() or not marked.any():
+        raise Refused(f"{PARAMS}: {key}.outlier: {name!r} marks {'all' if marked.any() else 'none'} of the rows of {path}")
+    return torch.from_numpy(np.ascontiguousarray(marked))
+
+
 def _label_column(path: Path, name: str, key: str) -> pa.DictionaryArray:
     """Every row's label, as a place among the different labels in the order they come in."""
     with opened(path) as file:

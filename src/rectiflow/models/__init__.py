@@ -9,10 +9,3 @@ MODELS = Registry(
         "autoregressive_layers": "rectiflow.models.autoregressive_layers:AutoregressiveLayers",
     }
 )
-
-TRANSFORMS = Registry(
-    {
-        "affine": "rectiflow.models.transforms:Affine",
-        "spline": "rectiflow.models.transforms:Spline",
-    }
-)

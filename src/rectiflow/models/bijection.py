@@ -2,18 +2,18 @@
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate
-from typing import Any, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self
 
 import torch
 from torch import Generator, Tensor
 
 from rectiflow.models.frame import Frame
 from rectiflow.models.model import Density, Maps
-from rectiflow.models.transforms import Affine, Transform
+from rectiflow.models.transforms import TRANSFORMS, Affine, Transform
 from rectiflow.networks.network import Build, Network
 from rectiflow.ranges import at_least
 from rectiflow.weights import initial, pack
@@ -67,6 +67,8 @@ class Bijection(Maps, Density):
     layers: int = 8
     transform: Transform = Affine()  # noqa: RUF009  frozen
     actnorm: bool = True
+
+    parts: ClassVar[Mapping[str, Mapping[str, Any]]] = {"transform": TRANSFORMS}
 
     def __post_init__(self) -> None:
         at_least(1, layers=self.layers)

@@ -6,8 +6,9 @@ trained it (`theta` where there is one player alone). Where all seeds are comput
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -22,11 +23,16 @@ Weights = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Model(ABC):
-    """A trained model: its network, its weights by player, and the units that the network works in."""
+    """A trained model: its network, its weights by player, and the units that the network works in.
+
+    Where other fields are objects, `parts` says which, each with the table that it is from.
+    """
 
     network: Network
     weights: Weights
     frame: Frame
+
+    parts: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
     @property
     def theta(self) -> Tensor:

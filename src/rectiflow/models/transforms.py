@@ -6,6 +6,7 @@ rounded value is computed seed by seed.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -128,5 +129,7 @@ class Spline:
         u = 2 * c / (-b - (b.square() - 4 * a * c).clamp(min=0).sqrt())  # the stable root
         return torch.where(inside, x + u * w, z)
 
+
+TRANSFORMS: dict[str, Callable[..., Transform]] = {"affine": Affine, "spline": Spline}
 
 BEND = -math.log(1e-3)  # sizes lie between 1e-3 and 1e3

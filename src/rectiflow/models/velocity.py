@@ -1,11 +1,13 @@
 """A velocity field that a network predicts, in itself or by way of noise, data, v or score."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from rectiflow.interpolants import Interpolant, Linear
+from rectiflow.interpolants import INTERPOLANTS, Interpolant, Linear
 from rectiflow.models.model import Field
 from rectiflow.predictions import convert
 
@@ -21,6 +23,8 @@ class Velocity(Field):
 
     path: Interpolant = Linear()  # noqa: RUF009  frozen
     prediction: str = "velocity"
+
+    parts: ClassVar[Mapping[str, Mapping[str, Any]]] = {"path": INTERPOLANTS}
 
     def __call__(self, t: Tensor, x: Tensor) -> Tensor:
         if self.prediction == "velocity":
@@ -39,11 +43,11 @@ class Velocity(Field):
         return self.network.columns(x if size is None else x / size[..., None], t)
 
     def slopes(self, t: Tensor, x: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
-        """v and its derivatives along directions `(k, seeds, batch, dim)`. A network that has `tangents` gives them where
-        no gradient is asked for: what it predicts makes the velocity by a linear map, and so do the derivatives of both.
+        """v and its derivatives along directions `(k, seeds, batch, dim)`. A network that has `tangents` gives them: what
+        it predicts makes the velocity by a linear map, and so do the derivatives of both.
         """
         tangents = getattr(self.network, "tangents", None)
-        if tangents is None or torch.is_grad_enabled():
+        if tangents is None:
             return super().slopes(t, x, directions)
         t = t if self.prediction == "velocity" else t.clamp(EDGE, 1 - EDGE)
         size, scaled = self.path.size(t), directions / self.frame.scale

@@ -18,8 +18,8 @@ class Activation:
     what passes through.
 
     `forward(a, out)` writes h; `backward(slope, kept, out)` writes slope h'(a), where `kept` is h itself if `by_value`
-    (out may then be a: nothing else is needed later), otherwise a. `plain(a)` is h by operations that have derivatives of
-    every kind.
+    (out may then be a: nothing else is needed later), otherwise a. `plain(a)` is h and `plain_slope(a)` is h'(a) by
+    operations that have derivatives of every kind.
     """
 
     forward: Callable[[Tensor, Tensor], object]
@@ -27,6 +27,7 @@ class Activation:
     gain: float
     by_value: bool
     plain: Callable[[Tensor], Tensor]
+    plain_slope: Callable[[Tensor], Tensor]
 
 
 aten = torch.ops.aten
@@ -65,13 +66,25 @@ def _selu_slope(slope: Tensor, h: Tensor, out: Tensor) -> None:
         aten.elu_backward.grad_input(part, ALPHA, SCALE, 1.0, True, kept, grad_input=to)
 
 
+def _plain_silu_slope(a: Tensor) -> Tensor:
+    """`s (1 + a (1 - s))` with s the logistic function of a."""
+    s = torch.sigmoid(a)
+    return s * (1 + a * (1 - s))
+
+
 def _plain_selu(a: Tensor) -> Tensor:
     return SCALE * (a.clamp(min=0) + ALPHA * (torch.exp2(a.clamp(max=0) * math.log2(math.e)) - 1))
 
 
+def _plain_selu_slope(a: Tensor) -> Tensor:
+    return SCALE * torch.where(a > 0, 1.0, ALPHA * torch.exp2(a.clamp(max=0) * math.log2(math.e)))
+
+
 ACTIVATIONS = {
-    "silu": Activation(_silu, _silu_slope, math.sqrt(2), by_value=False, plain=torch.nn.functional.silu),
-    "selu": Activation(_selu, _selu_slope, 1.0, by_value=True, plain=_plain_selu),
+    "silu": Activation(
+        _silu, _silu_slope, math.sqrt(2), by_value=False, plain=torch.nn.functional.silu, plain_slope=_plain_silu_slope
+    ),
+    "selu": Activation(_selu, _selu_slope, 1.0, by_value=True, plain=_plain_selu, plain_slope=_plain_selu_slope),
 }
 
 

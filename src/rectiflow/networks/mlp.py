@@ -98,7 +98,7 @@ class MLP:
 
     def tangents(self, theta: Tensor, columns: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
         """The outputs for columns `(seeds, inputs, batch)` and their derivatives along directions `(k, seeds, inputs,
-        batch)`, `(k, seeds, outputs, batch)`, without a graph.
+        batch)`, `(k, seeds, outputs, batch)`.
         """
         return tangents(list(unpack(theta, self.shapes).values()), ACTIVATIONS[self.activation], columns, directions)
 

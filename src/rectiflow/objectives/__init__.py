@@ -6,5 +6,6 @@ OBJECTIVES = Registry(
     {
         "matching": "rectiflow.objectives.matching:Matching",
         "likelihood": "rectiflow.objectives.likelihood:Likelihood",
+        "cnf": "rectiflow.objectives.cnf:Cnf",
     }
 )

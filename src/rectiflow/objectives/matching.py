@@ -2,14 +2,14 @@
 another prediction than the velocity, with its published weight.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Generator, Tensor
 
-from rectiflow.interpolants import Interpolant, Linear
+from rectiflow.interpolants import INTERPOLANTS, Interpolant, Linear
 from rectiflow.models.frame import Frame
 from rectiflow.models.model import Model
 from rectiflow.models.velocity import Velocity
@@ -36,6 +36,7 @@ class Matching:
     players: ClassVar[Sequence[str]] = ("theta",)
     smooth: ClassVar[bool] = False
     gaussian_source: ClassVar[bool] = False
+    parts: ClassVar[Mapping[str, Mapping[str, Any]]] = {"interpolant": INTERPOLANTS}
 
     def __post_init__(self) -> None:
         among(PREDICTIONS, prediction=self.prediction)

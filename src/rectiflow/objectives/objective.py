@@ -14,7 +14,8 @@ class Objective(Protocol):
 
     `data` is the kind of rows it trains on, `trains` the kind of model. `players` own the model's weights, one tensor each,
     and take their turns in this order in every step. `smooth` says that the losses need a forward-mode or a second
-    derivative: the network runs unfused. `gaussian_source` says that it is only defined for x0 ~ N(0, I).
+    derivative: the network runs unfused. `gaussian_source` says that it is only defined for x0 ~ N(0, I). Where options are
+    objects, `parts` says which, each with the table that it is from; it may be left out.
     """
 
     data: ClassVar[type[Points | Pairs]]

@@ -1,0 +1,80 @@
+"""Continuous normalizing flows: a velocity field trained by the likelihood of what it makes of noise."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import torch
+from torch import Generator, Tensor
+
+from rectiflow.likelihood import DIVERGENCES, Divergence, Exact, carried, second_order
+from rectiflow.mixtures import normal
+from rectiflow.models.frame import Frame
+from rectiflow.models.model import Model
+from rectiflow.models.velocity import Velocity
+from rectiflow.networks.network import Build
+from rectiflow.pairs import Pairs, Points
+from rectiflow.ranges import at_least
+from rectiflow.solvers import SOLVERS, Solver
+from rectiflow.weights import initial
+
+
+@dataclass(frozen=True)
+class Cnf:
+    """Maximum likelihood of the law that a field makes of N(0, I) (FFJORD; Grathwohl et al., arXiv 1810.01367),
+
+        min E [-log p(x) + kinetic int |v|^2 dt + jacobian int |dv/dx|_F^2 dt],
+
+    by `solver` from the data to the noise, with gradients through the solver. The second and third term, in units of the
+    field's frame, keep it easy to solve (Finlay et al., arXiv 2002.02798). `divergence` gives the trace and, of the
+    directions that it differentiates along, the norm of the Jacobian.
+    """
+
+    network: Build
+    solver: Solver = SOLVERS["rk4"](steps=6)  # noqa: RUF009  frozen
+    divergence: Divergence = Exact()  # noqa: RUF009  frozen
+    kinetic: float = 0.0
+    jacobian: float = 0.0
+
+    data: ClassVar[type[Points | Pairs]] = Points
+    trains: ClassVar[type[Model]] = Velocity
+    players: ClassVar[Sequence[str]] = ("theta",)
+    smooth: ClassVar[bool] = False
+    gaussian_source: ClassVar[bool] = True
+    parts: ClassVar[Mapping[str, Mapping[str, Callable[..., Any]]]] = {"solver": SOLVERS, "divergence": DIVERGENCES}
+
+    def __post_init__(self) -> None:
+        at_least(0, kinetic=self.kinetic, jacobian=self.jacobian)
+        second_order(self.solver)
+
+    def begin(self, data: Points, generators: Sequence[Generator], start: Velocity | None = None) -> Velocity:
+        """Fresh weights, in the units of noise and points; or those of `start`. Raises ValueError for more dimensions than
+        the divergence takes.
+        """
+        if start:
+            return replace(start, weights={"theta": start.theta.clone()})
+        dim = data.dim
+        self.divergence.directions(torch.zeros(1, dim), torch.Generator())
+        network = self.network(inputs=dim + 1, outputs=dim)
+        theta = initial(network, generators).to(data.x.device)
+        x0 = torch.stack([torch.randn(data.x.shape[1:], generator=generator) for generator in generators])
+        return Velocity(network, {"theta": theta}, Frame.of(x0.to(data.x.device), data.x))
+
+    def draw(self, model: Velocity, data: Points, rows: Tensor, generator: Generator) -> tuple[Tensor, ...]:
+        """The points, `(steps, batch, dim)`, and what the field is differentiated along, `(steps, k, batch, dim)`."""
+        x = data.x[rows.to(data.x.device)]
+        return x, self.divergence.directions(x, generator).movedim(0, 1)
+
+    def losses(self, player: str, model: Velocity, average: Velocity, batch: tuple[Tensor, ...]) -> Tensor:
+        """The negative log-likelihood with its penalties, `(seeds, batch)`."""
+        x, directions = batch[0], batch[1].movedim(1, 0)
+        ways, scale = self.divergence.estimates, model.frame.scale
+
+        def integrand(v: Tensor, along: Tensor) -> Tensor:
+            norms = [(v / scale).square().sum(-1, keepdim=True), along.square().sum((0, -1))[..., None] / ways]
+            return torch.cat([self.divergence.parts(directions, along), *norms], -1)
+
+        x0, found, _ = carried(model, x, directions, integrand, ways + 2, self.solver, (1.0, 0.0))
+        change, kinetic, jacobian = found[..., :ways].mean(-1), -found[..., ways], -found[..., ways + 1]
+        log_prob = normal(x.shape[-1]).to(x).log_prob(x0) + change
+        return self.kinetic * kinetic + self.jacobian * jacobian - log_prob
