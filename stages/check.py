@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from rectiflow.datasets import FINITE
 from rectiflow.interpolants import INTERPOLANTS
 from rectiflow.models import MODELS
 from rectiflow.models.model import Density, Field, Model
@@ -21,6 +22,7 @@ from rectiflow.samplers import SAMPLERS, Sampler
 from rectiflow.training import Training
 from stages.couple import build_pairing
 from stages.density import build_plan
+from stages.detect import build_detectors
 from stages.generate import build_seeds, check_table, description, gaussian_source, parse_builtin
 from stages.grid import Block, Rows, Sections, expand, member, studies, write_grid
 from stages.reflow import Reflow
@@ -56,6 +58,7 @@ def check(content: Mapping[str, Any]) -> Rows:
         build_pairing(row, f"couplings.{name}")
     check_sampling(params)
     build_plan(content, {})
+    check_detectors(content, params)
     check_specs(params, "", {}, {})
     for name, method in params.methods.items():
         check_specs(params, f"methods.{name}.", method.network, method.training)
@@ -75,7 +78,7 @@ def check_data(params: Params) -> None:
     """Data sets have the options they know, and tables are described in full."""
     for name, row in params.datasets.items():
         call, sizes, options = parse_builtin(row, f"datasets.{name}")
-        if row["name"] != "digits":  # it has no options, and loading it costs seconds
+        if row["name"] not in FINITE:  # they have no options, and loading them costs seconds
             finish(call, options, f"datasets.{name}")
             if sizes.train is None:
                 raise Refused(f"{PARAMS}: datasets.{name}.train is missing: say how many rows to draw")
@@ -201,11 +204,18 @@ def check_block(name: str, block: Block, content: Mapping[str, Any], params: Par
             check_density(key, dataset, block, content, params)
 
 
+def check_detectors(content: Mapping[str, Any], params: Params) -> None:
+    """Detectors exist, and none has the name of a method, beside whose numbers its own stand."""
+    for name in build_detectors(content):
+        if name in params.methods:
+            raise Refused(f"{PARAMS}: detectors: {name!r} is the name of a method; choose another")
+
+
 def check_density(key: str, dataset: str, block: Block, content: Mapping[str, Any], params: Params) -> None:
     """What a block measures has a density, and one that the section `density` can work out."""
     assert block.density is not None
     plan = build_plan(content, block.density, f"{key}.density" if block.density else "density")
-    kind = "tables" if dataset in params.tables else "datasets"
+    kind = params.kind(dataset)
     source, dim, marked = description(kind, getattr(params, kind)[dataset], f"{kind}.{dataset}")
     if plan.outliers is not None:
         finish(plan.outliers.fits, {"dim": dim, "marked": marked}, f"{key}.density.outliers")
@@ -253,7 +263,7 @@ def check_source(key: str, dataset: str, name: str, content: Mapping[str, Any], 
 
 
 def has_gaussian_source(name: str, params: Params) -> bool:
-    kind = "tables" if name in params.tables else "datasets"
+    kind = params.kind(name)
     return gaussian_source(kind, getattr(params, kind)[name], f"{kind}.{name}")
 
 
@@ -365,8 +375,9 @@ def prune(content: Mapping[str, Any], rows: Rows) -> None:
         "reflow": {**rows["reflows"], **rows["until"]},
         "train": {**flows, **content["choices"]},
         "sample": flows,
-        "evaluate": {**flows, **content["relations"], "density": {}},
+        "evaluate": {**flows, **content["relations"], "density": {}, "detect": {}},
         "evaluate/density": rows["densities"],
+        "evaluate/detect": rows["outliers"],
     }
     for stage, names in kept.items():
         for path in (DATA / stage).glob("[!.]*"):

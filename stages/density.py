@@ -21,22 +21,20 @@ from rectiflow.likelihood import DIVERGENCES, Divergence, LogProb, Pushforward
 from rectiflow.models.model import Density, Field, Model
 from rectiflow.outliers import OUTLIERS, Outliers
 from rectiflow.solvers import SOLVERS, Dopri5, Solver
-from stages.generate import build_dataset, description
 from stages.shared import places
 from stages.shared.compute import prepare, stream
 from stages.shared.files import copy
-from stages.shared.io import read_table, write_parts, write_table
+from stages.shared.io import write_parts, write_table
+from stages.shared.laws import Points, read_law, read_points, truth
 from stages.shared.models import read_model
 from stages.shared.params import GRID, Settings, finish, load, merged, named, parse, read, section
 from stages.shared.places import ENDED
-from stages.shared.points import read_about, read_split
 from stages.shared.progress import progress
 from stages.shared.rows import DensityRow, load_workers
 from stages.shared.scores import Found, Law, Scores, finite, measures, points_table
 from stages.shared.start import run
 from stages.shared.tasks import Task, write_measures
 
-SPLITS = ("test", "validation", "train")
 MARGIN = 0.15  # of the map around the test points, as a share of their extent
 
 
@@ -109,42 +107,6 @@ def halved(solver: Solver) -> Solver:
     return replace(solver, steps=max(1, solver.steps // 2))
 
 
-class Points(NamedTuple):
-    """Points of one seed by split, `(n, dim)`."""
-
-    seed: int
-    of: dict[str, Tensor]
-
-
-def read_points(dataset: str, plan: Plan, units: Units | None) -> list[Points]:
-    """What is measured of every seed."""
-    splits = {split: read_split(dataset, "target", split) for split in SPLITS}
-    path, found = places.table(dataset, "outliers"), []
-    marked = torch.from_numpy(read_table(path)["x"]).float() if path.exists() else None
-    for k, seed in enumerate(splits["test"].seeds):
-        of = {split: torch.from_numpy(part.x[k]) for split, part in splits.items()}
-        of["train"] = of["train"][: plan.settings.train]
-        if plan.outliers is not None:
-            of["outliers"] = plan.outliers.sample(marked, units, stream(f"outliers/{dataset}", seed))
-        found.append(Points(seed, of))
-    return found
-
-
-def read_law(row: DensityRow) -> Law:
-    """The data set's own densities, from its row of `params.yaml`."""
-    key, about = f"{row.kind}.{row.dataset}", read_about(row.dataset)
-    units = None if about.units is None else Units(*map(torch.from_numpy, about.units))
-    if row.kind == "tables":
-        return Law(description(row.kind, section(read(), key), key).source, None, about.entropy, units)
-    dataset = build_dataset(row.kind, section(read(), key), key)[1]
-    return Law(dataset.log_prob("source"), dataset.log_prob("target"), about.entropy, units)
-
-
-def truth(law: Law, x: Tensor) -> np.ndarray:
-    """The data set's own log density, NaN where it is not known."""
-    return np.full(len(x), np.nan) if law.target is None else law.target(x.double()).numpy()
-
-
 # ---- Tables.
 
 
@@ -184,12 +146,13 @@ def main(args: list[str]) -> None:
     device, workers, row = prepare(), load_workers(), load(DensityRow, f"densities.{name}", GRID)
     if (note := places.trained(name) / ENDED).exists():
         return copy(note, places.density(name) / ENDED)
-    plan, law = build_plan(read(), row.override), read_law(row)
+    plan, law = build_plan(read(), row.override), read_law(row.kind, row.dataset)
     model, seeds = read_model(places.model(places.trained(name)))
     model, say = model.to(device), progress(f"density {name}", len(seeds))
     tasks: list[Task] = []
     parts: list[dict[str, Any]] = []
-    for k, points in enumerate(read_points(row.dataset, plan, law.units)):
+    for k, points in enumerate(read_points(row.dataset, plan.outliers, law.units)):
+        points.of["train"] = points.of["train"][: plan.settings.train]
         fine, coarse = (score(model.seed(k), law, solver, plan.divergence) for solver in (plan.solver, halved(plan.solver)))
         found = found_of(name, points, fine, law, device)
         test = points.of["test"].to(device)

@@ -92,6 +92,9 @@ MISTAKES = [
     ("grid/own/density", {"outliers": {"name": "marked"}}, ["grid.own.density.outliers.name", "no row", "outlier"]),
     ("tables/mine/outlier", "waiting", ["tables.mine.outlier", "'waiting'", "one of columns"]),
     ("tables/mine/outlier", "broken", ["tables.mine.outlier", "'broken'", "eruptions, waiting"]),
+    ("detectors/forest", {"name": "forest"}, ["detectors.forest.name", "'forest'", "isolation_forest"]),
+    ("detectors/forest", {"name": "isolation_forest", "trees": 0}, ["detectors.forest.trees", "0", "at least 1"]),
+    ("detectors/icfm", {"name": "isolation_forest"}, ["detectors", "'icfm'", "name of a method"]),
     ("density/map", 1, ["density.map", "1", "greater than or equal to 2"]),
     ("grid/own/density", {"maps": 3}, ["grid.own.density.maps", "3", "unknown key"]),
     (

@@ -10,13 +10,16 @@ import tiny
 import torch
 from scipy.stats import norm
 
-from rectiflow.datasets import DATASETS
+from rectiflow.datasets import DATASETS, Units
 from rectiflow.detection import detect, typicality
+from rectiflow.detectors import DETECTORS
 from rectiflow.likelihood import Exact, Pushforward
 from rectiflow.outliers import Box
 from rectiflow.solvers import SOLVERS
-from stages.density import halved, plane, truth
+from stages.density import halved, plane
+from stages.detect import scored
 from stages.shared.io import read_table
+from stages.shared.laws import Points, truth
 from stages.shared.models import read_model
 from stages.shared.params import Refused
 from stages.shared.scores import Law, Scores, finite, measures
@@ -104,12 +107,14 @@ def test_the_report_the_metrics_and_the_map_have_the_densities(project):
     assert found["x"].shape == (81, 2)
     assert np.isfinite(found["truth"]).all()
     results = pd.read_csv(project / "reports/results.csv")
-    assert set(results[results.metric == "kl"].method) == {"icfm", "realnvp"}
+    assert set(results[results.metric == "kl"].method) == {"icfm", "realnvp", "gaussian"}
+    assert set(results[results.metric == "auroc"].method) == {"icfm", "forest", "gaussian"}
+    assert "forest, round 0" in page.partition('id="outliers"')[2]
 
 
 def test_an_option_of_densities_runs_them_and_the_report_and_nothing_else(project):
     tiny.replace(project, "params.yaml", "train: 30, map: 9", "train: 31, map: 9")
-    expected = {"check", "report", *(f"density@{name}" for name in ROWS)}
+    expected = {"check", "report", *(f"density@{name}" for name in ROWS)}  # and no detector
     assert set(tiny.repro(project)) == expected
     tiny.replace(project, "src/rectiflow/metrics.py", "math.sqrt(w2_squared(x, y))", "2 * math.sqrt(w2_squared(x, y))")
     assert not any(stage.startswith(("density", "train", "sample")) for stage in tiny.repro(project))
@@ -209,3 +214,33 @@ def test_a_box_is_filled_evenly(generator):
 def test_a_box_that_is_none_is_refused(options, message):
     with pytest.raises(ValueError, match=message):
         partial(Box, **options)()
+
+
+# ---- Detectors.
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_a_detector_tells_what_is_far_away_and_repeats_itself(name):
+    x = np.random.default_rng(0).normal(size=(400, 3)).astype(np.float32)
+    detector = DETECTORS[name]()
+    score, again = detector.fit(x, 1), detector.fit(x, 1)
+    assert np.array_equal(score(x), again(x))
+    found = detect(score(x[:100]), score(x[100:]), score(x + 6))
+    assert found.auroc > 0.99
+
+
+def test_a_gaussian_has_its_own_log_density():
+    x = np.random.default_rng(0).normal(3, 2, size=(500, 2))
+    density = DETECTORS["gaussian_mixture"](reg=1e-9)
+    expected = norm.logpdf(x[:, 0], x[:, 0].mean(), x[:, 0].std())
+    assert np.allclose(density.fit(x[:, :1], 0)(x[:, :1]), expected, atol=1e-6)
+    assert density.normalised
+
+
+def test_a_log_density_is_in_the_units_of_the_table():
+    x = torch.randn(300, 2, generator=torch.Generator().manual_seed(0))
+    points = Points(0, {split: x for split in ("test", "validation", "train", "outliers")})
+    units = Units(torch.zeros(2, dtype=torch.float64), torch.tensor([2.0, 5.0], dtype=torch.float64))
+    for detector, gap in ((DETECTORS["gaussian_mixture"](), math.log(10)), (DETECTORS["isolation_forest"](), 0)):
+        own, scaled = (scored(detector, points, Law(None, None, None, of))["test"][0].log_prob for of in (units, None))
+        assert np.allclose(scaled - own, gap)

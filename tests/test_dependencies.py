@@ -89,14 +89,28 @@ BEYOND = {
     },
 }
 ORDER: list[str | tuple[str, int]] = ["check", "generate", "ingest", "floor", "table_floor", "couple"]
-ORDER += [("train", 0), ("reflow", 1), ("train", 1), ("rectify", 2), "choose", "relate", ("sample", 0), "evaluate", ("density", 0)]
+ORDER += [
+    ("train", 0),
+    ("reflow", 1),
+    ("train", 1),
+    ("rectify", 2),
+    "choose",
+    "relate",
+    ("sample", 0),
+    "evaluate",
+    ("density", 0),
+    "detect",
+]
 
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory):
     """A clone in which the stages were run one after the other, with the parameters that each one read."""
     content = tiny.params()
-    content["grid"]["plane"] |= {"until": 2, "density": {}}
+    content["grid"]["plane"] |= {
+        "until": 2,
+        "density": {"outliers": {"name": "box", "low": [0, 0], "high": [1, 1], "rows": 9}},
+    }
     files = {PARAMS: content, GRID: expand(content)}
     where, read = tiny.clone(tmp_path_factory.mktemp("recorded"), json.dumps(content)), {}
     rows = {name: stage["foreach"].strip("${}") for name, stage in DVC.items() if "foreach" in stage}

@@ -6,8 +6,10 @@ import pytest
 
 from stages.report.evidence import Evidence, verdict
 from stages.report.results import COLUMNS, Values, against_first, best
+from stages.report.studies.likelihood import likelihood
 from stages.report.studies.paths import steps_until
 from stages.report.studies.rounds import ends_after
+from stages.shared.studies import Study
 
 SEEDS = range(5)
 
@@ -104,3 +106,40 @@ def test_a_table_is_read_when_it_is_asked_for_and_once():
     assert asked == ["relations"]
     with pytest.raises(KeyError):
         found.table("choices")
+
+
+def measured(method, k=0, **means):
+    """Rows of a method whose seeds move together."""
+    generator = np.random.default_rng(3)
+    return [
+        ["moons", method, k, seed, "", 0, "reference" if name == "w2" else "", name, value]
+        for name, mean in means.items()
+        for seed, value in zip(SEEDS, noisy(mean, generator, 1e-3), strict=True)
+    ]
+
+
+def test_nats_and_distances_are_set_beside_each_other_and_a_round_has_its_price():
+    rows = [
+        *measured("a", kl=5.01, w2=6.3, auroc=9.90, auroc_ceiling=9.95), *measured("a", 1, kl=5.06, w2=6.3),
+        *measured("b", kl=5.02, w2=6.2), *measured("c", kl=5.03, w2=6.1), *measured("forest", auroc=9.80),
+    ]  # fmt: skip
+    study = Study(kind="likelihood", title="", datasets=["moons"], methods=["a", "b", "c"])
+    said, table, figure = likelihood(study, Evidence(pd.DataFrame(rows, columns=COLUMNS)))
+    assert "the smallest KL to the truth is that of a" in said
+    assert "the smallest W2 is that of c" in said
+    assert "tau -1.00" in said
+    assert "a round of a changes KL by 0.05" in said
+    assert "which is real" in said
+    assert "the largest AUROC is that of a" in said
+    assert "of a ceiling of" in said
+    assert table.count("<tr>") == 2
+    assert "data:image/svg" in figure
+
+
+def test_a_data_set_without_a_known_density_has_outliers_alone():
+    rows = [*measured("a", auroc=9.9), *measured("forest", auroc=9.8)]
+    study = Study(kind="likelihood", title="", datasets=["moons"], methods=["a"])
+    (said,) = likelihood(study, Evidence(pd.DataFrame(rows, columns=COLUMNS)))
+    assert "AUROC" in said
+    assert "ceiling" not in said
+    assert "KL" not in said

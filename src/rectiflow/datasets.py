@@ -439,3 +439,4 @@ DATASETS: dict[str, Callable[..., Dataset]] = {
     "breast_cancer": breast_cancer,
     "parquet": table,
 }
+FINITE = ("digits", "breast_cancer")  # of these, tables whose rows are split, not drawn

@@ -33,7 +33,16 @@ def ended(names: Mapping[Key, str]) -> dict[Key, str]:
 
 def results(names: Mapping[Key, str]) -> pd.DataFrame:
     """The measurements of all models, of their densities too."""
-    return tidy({key: measured(name) for key, name in names.items()})
+    return tidy({key: measured(name) for key, name in names.items()} | detectors())
+
+
+def detectors() -> dict[Key, dict[str, np.ndarray]]:
+    """The measurements of the detectors of outliers, each as if it were a method."""
+    return {
+        (dataset, name, 0): read_table(places.detected(dataset, name))
+        for dataset in read(GRID)["outliers"]
+        for name in read()["detectors"]
+    }
 
 
 def measured(name: str) -> dict[str, np.ndarray]:

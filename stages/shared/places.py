@@ -144,6 +144,11 @@ def density_measures(name: str) -> Path:
     return density(name) / "measures.parquet"
 
 
+def detected(dataset: str, detector: str) -> Path:
+    """The measurements of a detector of a data set's outliers."""
+    return DATA / "evaluate" / "detect" / dataset / f"{detector}.parquet"
+
+
 def evaluated(name: str) -> Path:
     """The measurements of a model, or of a relation."""
     return DATA / "evaluate" / f"{name}.parquet"

@@ -127,6 +127,13 @@ class DensityRow(Settings):
     override: dict[str, Any]
 
 
+class OutlierRow(Settings):
+    """The outliers of a data set that is described in a section of `params.yaml`, datasets or tables."""
+
+    kind: Literal["datasets", "tables"]
+    outliers: dict[str, Any]
+
+
 class Draws(Settings):
     """What is drawn from a trained model beside the samplers that all models share. `independent` says whether x0 and x1 of
     its pairs are.

@@ -14,6 +14,7 @@ STUDIES = Registry(
         "steps": "stages.report.studies.steps:steps",
         "fields": "stages.report.studies.fields:fields",
         "choice": "stages.report.studies.choice:choice",
+        "likelihood": "stages.report.studies.likelihood:likelihood",
         "published": "stages.report.studies.published:published",
     }
 )
