@@ -95,7 +95,7 @@ def parameters(rounds: int) -> dict[str, Any]:
             "trajectory_steps": 4, "trajectory_points": 20,
         },
         "density": {"solver": {"name": "rk4"}, "divergence": {"name": "exact"}, "train": 10, "map": 2},
-        "detectors": {},
+        "baselines": {},
         "samplers": {}, "grid": {"chain": {"datasets": ["bimodal"], "methods": ["icfm"], "rounds": rounds}},
         "choices": {}, "relations": {}, "studies": {},
     }  # fmt: skip

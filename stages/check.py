@@ -20,9 +20,9 @@ from rectiflow.pairs import Pairs, Points
 from rectiflow.predictions import PREDICTIONS
 from rectiflow.samplers import SAMPLERS, Sampler
 from rectiflow.training import Training
+from stages.baseline import build_baselines
 from stages.couple import build_pairing
 from stages.density import build_plan
-from stages.detect import build_detectors
 from stages.generate import build_seeds, check_table, description, gaussian_source, parse_builtin
 from stages.grid import Block, Rows, Sections, expand, member, studies, write_grid
 from stages.reflow import Reflow
@@ -58,7 +58,7 @@ def check(content: Mapping[str, Any]) -> Rows:
         build_pairing(row, f"couplings.{name}")
     check_sampling(params)
     build_plan(content, {})
-    check_detectors(content, params)
+    check_baselines(content, params)
     check_specs(params, "", {}, {})
     for name, method in params.methods.items():
         check_specs(params, f"methods.{name}.", method.network, method.training)
@@ -78,10 +78,10 @@ def check_data(params: Params) -> None:
     """Data sets have the options they know, and tables are described in full."""
     for name, row in params.datasets.items():
         call, sizes, options = parse_builtin(row, f"datasets.{name}")
-        if row["name"] not in FINITE:  # they have no options, and loading them costs seconds
+        if row["name"] not in FINITE or set(options.values()) - {None}:  # loading these costs seconds
             finish(call, options, f"datasets.{name}")
-            if sizes.train is None:
-                raise Refused(f"{PARAMS}: datasets.{name}.train is missing: say how many rows to draw")
+        if row["name"] not in FINITE and sizes.train is None:
+            raise Refused(f"{PARAMS}: datasets.{name}.train is missing: say how many rows to draw")
     for name, row in params.tables.items():
         check_table(row, f"tables.{name}")
 
@@ -127,7 +127,7 @@ def check_method(name: str, content: Mapping[str, Any], params: Params) -> None:
         raise Refused(
             f"{PARAMS}: {key}.coupling: {method.coupling!r} should be left out: {method.objective!r} trains on points"
         )
-    try_begin(objective, 2, f"{key}.model")
+    try_begin(objective, 2, key)
     samplers, model = build_samplers(specs, f"samplers.{name}"), MODELS[method.model["name"]]
     for k, sampler in enumerate(samplers):
         where = f"samplers.{name}.{k}"
@@ -200,15 +200,26 @@ def check_block(name: str, block: Block, content: Mapping[str, Any], params: Par
             raise Refused(f"{PARAMS}: reflow.pairs + reflow.validation: {needed} is more than the pool of {dataset}, {pool}")
         for each in block.methods:
             check_source(key, dataset, each, content, params)
+            check_dimension(dataset, each, content, params)
         if block.density is not None:
             check_density(key, dataset, block, content, params)
 
 
-def check_detectors(content: Mapping[str, Any], params: Params) -> None:
+def check_dimension(dataset: str, name: str, content: Mapping[str, Any], params: Params) -> None:
+    """An objective on points can begin in the dimension of a data set."""
+    if params.methods[name].auto:
+        return
+    objective, kind = objective_of(content, content["methods"][name], f"methods.{name}", {}), params.kind(dataset)
+    if objective.data is Points:
+        dim = description(kind, getattr(params, kind)[dataset], f"{kind}.{dataset}").dim
+        try_begin(objective, dim, f"methods.{name}")
+
+
+def check_baselines(content: Mapping[str, Any], params: Params) -> None:
     """Detectors exist, and none has the name of a method, beside whose numbers its own stand."""
-    for name in build_detectors(content):
+    for name in build_baselines(content):
         if name in params.methods:
-            raise Refused(f"{PARAMS}: detectors: {name!r} is the name of a method; choose another")
+            raise Refused(f"{PARAMS}: baselines: {name!r} is the name of a method; choose another")
 
 
 def check_density(key: str, dataset: str, block: Block, content: Mapping[str, Any], params: Params) -> None:
@@ -216,9 +227,9 @@ def check_density(key: str, dataset: str, block: Block, content: Mapping[str, An
     assert block.density is not None
     plan = build_plan(content, block.density, f"{key}.density" if block.density else "density")
     kind = params.kind(dataset)
-    source, dim, marked = description(kind, getattr(params, kind)[dataset], f"{kind}.{dataset}")
+    source, dim, marked, levels = description(kind, getattr(params, kind)[dataset], f"{kind}.{dataset}")
     if plan.outliers is not None:
-        finish(plan.outliers.fits, {"dim": dim, "marked": marked}, f"{key}.density.outliers")
+        finish(plan.outliers.fits, {"dim": dim, "marked": marked, "levels": levels}, f"{key}.density.outliers")
     for method in block.methods:
         model = MODELS[params.methods[method].model["name"]]
         if issubclass(model, Density):
@@ -375,9 +386,9 @@ def prune(content: Mapping[str, Any], rows: Rows) -> None:
         "reflow": {**rows["reflows"], **rows["until"]},
         "train": {**flows, **content["choices"]},
         "sample": flows,
-        "evaluate": {**flows, **content["relations"], "density": {}, "detect": {}},
+        "evaluate": {**flows, **content["relations"], "density": {}, "baseline": {}},
         "evaluate/density": rows["densities"],
-        "evaluate/detect": rows["outliers"],
+        "evaluate/baseline": rows["baselined"],
     }
     for stage, names in kept.items():
         for path in (DATA / stage).glob("[!.]*"):

@@ -16,25 +16,26 @@ import torch
 from pydantic import Field as Bounded
 from torch import Generator, Tensor
 
-from rectiflow.datasets import Units
 from rectiflow.likelihood import DIVERGENCES, Divergence, LogProb, Pushforward
 from rectiflow.models.model import Density, Field, Model
 from rectiflow.outliers import OUTLIERS, Outliers
 from rectiflow.solvers import SOLVERS, Dopri5, Solver
+from rectiflow.units import Units
 from stages.shared import places
 from stages.shared.compute import prepare, stream
 from stages.shared.files import copy
 from stages.shared.io import write_parts, write_table
-from stages.shared.laws import Points, read_law, read_points, truth
+from stages.shared.laws import Points, cut, read_law, read_points, truth
 from stages.shared.models import read_model
-from stages.shared.params import GRID, Settings, finish, load, merged, named, parse, read, section
+from stages.shared.params import GRID, Refused, Settings, finish, load, merged, named, parse, read, section
 from stages.shared.places import ENDED
 from stages.shared.progress import progress
 from stages.shared.rows import DensityRow, load_workers
-from stages.shared.scores import Found, Law, Scores, finite, measures, points_table
+from stages.shared.scores import Found, Known, Scores, finite, measures, points_table
 from stages.shared.start import run
 from stages.shared.tasks import Task, write_measures
 
+NUMBERS = 2**21  # of directions and points that are solved together
 MARGIN = 0.15  # of the map around the test points, as a share of their extent
 
 
@@ -67,37 +68,49 @@ def build_plan(content: Mapping[str, Any], override: Mapping[str, Any], key: str
     divergence = named(DIVERGENCES, settings.divergence, f"{key}.divergence")
     nothing = {"field": None, "source": None, "solver": solver, "divergence": divergence}
     finish(Pushforward, nothing, key)  # which solvers will do
-    outliers = named(OUTLIERS, settings.outliers, f"{key}.outliers") if settings.outliers else None
+    outliers = named(OUTLIERS, settings.outliers, f"{key}.outliers") if settings.outliers is not None else None
     return Plan(settings, solver, divergence, outliers)
 
 
 Score = Callable[[Tensor, Generator], Scores]  # points `(n, dim)`
 
 
-def score(model: Model, law: Law, solver: Solver, divergence: Divergence) -> Score:
+def score(model: Model, law: Known, solver: Solver, divergence: Divergence) -> Score:
     """The log density of one seed's model: its own, or that of what a field makes of its source."""
     if isinstance(model, Density):
-        return lambda x, _: scores(model.log_prob(x[None]), None, 1, law.units)
+        return lambda x, _: scores(model.log_prob(x[None]), None, 1, x, law.units)
     assert isinstance(model, Field)
-    assert law.source is not None
+    if law.source is None:
+        raise Refused("density: the source of this data set has no known density any more: see `make check`")
     pushed = Pushforward.of(model, apart(law.source), solver, divergence)
 
     def solved(x: Tensor, generator: Generator) -> Scores:
         found = pushed.log_prob(x[None], generator)
-        return scores(found.log_prob, found.error if divergence.estimates > 1 else None, found.nfe, law.units)
+        return scores(found.log_prob, found.error if divergence.estimates > 1 else None, found.nfe, x, law.units)
 
     return solved
 
 
-def scores(log_prob: Tensor, error: Tensor | None, nfe: int, units: Units | None) -> Scores:
-    """Scores of one seed, `(1, n)`, in a table's own units."""
-    values = log_prob[0].double().cpu().numpy() - (units.log_scale if units else 0.0)
+def scores(log_prob: Tensor, error: Tensor | None, nfe: int, x: Tensor, units: Units | None) -> Scores:
+    """Scores of one seed's points x, from `(1, n)`, in a table's own units."""
+    values = log_prob[0].double().cpu().numpy() + (units.log_slope(x.cpu().numpy()) if units else 0.0)
     return Scores(values, np.full_like(values, np.nan) if error is None else error[0].double().cpu().numpy(), nfe)
 
 
 def apart(source: LogProb) -> LogProb:
     """A log density of points `(n, dim)` on the CPU, in double precision, for points `(1, n, dim)` of a solve."""
     return lambda x: source(x[0].double().cpu())[None].to(x)
+
+
+def in_parts(score: Score, most: int) -> Score:
+    """The same, so many points at a time: what a solve needs of memory does not grow with a split."""
+
+    def of_all(x: Tensor, generator: Generator) -> Scores:
+        found = [score(part, generator) for part in x.split(most)]
+        log_prob, error = (np.concatenate(part) for part in zip(*((of.log_prob, of.error) for of in found), strict=True))
+        return Scores(log_prob, error, max(of.nfe for of in found))
+
+    return of_all
 
 
 def halved(solver: Solver) -> Solver:
@@ -121,7 +134,7 @@ def plane(test: Tensor, points: int) -> Tensor:
 # ---- The stage.
 
 
-def found_of(name: str, points: Points, own: Score, law: Law, device: torch.device) -> Found:
+def found_of(name: str, points: Points, own: Score, law: Known, device: torch.device) -> Found:
     """The scores of every split of one seed, and the truth. Raises Refused where one is not finite."""
 
     def scored(split: str, x: Tensor) -> Scores:
@@ -131,12 +144,12 @@ def found_of(name: str, points: Points, own: Score, law: Law, device: torch.devi
     return {split: (scored(split, x), truth(law, x)) for split, x in points.of.items()}
 
 
-def map_table(name: str, points: Points, own: Score, law: Law, side: int, device: torch.device) -> dict[str, Any]:
+def map_table(name: str, points: Points, own: Score, law: Known, side: int, device: torch.device) -> dict[str, Any]:
     """Rows `(x, log_prob, truth)` over the plane, x in a table's own units."""
     x = plane(points.of["test"], side)
     log_prob = own(x.to(device), stream(f"density/{name}/map", points.seed)).log_prob
-    shown = x if law.units is None else x * law.units.scale + law.units.shift
-    return {"x": shown.float().numpy(), "log_prob": log_prob, "truth": truth(law, x)}
+    shown = x.numpy() if law.units is None else law.units.back(x.numpy())
+    return {"x": shown.astype(np.float32), "log_prob": log_prob, "truth": truth(law, x)}
 
 
 @torch.no_grad()
@@ -148,12 +161,16 @@ def main(args: list[str]) -> None:
         return copy(note, places.density(name) / ENDED)
     plan, law = build_plan(read(), row.override), read_law(row.kind, row.dataset)
     model, seeds = read_model(places.model(places.trained(name)))
+    ways = max(plan.divergence.estimates, 1 if plan.divergence.drawn else law.dim)
     model, say = model.to(device), progress(f"density {name}", len(seeds))
     tasks: list[Task] = []
     parts: list[dict[str, Any]] = []
-    for k, points in enumerate(read_points(row.dataset, plan.outliers, law.units)):
-        points.of["train"] = points.of["train"][: plan.settings.train]
-        fine, coarse = (score(model.seed(k), law, solver, plan.divergence) for solver in (plan.solver, halved(plan.solver)))
+    for k, of_seed in enumerate(read_points(row.dataset, plan.outliers, law.units)):
+        points = cut(of_seed, plan.settings.train)
+        fine, coarse = (
+            in_parts(score(model.seed(k), law, solver, plan.divergence), max(1, NUMBERS // (law.dim * ways)))
+            for solver in (plan.solver, halved(plan.solver))
+        )
         found = found_of(name, points, fine, law, device)
         test = points.of["test"].to(device)
         rough = coarse(test, stream(f"density/{name}/test", points.seed))

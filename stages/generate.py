@@ -21,14 +21,27 @@ import torch
 from pydantic import Field
 from torch import Generator, Tensor
 
-from rectiflow.datasets import DATASETS, Dataset, Distribution, Empirical, fits
+from rectiflow.datasets import DATASETS, Dataset, Distribution, Empirical, Labels, fits
 from rectiflow.entropy import LogProb
 from rectiflow.mixtures import normal
+from rectiflow.units import UNITS
 from stages.shared import places
 from stages.shared.compute import stream
 from stages.shared.files import rounded, write_json
 from stages.shared.io import write_parts, write_table
-from stages.shared.params import PARAMS, Refused, Settings, composed, finish, lookup, parse, read, section
+from stages.shared.params import (
+    PARAMS,
+    Refused,
+    Settings,
+    composed,
+    described,
+    finish,
+    lookup,
+    name_of,
+    parse,
+    read,
+    section,
+)
 from stages.shared.start import give_back, run
 from stages.shared.tables import Numbers, read_labels, read_marks, read_numbers
 
@@ -101,12 +114,13 @@ def gaussian_source(kind: str, row: Any, key: str) -> bool:
 
 class Description(NamedTuple):
     """What is known of a data set before its rows are read: the log density of its source, None where it is not known, the
-    number of coordinates, and whether some rows are marked as outliers.
+    number of coordinates, whether some rows are marked as outliers, and the levels of a coordinate, 0 for any value.
     """
 
     source: LogProb | None
     dim: int
     marked: bool
+    levels: int = 0
 
 
 def description(kind: str, row: Any, key: str) -> Description:
@@ -116,7 +130,8 @@ def description(kind: str, row: Any, key: str) -> Description:
         given, dim = paths(table, key)[1], read_numbers(paths(table, key)[0], table.columns, key).shape[1]
         return Description(normal(dim).double().log_prob if given is None else None, dim, table.outlier is not None)
     dataset = build_dataset(kind, row, key)[1]
-    return Description(dataset.log_prob("source"), math.prod(dataset.shape), dataset.outliers is not None)
+    levels = dataset.units.levels if dataset.units else 0
+    return Description(dataset.log_prob("source"), math.prod(dataset.shape), dataset.outliers is not None, levels)
 
 
 def parse_builtin(row: Any, key: str) -> tuple[Callable[..., Dataset], Sizes, dict[str, Any]]:
@@ -135,12 +150,23 @@ def build_dataset(kind: str, row: Any, key: str) -> tuple[Sizes, Dataset]:
         labels = None if table.label is None else read_labels(*files, table.label, key)
         marked = None if table.outlier is None else read_marks(files[0], table.outlier, key)
         if labels is not None and marked is not None:
-            labels = replace(labels, target=labels.target[~marked])
+            labels = kept_labels(labels, ~marked, f"{key}.label: {table.label!r}")
         target, source = read_files(files, table.columns, key)
         given = {"target": target, "source": source, "labels": labels, "marked": marked}
         return table, finish(DATASETS["parquet"], options, key, **given)
     call, sizes, options = parse_builtin(row, key)
     return sizes, finish(call, options, key)
+
+
+def kept_labels(labels: Labels, kept: Tensor, key: str) -> Labels:
+    """The classes of the rows that are kept. Raises Refused where these have one class, or a source another."""
+    present, place = labels.target[kept].unique(return_inverse=True)
+    classes = tuple(labels.classes[int(k)] for k in present)
+    if len(classes) < 2:
+        raise Refused(f"{PARAMS}: {key} is {classes[0]!r} in all rows that are no outliers; there is nothing to tell")
+    if labels.source is not None:
+        raise Refused(f"{PARAMS}: {key}: a source with classes of its own cannot stand beside rows that are outliers")
+    return Labels(classes, place.int())
 
 
 def paths(table: Table, key: str) -> tuple[Path, Path | None]:
@@ -245,10 +271,10 @@ def closed_form(dataset: Dataset) -> dict[str, Any]:
 
 def about(dataset: Dataset) -> dict[str, Any]:
     """The shape of a row's array, the names of the classes, and the target's entropy in nats a point; null: not known. With
-    the units of a scaled table.
+    what brought a table's rows from their own units.
     """
     entropy, units = dataset.entropy(), dataset.units
-    scaled = {} if units is None else {"units": {"shift": units.shift.tolist(), "scale": units.scale.tolist()}}
+    scaled = {} if units is None else {"units": described(name_of(UNITS, units), units)}
     return scaled | {
         "shape": list(dataset.shape),
         "classes": list(dataset.labels.classes) if dataset.labels else None,

@@ -19,7 +19,7 @@ from rectiflow.networks import NETWORKS
 from rectiflow.objectives import OBJECTIVES
 from stages.shared.files import write_text
 from stages.shared.params import GRID, PARAMS, Refused, Settings, merged, name_in, parse, parse_file
-from stages.shared.rows import Choice, Couple, DensityRow, Draws, Flow, Method, OutlierRow, Override, Relation, Round
+from stages.shared.rows import BaselineRow, Choice, Couple, DensityRow, Draws, Flow, Method, Override, Relation, Round
 from stages.shared.start import run
 from stages.shared.studies import Study
 
@@ -58,7 +58,7 @@ class Sections(Settings):
     network: dict[str, Any]
     methods: dict[str, Method]
     samplers: dict[str, list[dict[str, Any]]]
-    detectors: dict[str, dict[str, Any]]
+    baselines: dict[str, dict[str, Any]]
     grid: dict[str, Block]
     choices: dict[str, Choice]
     relations: dict[str, Relation]
@@ -87,7 +87,7 @@ class Cell(NamedTuple):
 
 
 def expand(content: Mapping[str, Any]) -> Rows:
-    """The sections of `grid.yaml`: `couples`, `flows`, `reflows`, `until`, `samples`, `densities`, `outliers`.
+    """The sections of `grid.yaml`: `couples`, `flows`, `reflows`, `until`, `samples`, `densities`, `baselined`.
 
     Raises Refused in one line. Rows come in the order of the blocks, and so do data sets and methods in the report.
     """
@@ -100,13 +100,13 @@ def expand(content: Mapping[str, Any]) -> Rows:
         **{part: plain(rounds(sections, cells, part == "until")) for part in ("reflows", "until")},
         "samples": plain(draws(sections, cells)),
         "densities": plain(densities(sections, cells)),
-        "outliers": plain(outliers(sections, content.get("density"))),
+        "baselined": plain(baselined(sections, content.get("density"))),
     }
 
 
 def check_sections(sections: Sections) -> None:
     """What the blocks may name is there, under names that can be file names and words of a command."""
-    for part in ("datasets", "tables", "couplings", "methods", "grid", "choices", "relations", "detectors"):
+    for part in ("datasets", "tables", "couplings", "methods", "grid", "choices", "relations", "baselines"):
         for name in getattr(sections, part):
             if not NAME.fullmatch(name):
                 raise Refused(f"{PARAMS}: {part}: {name!r} is not a usable name; use letters, digits, '-' and '_'")
@@ -270,18 +270,19 @@ def densities(sections: Sections, cells: Iterable[Cell]) -> dict[str, DensityRow
     return found
 
 
-def outliers(sections: Sections, shared: Any) -> dict[str, OutlierRow]:
-    """The data sets whose densities are measured against outliers; `shared` is the section `density`."""
-    found: dict[str, OutlierRow] = {}
-    for name, block in sections.grid.items():
-        given = shared if isinstance(shared, Mapping) else {}
-        wanted = None if block.density is None else {**given, **block.density}.get("outliers")
-        for dataset in block.datasets if isinstance(wanted, Mapping) else ():
-            row = OutlierRow(kind=sections.kind(dataset), outliers=dict(wanted or {}))
+def baselined(sections: Sections, shared: Any) -> dict[str, BaselineRow]:
+    """The data sets whose densities are measured, with their outliers; `shared` is the section `density`."""
+    found: dict[str, BaselineRow] = {}
+    for name, block in sections.grid.items() if sections.baselines else ():
+        if block.density is None:
+            continue
+        given = {**(shared if isinstance(shared, Mapping) else {}), **block.density}
+        for dataset in block.datasets:
+            row = BaselineRow(kind=sections.kind(dataset), train=given.get("train"), outliers=given.get("outliers"))
             if found.setdefault(dataset, row) != row:
                 raise Refused(
-                    f"{PARAMS}: grid.{name}.density.outliers: {dict(wanted or {})} are not those of {dataset!r} in another "
-                    f"block, {found[dataset].outliers}; a data set has one kind"
+                    f"{PARAMS}: grid.{name}.density: outliers and train of {dataset!r} are others than in another block; "
+                    f"baselines are measured once a data set"
                 )
     return found
 

@@ -70,7 +70,7 @@ MISTAKES = [
     (
         "methods/realnvp",
         {"objective": "cnf", "divergence": {"name": "exact", "most": 1}},
-        ["methods.realnvp", "most: 1 is less than the 2 dimensions", "hutchinson"],
+        ["methods.realnvp.divergence.most: 1 is less than the 2 dimensions", "hutchinson"],
     ),
     (
         "methods/realnvp/model",
@@ -92,9 +92,16 @@ MISTAKES = [
     ("grid/own/density", {"outliers": {"name": "marked"}}, ["grid.own.density.outliers.name", "no row", "outlier"]),
     ("tables/mine/outlier", "waiting", ["tables.mine.outlier", "'waiting'", "one of columns"]),
     ("tables/mine/outlier", "broken", ["tables.mine.outlier", "'broken'", "eruptions, waiting"]),
-    ("detectors/forest", {"name": "forest"}, ["detectors.forest.name", "'forest'", "isolation_forest"]),
-    ("detectors/forest", {"name": "isolation_forest", "trees": 0}, ["detectors.forest.trees", "0", "at least 1"]),
-    ("detectors/icfm", {"name": "isolation_forest"}, ["detectors", "'icfm'", "name of a method"]),
+    ("baselines/forest", {"name": "forest"}, ["baselines.forest.name", "'forest'", "isolation_forest"]),
+    ("baselines/forest", {"name": "isolation_forest", "trees": 0}, ["baselines.forest.trees", "0", "at least 1"]),
+    ("baselines/icfm", {"name": "isolation_forest"}, ["baselines", "'icfm'", "name of a method"]),
+    (
+        "datasets/bimodal",
+        {"name": "digits", "alpha": 0.5, "validation": 10, "test": 20, "pool": 90},
+        ["datasets.bimodal.alpha", "0.5", "(0, 0.5)"],
+    ),
+    ("baselines/forest", {"name": "one_class_svm", "nu": 1.5}, ["baselines.forest.nu", "1.5", "(0, 1]"]),
+    ("density/outliers", {}, ["density.outliers", "section with a name", "box, marked"]),
     ("density/map", 1, ["density.map", "1", "greater than or equal to 2"]),
     ("grid/own/density", {"maps": 3}, ["grid.own.density.maps", "3", "unknown key"]),
     (

@@ -1,8 +1,13 @@
+import math
+
+import numpy as np
 import pytest
 import torch
+from scipy.stats import norm
 
 from rectiflow.datasets import DATASETS, SCALINGS, Dataset, Empirical, table
 from rectiflow.mixtures import GaussianMixture, normal
+from rectiflow.units import Logit
 
 BUILT = {name: build() for name, build in DATASETS.items() if name != "parquet"}
 every_dataset = pytest.mark.parametrize("dataset", BUILT.values(), ids=BUILT)
@@ -243,7 +248,7 @@ def test_marked_rows_leave_the_target_and_get_its_map():
     found, alone = table(given, marked=marked, scaling="standard"), table(given[~marked], scaling="standard")
     assert torch.equal(found.target.rows, alone.target.rows)
     assert found.outliers.rows.shape == (10, 70)
-    assert torch.equal(found.outliers.rows, found.units(given[marked]))
+    assert np.array_equal(found.outliers.rows, found.units(given[marked].numpy()))
     assert table(given).outliers is None
 
 
@@ -254,10 +259,12 @@ def test_a_scaled_tables_units_bring_its_rows_to_their_scale_and_a_volume_to_its
         if scaling == "none":
             assert units is None
             continue
-        assert torch.equal(units(given), table(given, scaling=scaling).target.rows)
-        corners = torch.stack([units(given.amin(0)[None]), units(given.amax(0)[None])]).double()
-        ratio = (given.amax(0) - given.amin(0)).log().sum() - (corners[1] - corners[0]).log().sum()
-        assert units.log_scale == pytest.approx(float(ratio), abs=1e-5)
+        rows_of = table(given, scaling=scaling).target.rows.numpy()
+        assert np.array_equal(units(given.numpy()), rows_of)
+        assert np.allclose(units.back(rows_of), given, rtol=1e-5)
+        corners = np.stack([units(given.numpy().min(0)[None]), units(given.numpy().max(0)[None])]).astype(float)
+        ratio = np.log(corners[1] - corners[0]).sum() - (given.amax(0) - given.amin(0)).log().sum()
+        assert units.log_slope(corners[0]) == pytest.approx([float(ratio)], abs=1e-5)
 
 
 def test_benign_rows_are_the_target_and_malignant_ones_its_outliers():
@@ -273,3 +280,43 @@ def test_a_side_has_a_density_where_its_law_is_known():
     assert BUILT["checkerboard"].log_prob("target")(torch.tensor([[0.5, 0.5], [9.0, 9.0]])).tolist()[1] == -float("inf")
     assert BUILT["digits"].log_prob("target") is None
     assert BUILT["digits"].log_prob("source") is not None
+
+
+# ---- Units.
+
+
+def test_whole_levels_come_back_from_their_logits():
+    found = DATASETS["digits"](alpha=0.05)
+    assert found.target.rows.isfinite().all()
+    levels = np.floor(found.units.back(found.target.rows.numpy()) + 1e-6)
+    assert np.array_equal(levels, (BUILT["digits"].target.rows.numpy() + 1) * 8)
+    assert torch.equal(DATASETS["digits"](alpha=0.05).target.rows, found.target.rows)
+
+
+def test_the_slope_of_logits_is_that_of_differences():
+    units, own = Logit(17, 0.05), np.random.default_rng(0).uniform(0, 17, (6, 3))
+    x, h = units(own).astype(float), 1e-3
+    up, down = (np.log((own + sign * h) / 17 * 0.9 + 0.05) - np.log(0.95 - (own + sign * h) / 17 * 0.9) for sign in (1, -1))
+    assert np.allclose(units.log_slope(x), np.log((up - down) / (2 * h)).sum(1), atol=1e-4)
+
+
+def test_a_gaussians_bits_per_dim_are_those_worked_out_by_hand():
+    """Noise that is uniform over all levels costs log2(levels) bits, whatever the logit: p(k + u) = 1 / levels."""
+    units = Logit(17, 0.05)
+    own = np.random.default_rng(1).uniform(0, 17, (4000, 2))
+    x = units(own).astype(float)
+    # The law of x is known: the logistic function of it is uniform on (alpha, 1 - alpha).
+    share = 1 / (1 + np.exp(-x))
+    log_p = (np.log(share) + np.log1p(-share) - math.log(0.9)).sum(1)
+    assert -(log_p + units.log_slope(x)) / (2 * math.log(2)) == pytest.approx(np.full(4000, math.log2(17)), abs=1e-6)
+    # A Gaussian in x: log N(x) + sum log |dx / dk| by hand at k + u = 8.5, where x = 0 and dx / dk = 4 * 0.9 / 17.
+    at = np.array([[8.5]])
+    by_hand = -(norm.logpdf(0.0, 0.3, 2.0) + math.log(3.6 / 17)) / math.log(2)
+    found = -(norm.logpdf(units(at), 0.3, 2.0).sum(1) + units.log_slope(units(at))) / math.log(2)
+    assert found == pytest.approx([by_hand], abs=1e-6)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.5, -0.1, 0.7, float("nan")])
+def test_an_alpha_that_is_none_is_refused(alpha):
+    with pytest.raises(ValueError, match=r"^alpha: .* must lie in \(0, 0.5\)"):
+        DATASETS["digits"](alpha=alpha)

@@ -10,19 +10,20 @@ import tiny
 import torch
 from scipy.stats import norm
 
-from rectiflow.datasets import DATASETS, Units
+from rectiflow.baselines import BASELINES
+from rectiflow.datasets import DATASETS
 from rectiflow.detection import detect, typicality
-from rectiflow.detectors import DETECTORS
 from rectiflow.likelihood import Exact, Pushforward
 from rectiflow.outliers import Box
 from rectiflow.solvers import SOLVERS
+from rectiflow.units import Affine
+from stages.baseline import scored
 from stages.density import halved, plane
-from stages.detect import scored
 from stages.shared.io import read_table
 from stages.shared.laws import Points, truth
 from stages.shared.models import read_model
 from stages.shared.params import Refused
-from stages.shared.scores import Law, Scores, finite, measures
+from stages.shared.scores import Known, Scores, finite, measures
 
 BOX = "{name: box, low: [-4, -4], high: [4, 4], rows: 80}"
 MEASURED = tiny.PARAMS.replace("rounds: 1}", f"rounds: 1, density: {{outliers: {BOX}}}}}")
@@ -114,7 +115,7 @@ def test_the_report_the_metrics_and_the_map_have_the_densities(project):
 
 def test_an_option_of_densities_runs_them_and_the_report_and_nothing_else(project):
     tiny.replace(project, "params.yaml", "train: 30, map: 9", "train: 31, map: 9")
-    expected = {"check", "report", *(f"density@{name}" for name in ROWS)}  # and no detector
+    expected = {"check", "report", *(f"density@{name}" for name in ROWS)}  # and no baseline
     assert set(tiny.repro(project)) == expected
     tiny.replace(project, "src/rectiflow/metrics.py", "math.sqrt(w2_squared(x, y))", "2 * math.sqrt(w2_squared(x, y))")
     assert not any(stage.startswith(("density", "train", "sample")) for stage in tiny.repro(project))
@@ -129,7 +130,7 @@ def scores(log_prob, error=math.nan, nfe=80):
 
 def test_the_truth_has_no_divergence_from_itself_and_reaches_its_ceiling(generator):
     dataset = DATASETS["bimodal"]()
-    law = Law(dataset.log_prob("source"), dataset.log_prob("target"), 3.47)
+    law = Known(dataset.log_prob("source"), dataset.log_prob("target"), 3.47)
     points = {split: dataset.target.sample(500, generator) for split in ("test", "validation", "train")}
     points["outliers"] = Box([-6.0, -5.0], [6.0, 5.0], 400).sample(None, None, generator)
     found = {split: (scores(truth(law, x)), truth(law, x)) for split, x in points.items()}
@@ -141,7 +142,7 @@ def test_the_truth_has_no_divergence_from_itself_and_reaches_its_ceiling(generat
 
 
 def test_a_divergence_is_the_mean_of_the_gap():
-    law = Law(None, lambda x: x[:, 0], None)
+    law = Known(None, lambda x: x[:, 0], None)
     test = np.array([-1.0, -2.0, -6.0])
     found = {split: (scores(test), test + np.array([1.0, 0.0, 5.0])) for split in ("test", "validation", "train")}
     said = {task.metric: task() for task in measures(0, found, scores(test - 1), law, "rk4")}
@@ -219,11 +220,11 @@ def test_a_box_that_is_none_is_refused(options, message):
 # ---- Detectors.
 
 
-@pytest.mark.parametrize("name", DETECTORS)
-def test_a_detector_tells_what_is_far_away_and_repeats_itself(name):
+@pytest.mark.parametrize("name", BASELINES)
+def test_a_baseline_tells_what_is_far_away_and_repeats_itself(name):
     x = np.random.default_rng(0).normal(size=(400, 3)).astype(np.float32)
-    detector = DETECTORS[name]()
-    score, again = detector.fit(x, 1), detector.fit(x, 1)
+    baseline = BASELINES[name]()
+    score, again = baseline.fit(x, 1), baseline.fit(x, 1)
     assert np.array_equal(score(x), again(x))
     found = detect(score(x[:100]), score(x[100:]), score(x + 6))
     assert found.auroc > 0.99
@@ -231,7 +232,7 @@ def test_a_detector_tells_what_is_far_away_and_repeats_itself(name):
 
 def test_a_gaussian_has_its_own_log_density():
     x = np.random.default_rng(0).normal(3, 2, size=(500, 2))
-    density = DETECTORS["gaussian_mixture"](reg=1e-9)
+    density = BASELINES["gaussian_mixture"](reg=1e-9)
     expected = norm.logpdf(x[:, 0], x[:, 0].mean(), x[:, 0].std())
     assert np.allclose(density.fit(x[:, :1], 0)(x[:, :1]), expected, atol=1e-6)
     assert density.normalised
@@ -240,7 +241,7 @@ def test_a_gaussian_has_its_own_log_density():
 def test_a_log_density_is_in_the_units_of_the_table():
     x = torch.randn(300, 2, generator=torch.Generator().manual_seed(0))
     points = Points(0, {split: x for split in ("test", "validation", "train", "outliers")})
-    units = Units(torch.zeros(2, dtype=torch.float64), torch.tensor([2.0, 5.0], dtype=torch.float64))
-    for detector, gap in ((DETECTORS["gaussian_mixture"](), math.log(10)), (DETECTORS["isolation_forest"](), 0)):
-        own, scaled = (scored(detector, points, Law(None, None, None, of))["test"][0].log_prob for of in (units, None))
+    units = Affine([0.0, 0.0], [2.0, 5.0])
+    for baseline, gap in ((BASELINES["gaussian_mixture"](), math.log(10)), (BASELINES["isolation_forest"](), 0)):
+        own, scaled = (scored(baseline, x, points, Known(None, None, None, of))["test"][0].log_prob for of in (units, None))
         assert np.allclose(scaled - own, gap)

@@ -99,7 +99,7 @@ ORDER += [
     ("sample", 0),
     "evaluate",
     ("density", 0),
-    "detect",
+    "baseline",
 ]
 
 

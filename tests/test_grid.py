@@ -57,7 +57,7 @@ def test_a_data_set_with_two_methods_and_two_rounds_costs_two_lines():
         "until": [],
         "samples": flows,
         "densities": [],
-        "outliers": [],
+        "baselined": [],
     }
     assert all(row == new[part][name] for part, rows in old.items() for name, row in rows.items())
 

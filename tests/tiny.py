@@ -43,7 +43,7 @@ sample:
   trajectory_points: 20
 samplers: {}
 density: {solver: {name: rk4, steps: 4}, divergence: {name: exact}, train: 30, map: 9}
-detectors: {forest: {name: isolation_forest, trees: 20}, gaussian: {name: gaussian_mixture}}
+baselines: {forest: {name: isolation_forest, trees: 20}, gaussian: {name: gaussian_mixture}}
 grid:
   plane: {datasets: [bimodal], methods: [icfm], rounds: 1}
   own: {datasets: [mine], methods: [otcfm]}

@@ -10,12 +10,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, cast
 
+import numpy as np
 import torch
 from torch import Generator, Tensor
 
 from rectiflow.entropy import LogProb, blurred, entropy, gaussian_entropy, nodes
 from rectiflow.mixtures import GaussianMixture, normal
 from rectiflow.ranges import among
+from rectiflow.units import Affine, Logit, Units
 
 Label = str | int | bool
 
@@ -81,23 +83,6 @@ class Labels:
     classes: tuple[Label, ...]
     target: Tensor
     source: Tensor | None = None
-
-
-@dataclass(frozen=True)
-class Units:
-    """What brought a table's columns to their scale: x is `(own - shift) / scale`, both `(dim,)` in double precision."""
-
-    shift: Tensor
-    scale: Tensor
-
-    def __call__(self, own: Tensor) -> Tensor:
-        """Rows in the table's own units, `(n, dim)`, as they are trained on, in float32."""
-        return ((own.double() - self.shift) / self.scale).float()
-
-    @property
-    def log_scale(self) -> float:
-        """`sum log scale`: a log density in the table's own units is smaller by it."""
-        return float(self.scale.log().sum())
 
 
 @dataclass(frozen=True)
@@ -205,8 +190,12 @@ def checkerboard_squares(scale: float) -> Law:
         return scale * ((corner + _uniform(n, generator, 2)) / 2 - 1)
 
     def log_prob(x: Tensor) -> Tensor:
-        column, row = ((x.double() / scale + 1) * 2).floor().unbind(1)
-        inside = ((x.abs() <= abs(scale)).all(1)) & ((column + row) % 2 == 0)
+        place = (x.double() / scale + 1) * 2
+        black = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+        for back in (0.0, 1e-5), (1e-5, 0.0), (0.0, 0.0), (1e-5, 1e-5):  # a draw may be rounded onto the next square
+            column, row = (place - torch.tensor(back, dtype=place.dtype, device=x.device)).floor().unbind(1)
+            black |= (column + row) % 2 == 0
+        inside = (x.abs() <= abs(scale)).all(1) & black
         return torch.where(inside, -area(), -math.inf)
 
     def area() -> float:
@@ -291,14 +280,21 @@ def spirals(*, noise: float = 0.03, scale: float = 3.0, turns: float = 1.0) -> D
     return Dataset(normal(2), two_spirals(noise, scale, turns))
 
 
-def digits() -> Dataset:
-    """N(0, I) -> scikit-learn's 1797 handwritten digits, 8 x 8 pixels, as 64 numbers in [-1, 1], with the digit as class."""
+def digits(*, alpha: float | None = None) -> Dataset:
+    """N(0, I) -> scikit-learn's 1797 handwritten digits, 8 x 8 pixels, as 64 numbers in [-1, 1], with the digit as class.
+    With `alpha` they are the logits of the 17 levels, which noise, drawn once, has filled: see `units.Logit`.
+    """
     from sklearn.datasets import load_digits  # 1.5 s of imports that only this data set needs
 
+    units = None if alpha is None else Logit(17, alpha)
     found = load_digits()
-    pixels = torch.from_numpy(found.data).float()
     labels = Labels(tuple(range(10)), torch.from_numpy(found.target).int())
-    return Dataset(normal(64), Empirical(pixels / 8 - 1), (1, 8, 8), labels)
+    if units is None:
+        rows = torch.from_numpy(found.data).float() / 8 - 1
+    else:
+        noise = torch.rand(found.data.shape, generator=Generator().manual_seed(0), dtype=torch.float64)
+        rows = torch.from_numpy(units(found.data + noise.numpy()))
+    return Dataset(normal(64), Empirical(rows), (1, 8, 8), labels, units)
 
 
 def breast_cancer() -> Dataset:
@@ -348,7 +344,7 @@ def table(
     whole = _empty(target, rows, scaling)
     outliers = None if marked is None else _empty(target, target.shape[0] - rows, scaling)
     start = None if source is None else _empty(source, source.shape[0], scaling)
-    units = Units(torch.zeros(dim, dtype=torch.float64), torch.ones(dim, dtype=torch.float64))
+    shifts, scales = np.zeros(dim), np.ones(dim)
     for a, b in _blocks(dim):
         block = target[:, a:b]
         beside = None if marked is None else block[marked]
@@ -357,7 +353,7 @@ def table(
         if not (scale > 0).all():
             constant = a + int((~(scale > 0)).nonzero()[0])
             raise ValueError(f"scaling: {scaling!r} cannot scale column {constant}: it is constant")
-        units.shift[a:b], units.scale[a:b] = shift, scale
+        shifts[a:b], scales[a:b] = shift.numpy(), scale.numpy()
         _scale(block, shift, scale, scaling, whole[:, a:b])
         del block  # before the next, or the source's, is read
         if beside is not None and outliers is not None:
@@ -369,7 +365,7 @@ def table(
         Empirical(whole),
         tuple(shape or [dim]),
         labels,
-        None if scaling == "none" else units,
+        None if scaling == "none" else Affine(shifts.tolist(), scales.tolist()),
         None if outliers is None else Empirical(outliers),
     )
 

@@ -29,6 +29,11 @@ class Divergence(Protocol):
     @property
     def estimates(self) -> int: ...
 
+    @property
+    def drawn(self) -> bool:
+        """Whether the directions are drawn: then they need a generator."""
+        ...
+
     def directions(self, x: Tensor, generator: Generator | None) -> Tensor:
         """What the field is differentiated along, `(k, *shape of x)`, drawn once for a solve."""
         ...
@@ -48,6 +53,7 @@ class Exact:
 
     most: int = 16
     estimates: ClassVar[int] = 1
+    drawn: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         at_least(1, most=self.most)
@@ -87,6 +93,7 @@ class Hutchinson:
 
     probes: int = 1
     noise: str = "rademacher"
+    drawn: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         at_least(1, probes=self.probes)

@@ -8,15 +8,17 @@ from typing import Protocol
 import torch
 from torch import Generator, Tensor
 
-from rectiflow.datasets import Units
 from rectiflow.ranges import at_least
+from rectiflow.units import Units
 
 
 class Outliers(Protocol):
     """Where points that are not of the data come from."""
 
-    def fits(self, dim: int, marked: bool) -> None:
-        """Raises ValueError where there are none of so many coordinates, for data that has `marked` rows or none."""
+    def fits(self, dim: int, marked: bool, levels: int) -> None:
+        """Raises ValueError where there are none of so many coordinates, for data that has `marked` rows or none, and
+        whose coordinates have so many `levels`, 0 for any value.
+        """
         ...
 
     def sample(self, marked: Tensor | None, units: Units | None, generator: Generator) -> Tensor:
@@ -45,23 +47,25 @@ class Box:
         if not all(math.isfinite(a) and math.isfinite(b) and a < b for a, b in zip(self.low, self.high, strict=True)):
             raise ValueError(f"high: {list(self.high)} should be above low, {list(self.low)}, in every coordinate")
 
-    def fits(self, dim: int, marked: bool) -> None:
-        """Raises ValueError for a box of another dimension."""
+    def fits(self, dim: int, marked: bool, levels: int) -> None:
+        """Raises ValueError for a box of another dimension, or beyond the levels."""
         if len(self.low) != dim:
             raise ValueError(f"low: {list(self.low)} has {len(self.low)} coordinates, and the data {dim}")
+        if levels and not (min(self.low) >= 0 and max(self.high) <= levels):
+            raise ValueError(f"low: {list(self.low)} and high, {list(self.high)}, should lie from 0 to {levels}, the levels")
 
     def sample(self, marked: Tensor | None, units: Units | None, generator: Generator) -> Tensor:
         """`rows` points."""
         low, high = (torch.tensor(corner, dtype=torch.float64) for corner in (self.low, self.high))
         x = low + (high - low) * torch.rand(self.rows, len(low), generator=generator, dtype=torch.float64)
-        return units(x) if units else x.float()
+        return torch.from_numpy(units(x.numpy())) if units else x.float()
 
 
 @dataclass(frozen=True)
 class Marked:
     """The rows that the data set itself knows not to be its own: those that a table's column `outlier` marks."""
 
-    def fits(self, dim: int, marked: bool) -> None:
+    def fits(self, dim: int, marked: bool, levels: int) -> None:
         """Raises ValueError where no row is marked."""
         if not marked:
             raise ValueError(

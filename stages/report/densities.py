@@ -60,7 +60,7 @@ def side_by_side(maps: Mapping[Key, DensityMap]) -> str:
     first = next(iter(maps.values()))
     panels = {} if first.truth is None else {"truth": first.truth}
     panels |= {f"{method}, round {k}": of.log_prob for (_, method, k), of in maps.items()}
-    top = float((first.log_prob if first.truth is None else first.truth).max())
+    top = float(np.nanmax(first.log_prob if first.truth is None else first.truth))
     columns = min(COLUMNS, len(panels))
     rows = -(-len(panels) // columns)
     drawn, axes = plt.subplots(rows, columns, figsize=(2.3 * columns + 0.6, 2.4 * rows), squeeze=False, layout="constrained")

@@ -13,7 +13,7 @@ from stages.report.results import Key, curves, tidy
 from stages.shared import places
 from stages.shared.io import read_table
 from stages.shared.params import GRID, parse, read
-from stages.shared.points import read_about, read_split
+from stages.shared.points import About, read_about, read_split
 from stages.shared.rows import Flow
 
 
@@ -33,15 +33,15 @@ def ended(names: Mapping[Key, str]) -> dict[Key, str]:
 
 def results(names: Mapping[Key, str]) -> pd.DataFrame:
     """The measurements of all models, of their densities too."""
-    return tidy({key: measured(name) for key, name in names.items()} | detectors())
+    return tidy({key: measured(name) for key, name in names.items()} | baselines())
 
 
-def detectors() -> dict[Key, dict[str, np.ndarray]]:
-    """The measurements of the detectors of outliers, each as if it were a method."""
+def baselines() -> dict[Key, dict[str, np.ndarray]]:
+    """The measurements of the baselines, each as if it were a method."""
     return {
-        (dataset, name, 0): read_table(places.detected(dataset, name))
-        for dataset in read(GRID)["outliers"]
-        for name in read()["detectors"]
+        (dataset, name, 0): read_table(places.baseline(dataset, name))
+        for dataset in read(GRID)["baselined"]
+        for name in read()["baselines"]
     }
 
 
@@ -75,19 +75,27 @@ def losses(names: Mapping[Key, str]) -> pd.DataFrame:
 
 def drawn(name: str, dataset: str) -> Drawn:
     """What the figures show of a model: the first seed's target, its draws and, of a flow, its paths."""
-    split = read_split(dataset, "target", "test")
-    seed, target = split.seeds[0], split.x[0]
+    split, about = read_split(dataset, "target", "test"), read_about(dataset)
+    seed, target = split.seeds[0], pictures(split.x[0], about)
     samples = read_table(places.samples(name), seed=seed)
+    samples["x"] = pictures(samples["x"], about)
     reference, one_step = (samples["role"] == role for role in ("reference", "one_step"))
     return Drawn(
         target=plane(target),
         reference=plane(samples["x"][reference]),
         nfe=int(samples["nfe"][reference][0]),
         seed=seed,
-        shape=read_about(dataset).shape,
+        shape=about.shape,
         one_step=plane(samples["x"][one_step]) if one_step.any() else None,
         paths=paths(name, seed),
     )
+
+
+def pictures(x: np.ndarray, about: About) -> np.ndarray:
+    """Rows of whole levels as numbers in [-1, 1], as pictures are shown; others stay."""
+    if about.units is None or not about.units.levels:
+        return x
+    return (2 * about.units.back(x) / about.units.levels - 1).astype(np.float32)
 
 
 def paths(name: str, seed: int) -> np.ndarray | None:

@@ -2,7 +2,7 @@
 build model and network again.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from rectiflow.models.frame import Frame
 from rectiflow.models.model import Model, Weights
 from rectiflow.networks import NETWORKS
 from stages.shared.io import read_weights, write_weights
-from stages.shared.params import named
+from stages.shared.params import described, name_of, named
 
 FRAME = ("shift", "scale", "speed")
 OWN = ("network", "weights", "frame")  # of a model's fields, those that are no options
@@ -24,7 +24,7 @@ def write_model(path: Path, model: Model, seeds: list[int]) -> None:
     """Weights, frame and description of a model."""
     tensors = {name: getattr(model.frame, name) for name in FRAME} | dict(model.weights)
     options = {field.name: getattr(model, field.name) for field in fields(model) if field.name not in OWN}
-    options |= {name: described(_name(table, options[name]), options[name]) for name, table in model.parts.items()}
+    options |= {name: described(name_of(table, options[name]), options[name]) for name, table in model.parts.items()}
     spec = {
         "model": {"name": MODELS.name(type(model)), **options},
         "network": described(NETWORKS.name(type(model.network)), model.network),
@@ -32,15 +32,6 @@ def write_model(path: Path, model: Model, seeds: list[int]) -> None:
         "seeds": seeds,
     }
     write_weights(path, {name: tensor.cpu().numpy() for name, tensor in tensors.items()}, spec)
-
-
-def _name(table: Mapping[str, Any], part: Any) -> str:
-    return next(name for name, kind in table.items() if kind is type(part))
-
-
-def described(name: str, thing: Any) -> dict[str, Any]:
-    """`{name: ..., option: ...}` of a frozen description."""
-    return {"name": name, **{field.name: getattr(thing, field.name) for field in fields(thing)}}
 
 
 def read_model(path: Path) -> tuple[Any, list[int]]:

@@ -144,9 +144,9 @@ def density_measures(name: str) -> Path:
     return density(name) / "measures.parquet"
 
 
-def detected(dataset: str, detector: str) -> Path:
-    """The measurements of a detector of a data set's outliers."""
-    return DATA / "evaluate" / "detect" / dataset / f"{detector}.parquet"
+def baseline(dataset: str, baseline: str) -> Path:
+    """The measurements of a baseline of a data set."""
+    return DATA / "evaluate" / "baseline" / dataset / f"{baseline}.parquet"
 
 
 def evaluated(name: str) -> Path:

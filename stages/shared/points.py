@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rectiflow.units import UNITS, Units
 from stages.shared import places
 from stages.shared.io import by_seed, read_table
 
@@ -21,14 +22,14 @@ class Split:
 @dataclass(frozen=True)
 class About:
     """What is known of a data set: the shape of a row's array, the names of the classes, the target's entropy in nats a
-    point, and the shift and the scale of every column of a table that was scaled, `(2, dim)`; None where there are no
-    classes, where the entropy is not known, where nothing was scaled.
+    point, and what brought the rows from their own units; None where there are no classes, where the entropy is not known,
+    where the rows are in their own units.
     """
 
     shape: tuple[int, ...]
     classes: tuple[str | int | bool, ...] | None
     entropy: float | None
-    units: np.ndarray | None = None
+    units: Units | None = None
 
 
 def read_split(dataset: str, side: str, split: str, *, as_stored: bool = False) -> Split:
@@ -52,5 +53,5 @@ def read_about(dataset: str) -> About:
         tuple(content["shape"]),
         None if classes is None else tuple(classes),
         content["entropy"],
-        None if units is None else np.array([units["shift"], units["scale"]]),
+        None if units is None else UNITS[units.pop("name")](**units),
     )

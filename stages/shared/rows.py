@@ -127,11 +127,14 @@ class DensityRow(Settings):
     override: dict[str, Any]
 
 
-class OutlierRow(Settings):
-    """The outliers of a data set that is described in a section of `params.yaml`, datasets or tables."""
+class BaselineRow(Settings):
+    """A data set that densities and baselines are measured on, described in a section of `params.yaml`, datasets or tables;
+    `train` and `outliers` as the section `density` has them for it, which checks them.
+    """
 
     kind: Literal["datasets", "tables"]
-    outliers: dict[str, Any]
+    train: Any
+    outliers: Any
 
 
 class Draws(Settings):

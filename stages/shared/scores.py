@@ -1,27 +1,29 @@
 """Log densities of points, and the numbers that follow from them."""
 
+import math
 from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from rectiflow.datasets import Units
 from rectiflow.detection import Detection, detect, typicality
 from rectiflow.entropy import LogProb
+from rectiflow.units import Units
 from stages.shared.params import Refused
 from stages.shared.tasks import Draw, Task
 
 
-class Law(NamedTuple):
+class Known(NamedTuple):
     """What is known of a data set: the log densities of both sides, the target's entropy and a table's units, None where
-    they are not.
+    they are not; and the number of coordinates.
     """
 
     source: LogProb | None
     target: LogProb | None
     entropy: float | None
     units: Units | None = None
+    dim: int = 0
 
 
 class Scores(NamedTuple):
@@ -54,7 +56,7 @@ def points_table(seed: int, split: str, scores: Scores, true: np.ndarray) -> dic
     }  # fmt: skip
 
 
-def measures(seed: int, found: Found, coarse: Scores, law: Law, solver: str) -> Iterator[Task]:
+def measures(seed: int, found: Found, coarse: Scores, law: Known, solver: str) -> Iterator[Task]:
     """All numbers of one seed; `coarse` are the test set's scores with half the steps."""
     (scores, true), nll = found["test"], {split: -of.log_prob for split, (of, _) in found.items()}
     draw = Draw(seed, solver if scores.nfe > 1 else "", scores.nfe)
@@ -62,6 +64,9 @@ def measures(seed: int, found: Found, coarse: Scores, law: Law, solver: str) -> 
         "nll": nll["test"].mean(), "nll_validation": nll["validation"].mean(), "nll_train": nll["train"].mean(),
         "nll_median": np.median(nll["test"]), "nll_worst": nll["test"].max(),
     }  # fmt: skip
+    if law.units is not None and law.units.levels:
+        bits = law.dim * math.log(2)
+        values |= {"bits_per_dim": nll["test"].mean() / bits, "bits_per_dim_train": nll["train"].mean() / bits}
     if scores.nfe > 1:
         values["nll_coarse"] = -coarse.log_prob.mean()
     if law.entropy is not None:
@@ -77,13 +82,16 @@ def measures(seed: int, found: Found, coarse: Scores, law: Law, solver: str) -> 
         yield from outlier_measures(draw, found, law)
 
 
-def outlier_measures(draw: Draw, found: Found, law: Law) -> Iterator[Task]:
-    """How well log p, and how typical it is, tells the test set from the outliers; and the truth's own, the ceiling."""
+def outlier_measures(draw: Draw, found: Found, law: Known, typical: bool = True) -> Iterator[Task]:
+    """How well a score, and how typical a log density is, tells the test set from the outliers; and the truth's own, the
+    ceiling.
+    """
     validation, inside, outside = (found[split] for split in ("validation", "test", "outliers"))
     own = validation[0].log_prob, inside[0].log_prob, outside[0].log_prob
-    known, kept, flagged = (typicality(own[0], of) for of in own)
     yield from named_measures(draw, "", detect(*own))
-    yield from named_measures(draw, "_typicality", detect(known, kept, flagged))
+    if typical:
+        known, kept, flagged = (typicality(own[0], of) for of in own)
+        yield from named_measures(draw, "_typicality", detect(known, kept, flagged))
     if law.target is not None:
         yield from named_measures(draw, "_ceiling", detect(validation[1], inside[1], outside[1]))
 

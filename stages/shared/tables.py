@@ -165,7 +165,10 @@ def read_marks(path: Path, name: str, key: str) -> Tensor:
         raise Refused(f"{PARAMS}: {key}.outlier: {name!r} holds {kind} in {path}, not numbers or booleans")
     if column.null_count:
         raise Refused(f"{PARAMS}: {key}.outlier: {name!r} has {column.null_count} missing values in {path}")
-    marked = column.to_numpy() != 0
+    numbers = column.to_numpy()
+    if not np.isfinite(numbers.astype(np.float64)).all():
+        raise Refused(f"{PARAMS}: {key}.outlier: {name!r} has values in {path} that are not numbers")
+    marked = numbers != 0
     if marked.all() or not marked.any():
         raise Refused(f"{PARAMS}: {key}.outlier: {name!r} marks {'all' if marked.any() else 'none'} of the rows of {path}")
     return torch.from_numpy(np.ascontiguousarray(marked))

@@ -44,7 +44,8 @@ class Autoregressive:
             raise ValueError("name: autoregressive layers mask the weights of a perceptron, and need the network mlp")
         place = torch.arange(self.dim).flip(0) if self.turned else torch.arange(self.dim)
         # What a unit may have seen: coordinates before `seen`; an output of coordinate i may depend on those before i.
-        seen = [place + 1, *(torch.arange(width) % max(self.dim - 1, 1) + 1 for width in chain[1:-1])]
+        # They are spread over all coordinates, also where a layer is narrower than there are some.
+        seen = [place + 1, *(torch.arange(width) * max(self.dim - 1, 1) // width + 1 for width in chain[1:-1])]
         last = place.repeat(self.transform.numbers)
         parts = []
         for a, b in pairwise([*seen, last]):

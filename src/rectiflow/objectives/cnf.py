@@ -15,7 +15,7 @@ from rectiflow.models.velocity import Velocity
 from rectiflow.networks.network import Build
 from rectiflow.pairs import Pairs, Points
 from rectiflow.ranges import at_least
-from rectiflow.solvers import SOLVERS, Solver
+from rectiflow.solvers import SOLVERS, Dopri5, Solver
 from rectiflow.weights import initial
 
 
@@ -54,20 +54,30 @@ class Cnf:
         if start:
             return replace(start, weights={"theta": start.theta.clone()})
         dim = data.dim
-        self.divergence.directions(torch.zeros(1, dim), torch.Generator())
+        try:
+            self.divergence.directions(torch.zeros(1, dim), torch.Generator())
+        except ValueError as error:
+            raise ValueError(f"divergence.{error}") from error
         network = self.network(inputs=dim + 1, outputs=dim)
         theta = initial(network, generators).to(data.x.device)
         x0 = torch.stack([torch.randn(data.x.shape[1:], generator=generator) for generator in generators])
         return Velocity(network, {"theta": theta}, Frame.of(x0.to(data.x.device), data.x))
 
     def draw(self, model: Velocity, data: Points, rows: Tensor, generator: Generator) -> tuple[Tensor, ...]:
-        """The points, `(steps, batch, dim)`, and what the field is differentiated along, `(steps, k, batch, dim)`."""
+        """The points, `(steps, batch, dim)`, and probes `(steps, k, batch, dim)` where the divergence draws some."""
         x = data.x[rows.to(data.x.device)]
-        return x, self.divergence.directions(x, generator).movedim(0, 1)
+        return (x, self.divergence.directions(x, generator).movedim(0, 1)) if self.divergence.drawn else (x,)
 
     def losses(self, player: str, model: Velocity, average: Velocity, batch: tuple[Tensor, ...]) -> Tensor:
         """The negative log-likelihood with its penalties, `(seeds, batch)`."""
-        x, directions = batch[0], batch[1].movedim(1, 0)
+        if isinstance(self.solver, Dopri5):  # its steps answer to the error of all that is solved together
+            seeds = range(len(batch[0]))
+            return torch.cat([self._losses(model.seed(k), tuple(part[k : k + 1] for part in batch)) for k in seeds])
+        return self._losses(model, batch)
+
+    def _losses(self, model: Velocity, batch: tuple[Tensor, ...]) -> Tensor:
+        x, *probes = batch
+        directions = probes[0].movedim(1, 0) if probes else self.divergence.directions(x, None)
         ways, scale = self.divergence.estimates, model.frame.scale
 
         def integrand(v: Tensor, along: Tensor) -> Tensor:

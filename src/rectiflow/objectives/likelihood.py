@@ -25,10 +25,15 @@ class Likelihood:
     gaussian_source: ClassVar[bool] = True
 
     def begin(self, data: Points, generators: Sequence[Generator], start: Density | None = None) -> Density:
-        """An untrained density in the units of the points; or one that goes on from `start`."""
+        """An untrained density in the units of the points; or one that goes on from `start`. Raises ValueError as
+        the model does.
+        """
         if start:
             return replace(start, weights={name: part.clone() for name, part in start.weights.items()})
-        return self.model(self.network, data.x, generators)
+        try:
+            return self.model(self.network, data.x, generators)
+        except ValueError as error:
+            raise ValueError(f"model.{error}") from error
 
     def draw(self, model: Density, data: Points, rows: Tensor, generator: Generator) -> tuple[Tensor, ...]:
         """The points, `(steps, batch, dim)`."""

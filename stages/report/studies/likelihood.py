@@ -34,13 +34,18 @@ def both(study: Study, evidence: Evidence, dataset: str) -> list[str]:
 def of_dataset(study: Study, evidence: Evidence, dataset: str) -> list[str]:
     """What was found on a data set."""
     said = []
+    likely = [m for m in study.methods if values(evidence, "nll", dataset, m, 0)]
     if methods := both(study, evidence, dataset):
         said += [measured(evidence, name, dataset, methods) for name in ("kl", "w2")]
         if len(methods) > 2:
             said.append(order(evidence, dataset, methods))
+    elif likely:
+        said.append(measured(evidence, "nll", dataset, likely))
     said += [line for method in study.methods if (line := round_costs(evidence, dataset, method))]
     if found := detection(study, evidence, dataset):
         said.append(found)
+    if not said:
+        return []
     rows = changes(study, evidence, dataset)
     header = ["first round", "change of KL, nats", "change of W2"]
     return [finding(dataset, f"{'; '.join(said)}.")] + ([table(header, rows)] if rows else [])
@@ -79,7 +84,7 @@ def changes(study: Study, evidence: Evidence, dataset: str) -> list[list[str]]:
 
 
 def detection(study: Study, evidence: Evidence, dataset: str) -> str:
-    """Who tells the outliers best, of methods and detectors, and what the data set's own density reaches."""
+    """Who tells the outliers best, of methods and baselines, and what the data set's own density reaches."""
     rows = select(evidence.results, "auroc", dataset=dataset, round=0)
     others = [name for name in rows.method.unique() if name not in study.methods]
     if rows.empty:
@@ -99,6 +104,7 @@ def beside(study: Study, evidence: Evidence, datasets: Sequence[str]) -> str:
             ax.errorbar(x.mean, y.mean, y.half, x.half, capsize=2, ms=4, elinewidth=0.7, ls="", label=method, **style)
         if floors := evidence.floors.get(dataset):
             ax.axvline(floors, color="#666", lw=0.8)
-        ax.set(title=dataset, yscale="log", xlabel=MEASURES["w2"].axis, ylabel=MEASURES["kl"].axis)
+        below = any(estimate(values(evidence, "kl", dataset, m, 0)).mean <= 0 for m in both(study, evidence, dataset))
+        ax.set(title=dataset, yscale="linear" if below else "log", xlabel=MEASURES["w2"].axis, ylabel=MEASURES["kl"].axis)
         ax.legend(fontsize=7, ncols=2)
     return uri(drawn, "svg")

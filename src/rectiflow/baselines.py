@@ -1,4 +1,4 @@
-"""What else tells points of a law from others, by scikit-learn: what a density is set against."""
+"""What trained densities are set against: scikit-learn's mixtures and detectors of outliers."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,12 +6,12 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
-from rectiflow.ranges import at_least, positive
+from rectiflow.ranges import at_least, inside, positive
 
 Score = Callable[[np.ndarray], np.ndarray]  # larger for what is more like the training points, `(n,)` for x `(n, dim)`
 
 
-class Detector(Protocol):
+class Baseline(Protocol):
     """A way to score points after some of a law were seen. `normalised` says that a score is a log density."""
 
     normalised: ClassVar[bool]
@@ -44,7 +44,7 @@ class IsolationForest:
 
 
 @dataclass(frozen=True)
-class GaussianMixture:
+class Mixture:
     """The log density of so many Gaussians with full covariances, by EM; `reg` is added to their diagonals."""
 
     components: int = 1
@@ -58,9 +58,11 @@ class GaussianMixture:
 
     def fit(self, x: np.ndarray, seed: int) -> Score:
         """log p in nats."""
-        from sklearn.mixture import GaussianMixture as Mixture
+        from sklearn.mixture import GaussianMixture
 
-        mixture = Mixture(self.components, reg_covar=self.reg, random_state=seed, max_iter=500)
+        if len(x) < self.components:
+            raise ValueError(f"components: {self.components} is more than the {len(x)} training points")
+        mixture = GaussianMixture(self.components, reg_covar=self.reg, random_state=seed, max_iter=500)
         return _doubles(mixture.fit(x.astype(np.float64)).score_samples)
 
 
@@ -77,7 +79,7 @@ class OneClassSvm:
 
     def __post_init__(self) -> None:
         at_least(2, most=self.most)
-        positive(nu=self.nu)
+        inside("(0, 1]", nu=self.nu)
 
     def fit(self, x: np.ndarray, seed: int) -> Score:
         """The signed distance to the surface."""
@@ -86,8 +88,8 @@ class OneClassSvm:
         return _doubles(OneClassSVM(nu=self.nu).fit(x[: self.most].astype(np.float64)).decision_function)
 
 
-DETECTORS: dict[str, Callable[..., Detector]] = {
+BASELINES: dict[str, Callable[..., Baseline]] = {
     "isolation_forest": IsolationForest,
-    "gaussian_mixture": GaussianMixture,
+    "gaussian_mixture": Mixture,
     "one_class_svm": OneClassSvm,
 }
