@@ -279,11 +279,13 @@ def baselined(sections: Sections, shared: Any) -> dict[str, BaselineRow]:
         given = {**(shared if isinstance(shared, Mapping) else {}), **block.density}
         for dataset in block.datasets:
             row = BaselineRow(kind=sections.kind(dataset), train=given.get("train"), outliers=given.get("outliers"))
-            if found.setdefault(dataset, row) != row:
+            other = found.get(dataset, row)
+            if other.train != row.train or (None not in (other.outliers, row.outliers) and other.outliers != row.outliers):
                 raise Refused(
                     f"{PARAMS}: grid.{name}.density: outliers and train of {dataset!r} are others than in another block; "
                     f"baselines are measured once a data set"
                 )
+            found[dataset] = other if row.outliers is None else row
     return found
 
 

@@ -176,7 +176,7 @@ def test_one_coordinate_cannot_be_coupled():
 
 
 def test_bad_options_are_refused_by_name():
-    with pytest.raises(ValueError, match=r"^layers: 0 must be"):
+    with pytest.raises(ValueError, match=r"^model.layers: 0 must be"):
         objective(layers=0).begin(points([0]), generators([0]))
     for transform, name, value in (
         (Affine, "bound", 0.0),

@@ -148,8 +148,9 @@ class _Perceptron(Function):
         inputs, kept = saved[:layers], saved[layers:]
         weights = list(unpack(theta, ctx.shapes).values())
         grads = []
+        ones = grad.new_ones(max(grad.shape[0], 2), 1, grad.shape[-1])
         for i in reversed(range(layers)):
-            grads += [_sum_over_points(grad), _sum_of_products(inputs[i], grad).flatten(1)]
+            grads += [_sum_over_points(grad, ones), _sum_of_products(inputs[i], grad).flatten(1)]
             if i or ctx.needs_input_grad[1]:
                 grad = torch.bmm(weights[2 * i], grad)
             if i:
@@ -157,12 +158,14 @@ class _Perceptron(Function):
         return torch.cat(grads[::-1], 1), grad if ctx.needs_input_grad[1] else None, None, None
 
 
-def _sum_over_points(grad: Tensor) -> Tensor:
-    """The sum of `(seeds, n, batch)` over its points, `(seeds, n)`. A lone seed gets company: alone its product is one of
-    a vector, whose sum MKL splits in another way on some processors.
+def _sum_over_points(grad: Tensor, ones: Tensor) -> Tensor:
+    """The sum of `(seeds, n, batch)` over its points, `(seeds, n)`, by ones `(seeds, 1, batch)`, of which there are two at
+    least. A lone seed gets company: alone its product is one of a vector, whose sum MKL splits in another way on some
+    processors.
     """
-    both = grad if len(grad) > 1 else grad.expand(2, -1, -1)
-    return torch.bmm(both.new_ones(len(both), 1, both.shape[-1]), both.mT)[: len(grad), 0]
+    if grad.shape[0] > 1:
+        return torch.bmm(ones, grad.mT).flatten(1)
+    return torch.bmm(ones, grad.expand(2, -1, -1).mT)[0]
 
 
 def _sum_of_products(a: Tensor, b: Tensor) -> Tensor:
