@@ -28,7 +28,8 @@ NETWORK = partial(MLP, width=64, depth=3, activation="selu")
 def training(seeds: int = 1, dim: int = 2, points: int = 1000, steps: int = 100) -> Call:
     """Steps of training with batches of 256; the amount is the number of steps."""
     generator = Generator().manual_seed(0)
-    pairs = Pairs(*(torch.randn(seeds, points, dim, generator=generator) for _ in range(2)))
+    x0, x1 = torch.randn(2, seeds, points, dim, generator=generator)
+    pairs = Pairs(x0, x1)
     held_out = Pairs(pairs.x0[:, :100], pairs.x1[:, :100])
     options = Training(steps=steps, batch=256, log_every=steps)
 

@@ -17,7 +17,7 @@ from rectiflow.baselines import BASELINES, Baseline
 from rectiflow.outliers import OUTLIERS
 from stages.shared import places
 from stages.shared.compute import prepare
-from stages.shared.laws import Points, cut, read_law, read_points, truth
+from stages.shared.laws import Points, cut, read_known, read_points, truth
 from stages.shared.params import GRID, finish, load, named, read, section
 from stages.shared.progress import progress
 from stages.shared.rows import BaselineRow, load_workers
@@ -32,25 +32,25 @@ def build_baselines(content: Mapping[str, Any]) -> dict[str, Baseline]:
     return {name: named(BASELINES, spec, f"baselines.{name}") for name, spec in rows.items()}
 
 
-def scored(baseline: Baseline, seen: Tensor, points: Points, law: Known) -> Found:
+def scored(baseline: Baseline, seen: Tensor, points: Points, known: Known) -> Found:
     """What a baseline says of every split of one seed, a log density in the data's own units, and the truth; it has seen the
     training points `seen`.
     """
     score = baseline.fit(seen.numpy(), points.seed)
 
     def scores(x: np.ndarray) -> Scores:
-        own = law.units.log_slope(x) if baseline.normalised and law.units else 0.0
+        own = known.units.log_slope(x) if baseline.normalised and known.units else 0.0
         return Scores(score(x) + own, np.full(len(x), np.nan), 1)
 
-    return {split: (scores(x.numpy()), truth(law, x)) for split, x in points.of.items()}
+    return {split: (scores(x.numpy()), truth(known, x)) for split, x in points.of.items()}
 
 
-def measure(baseline: Baseline, seen: Tensor, points: Points, law: Known) -> list[Task]:
+def measure(baseline: Baseline, seen: Tensor, points: Points, known: Known) -> list[Task]:
     """All numbers of a baseline of one seed. Raises ValueError for training points that it cannot do with."""
-    found = scored(baseline, seen, points, law)
+    found = scored(baseline, seen, points, known)
     if baseline.normalised:
-        return list(measures(points.seed, found, found["test"][0], law, ""))
-    return list(outlier_measures(Draw(points.seed), found, law, typical=False)) if "outliers" in found else []
+        return list(measures(points.seed, found, found["test"][0], known, ""))
+    return list(outlier_measures(Draw(points.seed), found, known, typical=False)) if "outliers" in found else []
 
 
 def main(args: list[str]) -> None:
@@ -58,9 +58,9 @@ def main(args: list[str]) -> None:
     (name,) = args
     prepare()
     row, baselines = load(BaselineRow, f"baselined.{name}", GRID), build_baselines(read())
-    law, say = read_law(row.kind, name), progress(f"baseline {name}", len(baselines))
+    known, say = read_known(row.kind, name), progress(f"baseline {name}", len(baselines))
     outliers = None if row.outliers is None else named(OUTLIERS, row.outliers, "density.outliers")
-    points = read_points(name, outliers, law.units)
+    points = read_points(name, outliers, known.units)
     seen = [of_seed.of["train"] for of_seed in points]
     measured = [cut(of_seed, int(row.train)) for of_seed in points]
     with threadpool_limits(torch.get_num_threads()):  # scikit-learn's own
@@ -68,7 +68,7 @@ def main(args: list[str]) -> None:
             found: list[Task] = []
             for x, of_seed in zip(seen, measured, strict=True):
                 found += finish(
-                    measure, {"baseline": baseline, "seen": x, "points": of_seed, "law": law}, f"baselines.{label}"
+                    measure, {"baseline": baseline, "seen": x, "points": of_seed, "known": known}, f"baselines.{label}"
                 )
             write_measures(places.baseline(name, label), found, load_workers())
             say(k + 1, label)

@@ -38,7 +38,9 @@ COMPUTING = {
     "pyarrow": "pyarrow", "safetensors": "safetensors", "scipy": "scipy", "sklearn": "scikit-learn", "torch": "torch",
     "torchdiffeq": "torchdiffeq",
 }  # fmt: skip
-SERVING = {"pydantic": "pydantic", "ruamel": "ruamel.yaml", "tqdm": "tqdm"}  # parameters are read, progress is shown
+SERVING = {  # parameters are read, threads counted, progress is shown
+    "pydantic": "pydantic", "ruamel": "ruamel.yaml", "threadpoolctl": "threadpoolctl", "tqdm": "tqdm"
+}  # fmt: skip
 
 
 class Module(NamedTuple):

@@ -25,7 +25,7 @@ from stages.shared import places
 from stages.shared.compute import prepare, stream
 from stages.shared.files import copy
 from stages.shared.io import write_parts, write_table
-from stages.shared.laws import Points, cut, read_law, read_points, truth
+from stages.shared.laws import Points, cut, read_known, read_points, truth
 from stages.shared.models import read_model
 from stages.shared.params import GRID, Refused, Settings, finish, load, merged, named, parse, read, section
 from stages.shared.places import ENDED
@@ -75,18 +75,18 @@ def build_plan(content: Mapping[str, Any], override: Mapping[str, Any], key: str
 Score = Callable[[Tensor, Generator], Scores]  # points `(n, dim)`
 
 
-def score(model: Model, law: Known, solver: Solver, divergence: Divergence) -> Score:
+def score(model: Model, known: Known, solver: Solver, divergence: Divergence) -> Score:
     """The log density of one seed's model: its own, or that of what a field makes of its source."""
     if isinstance(model, Density):
-        return lambda x, _: scores(model.log_prob(x[None]), None, 1, x, law.units)
+        return lambda x, _: scores(model.log_prob(x[None]), None, 1, x, known.units)
     assert isinstance(model, Field)
-    if law.source is None:
+    if known.source is None:
         raise Refused("density: the source of this data set has no known density any more: see `make check`")
-    pushed = Pushforward.of(model, apart(law.source), solver, divergence)
+    pushed = Pushforward.of(model, apart(known.source), solver, divergence)
 
     def solved(x: Tensor, generator: Generator) -> Scores:
         found = pushed.log_prob(x[None], generator)
-        return scores(found.log_prob, found.error if divergence.estimates > 1 else None, found.nfe, x, law.units)
+        return scores(found.log_prob, found.error if divergence.estimates > 1 else None, found.nfe, x, known.units)
 
     return solved
 
@@ -134,22 +134,22 @@ def plane(test: Tensor, points: int) -> Tensor:
 # ---- The stage.
 
 
-def found_of(name: str, points: Points, own: Score, law: Known, device: torch.device) -> Found:
+def found_of(name: str, points: Points, own: Score, known: Known, device: torch.device) -> Found:
     """The scores of every split of one seed, and the truth. Raises Refused where one is not finite."""
 
     def scored(split: str, x: Tensor) -> Scores:
         found = own(x.to(device), stream(f"density/{name}/{split}", points.seed))
         return finite(name, points.seed, split, found)
 
-    return {split: (scored(split, x), truth(law, x)) for split, x in points.of.items()}
+    return {split: (scored(split, x), truth(known, x)) for split, x in points.of.items()}
 
 
-def map_table(name: str, points: Points, own: Score, law: Known, side: int, device: torch.device) -> dict[str, Any]:
+def map_table(name: str, points: Points, own: Score, known: Known, side: int, device: torch.device) -> dict[str, Any]:
     """Rows `(x, log_prob, truth)` over the plane, x in a table's own units."""
     x = plane(points.of["test"], side)
     log_prob = own(x.to(device), stream(f"density/{name}/map", points.seed)).log_prob
-    shown = x.numpy() if law.units is None else law.units.back(x.numpy())
-    return {"x": shown.astype(np.float32), "log_prob": log_prob, "truth": truth(law, x)}
+    shown = x.numpy() if known.units is None else known.units.back(x.numpy())
+    return {"x": shown.astype(np.float32), "log_prob": log_prob, "truth": truth(known, x)}
 
 
 @torch.no_grad()
@@ -159,25 +159,25 @@ def main(args: list[str]) -> None:
     device, workers, row = prepare(), load_workers(), load(DensityRow, f"densities.{name}", GRID)
     if (note := places.trained(name) / ENDED).exists():
         return copy(note, places.density(name) / ENDED)
-    plan, law = build_plan(read(), row.override), read_law(row.kind, row.dataset)
+    plan, known = build_plan(read(), row.override), read_known(row.kind, row.dataset)
     model, seeds = read_model(places.model(places.trained(name)))
-    ways = max(plan.divergence.estimates, 1 if plan.divergence.drawn else law.dim)
+    ways = max(plan.divergence.estimates, 1 if plan.divergence.drawn else known.dim)
     model, say = model.to(device), progress(f"density {name}", len(seeds))
     tasks: list[Task] = []
     parts: list[dict[str, Any]] = []
-    for k, of_seed in enumerate(read_points(row.dataset, plan.outliers, law.units)):
+    for k, of_seed in enumerate(read_points(row.dataset, plan.outliers, known.units)):
         points = cut(of_seed, plan.settings.train)
         fine, coarse = (
-            in_parts(score(model.seed(k), law, solver, plan.divergence), max(1, NUMBERS // (law.dim * ways)))
+            in_parts(score(model.seed(k), known, solver, plan.divergence), max(1, NUMBERS // (known.dim * ways)))
             for solver in (plan.solver, halved(plan.solver))
         )
-        found = found_of(name, points, fine, law, device)
+        found = found_of(name, points, fine, known, device)
         test = points.of["test"].to(device)
         rough = coarse(test, stream(f"density/{name}/test", points.seed))
-        tasks += measures(points.seed, found, rough, law, plan.settings.solver["name"])
+        tasks += measures(points.seed, found, rough, known, plan.settings.solver["name"])
         parts += [points_table(points.seed, split, *both) for split, both in found.items()]
         if not k and test.shape[1] == 2:
-            write_table(places.density_map(name), map_table(name, points, fine, law, plan.settings.map, device))
+            write_table(places.density_map(name), map_table(name, points, fine, known, plan.settings.map, device))
         say(k + 1, f"seed {points.seed}, NLL {-found['test'][0].log_prob.mean():.4f}")
     write_parts(places.scores(name), parts)
     return write_measures(places.density_measures(name), tasks, workers)

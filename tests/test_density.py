@@ -16,7 +16,7 @@ from rectiflow.detection import detect, typicality
 from rectiflow.likelihood import Exact, Pushforward
 from rectiflow.outliers import Box
 from rectiflow.solvers import SOLVERS
-from rectiflow.units import Affine
+from rectiflow.units import Scaled
 from stages.baseline import scored
 from stages.density import halved, plane
 from stages.shared.io import read_table
@@ -130,11 +130,11 @@ def scores(log_prob, error=math.nan, nfe=80):
 
 def test_the_truth_has_no_divergence_from_itself_and_reaches_its_ceiling(generator):
     dataset = DATASETS["bimodal"]()
-    law = Known(dataset.log_prob("source"), dataset.log_prob("target"), 3.47)
+    known = Known(dataset.log_prob("source"), dataset.log_prob("target"), 3.47)
     points = {split: dataset.target.sample(500, generator) for split in ("test", "validation", "train")}
     points["outliers"] = Box([-6.0, -5.0], [6.0, 5.0], 400).sample(None, None, generator)
-    found = {split: (scores(truth(law, x)), truth(law, x)) for split, x in points.items()}
-    said = {task.metric: task() for task in measures(3, found, found["test"][0], law, "rk4")}
+    found = {split: (scores(truth(known, x)), truth(known, x)) for split, x in points.items()}
+    said = {task.metric: task() for task in measures(3, found, found["test"][0], known, "rk4")}
     assert said["kl"] == said["log_prob_rms"] == said["kl_worst"] == 0
     assert said["nll_coarse"] == said["nll"] == pytest.approx(3.47, abs=0.15)
     for name in ("auroc", "average_precision", "accuracy", "kept", "flagged"):
@@ -142,10 +142,10 @@ def test_the_truth_has_no_divergence_from_itself_and_reaches_its_ceiling(generat
 
 
 def test_a_divergence_is_the_mean_of_the_gap():
-    law = Known(None, lambda x: x[:, 0], None)
+    known = Known(None, lambda x: x[:, 0], None)
     test = np.array([-1.0, -2.0, -6.0])
     found = {split: (scores(test), test + np.array([1.0, 0.0, 5.0])) for split in ("test", "validation", "train")}
-    said = {task.metric: task() for task in measures(0, found, scores(test - 1), law, "rk4")}
+    said = {task.metric: task() for task in measures(0, found, scores(test - 1), known, "rk4")}
     assert (said["nll"], said["nll_median"], said["nll_worst"], said["nll_coarse"]) == (3, 2, 6, 4)
     assert (said["kl"], said["kl_worst"]) == (2, 5)
     assert said["log_prob_rms"] == pytest.approx(math.sqrt(26 / 3))
@@ -241,7 +241,7 @@ def test_a_gaussian_has_its_own_log_density():
 def test_a_log_density_is_in_the_units_of_the_table():
     x = torch.randn(300, 2, generator=torch.Generator().manual_seed(0))
     points = Points(0, {split: x for split in ("test", "validation", "train", "outliers")})
-    units = Affine([0.0, 0.0], [2.0, 5.0])
+    units = Scaled([0.0, 0.0], [2.0, 5.0])
     for baseline, gap in ((BASELINES["gaussian_mixture"](), math.log(10)), (BASELINES["isolation_forest"](), 0)):
         own, scaled = (scored(baseline, x, points, Known(None, None, None, of))["test"][0].log_prob for of in (units, None))
         assert np.allclose(scaled - own, gap)

@@ -17,7 +17,7 @@ from torch import Generator, Tensor
 from rectiflow.entropy import LogProb, blurred, entropy, gaussian_entropy, nodes
 from rectiflow.mixtures import GaussianMixture, normal
 from rectiflow.ranges import among
-from rectiflow.units import Affine, Logit, Units
+from rectiflow.units import Logit, Scaled, Units
 
 Label = str | int | bool
 
@@ -365,7 +365,7 @@ def table(
         Empirical(whole),
         tuple(shape or [dim]),
         labels,
-        None if scaling == "none" else Affine(shifts.tolist(), scales.tolist()),
+        None if scaling == "none" else Scaled(shifts.tolist(), scales.tolist()),
         None if outliers is None else Empirical(outliers),
     )
 

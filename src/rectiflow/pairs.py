@@ -1,6 +1,7 @@
 """What models are trained on: points of the target, or pairs of a source point and a target point.
 
-Every array has a leading axis of seeds. `label` holds the class of each target point where the data set has classes.
+Every array has a leading axis of seeds. `label` holds the class of each target point where the data set has classes, `shape`
+the axes of the array that a row is, such as `(channels, height, width)`; None where it is no array but `dim` numbers.
 """
 
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ class Points:
 
     x: Tensor
     label: Tensor | None = None
+    shape: tuple[int, ...] | None = None
 
     @property
     def rows(self) -> int:
@@ -28,11 +30,11 @@ class Points:
 
     def to(self, device: torch.device | str) -> "Points":
         """The same points on another device."""
-        return Points(self.x.to(device), _moved(self.label, device))
+        return Points(self.x.to(device), _moved(self.label, device), self.shape)
 
     def seed(self, k: int) -> "Points":
         """The k-th seed's points, x `(n, dim)` and label `(n,)`."""
-        return Points(self.x[k], _of_seed(self.label, k))
+        return Points(self.x[k], _of_seed(self.label, k), self.shape)
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ class Pairs:
     x0: Tensor
     x1: Tensor
     label: Tensor | None = None
+    shape: tuple[int, ...] | None = None
 
     @property
     def rows(self) -> int:
@@ -57,11 +60,11 @@ class Pairs:
 
     def to(self, device: torch.device | str) -> "Pairs":
         """The same pairs on another device."""
-        return Pairs(self.x0.to(device), self.x1.to(device), _moved(self.label, device))
+        return Pairs(self.x0.to(device), self.x1.to(device), _moved(self.label, device), self.shape)
 
     def seed(self, k: int) -> "Pairs":
         """The k-th seed's pairs, x0 and x1 `(n, dim)` and label `(n,)`."""
-        return Pairs(self.x0[k], self.x1[k], _of_seed(self.label, k))
+        return Pairs(self.x0[k], self.x1[k], _of_seed(self.label, k), self.shape)
 
 
 def _moved(label: Tensor | None, device: torch.device | str) -> Tensor | None:

@@ -33,7 +33,7 @@ class Units(Protocol):
 
 
 @dataclass(frozen=True)
-class Affine:
+class Scaled:
     """`x = (own - shift) / scale`, with a number of both for each coordinate."""
 
     shift: Sequence[float]
@@ -92,4 +92,4 @@ class Logit:
         return sums
 
 
-UNITS: dict[str, Callable[..., Units]] = {"affine": Affine, "logit": Logit}
+UNITS: dict[str, Callable[..., Units]] = {"scaled": Scaled, "logit": Logit}

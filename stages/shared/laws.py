@@ -46,7 +46,7 @@ def cut(points: Points, train: int) -> Points:
     return Points(points.seed, {**points.of, "train": points.of["train"][:train]})
 
 
-def read_law(kind: str, name: str) -> Known:
+def read_known(kind: str, name: str) -> Known:
     """A data set's own densities, from its row of `params.yaml`."""
     key, about = f"{kind}.{name}", read_about(name)
     dim = math.prod(about.shape)
@@ -57,6 +57,6 @@ def read_law(kind: str, name: str) -> Known:
     return Known(dataset.log_prob("source"), dataset.log_prob("target"), about.entropy, about.units, dim)
 
 
-def truth(law: Known, x: Tensor) -> np.ndarray:
+def truth(known: Known, x: Tensor) -> np.ndarray:
     """The data set's own log density, NaN where it is not known."""
-    return np.full(len(x), np.nan) if law.target is None else law.target(x.double()).numpy()
+    return np.full(len(x), np.nan) if known.target is None else known.target(x.double()).numpy()

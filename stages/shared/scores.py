@@ -56,7 +56,7 @@ def points_table(seed: int, split: str, scores: Scores, true: np.ndarray) -> dic
     }  # fmt: skip
 
 
-def measures(seed: int, found: Found, coarse: Scores, law: Known, solver: str) -> Iterator[Task]:
+def measures(seed: int, found: Found, coarse: Scores, known: Known, solver: str) -> Iterator[Task]:
     """All numbers of one seed; `coarse` are the test set's scores with half the steps."""
     (scores, true), nll = found["test"], {split: -of.log_prob for split, (of, _) in found.items()}
     draw = Draw(seed, solver if scores.nfe > 1 else "", scores.nfe)
@@ -64,14 +64,14 @@ def measures(seed: int, found: Found, coarse: Scores, law: Known, solver: str) -
         "nll": nll["test"].mean(), "nll_validation": nll["validation"].mean(), "nll_train": nll["train"].mean(),
         "nll_median": np.median(nll["test"]), "nll_worst": nll["test"].max(),
     }  # fmt: skip
-    if law.units is not None and law.units.levels:
-        bits = law.dim * math.log(2)
+    if known.units is not None and known.units.levels:
+        bits = known.dim * math.log(2)
         values |= {"bits_per_dim": nll["test"].mean() / bits, "bits_per_dim_train": nll["train"].mean() / bits}
     if scores.nfe > 1:
         values["nll_coarse"] = -coarse.log_prob.mean()
-    if law.entropy is not None:
-        values["nll_floor"] = law.entropy
-    if law.target is not None:
+    if known.entropy is not None:
+        values["nll_floor"] = known.entropy
+    if known.target is not None:
         gap = true - scores.log_prob
         values |= {"kl": gap.mean(), "kl_worst": gap.max(), "log_prob_rms": np.sqrt(np.square(gap).mean())}
     if not np.isnan(scores.error).all():
@@ -79,10 +79,10 @@ def measures(seed: int, found: Found, coarse: Scores, law: Known, solver: str) -
     for name, value in values.items():
         yield Task(draw, name, partial(float, value))
     if "outliers" in found:
-        yield from outlier_measures(draw, found, law)
+        yield from outlier_measures(draw, found, known)
 
 
-def outlier_measures(draw: Draw, found: Found, law: Known, typical: bool = True) -> Iterator[Task]:
+def outlier_measures(draw: Draw, found: Found, known: Known, typical: bool = True) -> Iterator[Task]:
     """How well a score, and how typical a log density is, tells the test set from the outliers; and the truth's own, the
     ceiling.
     """
@@ -90,9 +90,9 @@ def outlier_measures(draw: Draw, found: Found, law: Known, typical: bool = True)
     own = validation[0].log_prob, inside[0].log_prob, outside[0].log_prob
     yield from named_measures(draw, "", detect(*own))
     if typical:
-        known, kept, flagged = (typicality(own[0], of) for of in own)
-        yield from named_measures(draw, "_typicality", detect(known, kept, flagged))
-    if law.target is not None:
+        held, kept, flagged = (typicality(own[0], of) for of in own)
+        yield from named_measures(draw, "_typicality", detect(held, kept, flagged))
+    if known.target is not None:
         yield from named_measures(draw, "_ceiling", detect(validation[1], inside[1], outside[1]))
 
 
