@@ -127,8 +127,8 @@ def check_method(name: str, content: Mapping[str, Any], params: Params) -> None:
         raise Refused(
             f"{PARAMS}: {key}.coupling: {method.coupling!r} should be left out: {method.objective!r} trains on points"
         )
-    try_begin(objective, 2, key)
     samplers, model = build_samplers(specs, f"samplers.{name}"), MODELS[method.model["name"]]
+    try_begin(objective, model.example, key)
     for k, sampler in enumerate(samplers):
         where = f"samplers.{name}.{k}"
         check_serves(where, sampler, method.model["name"])
@@ -211,8 +211,8 @@ def check_dimension(dataset: str, name: str, content: Mapping[str, Any], params:
         return
     objective, kind = objective_of(content, content["methods"][name], f"methods.{name}", {}), params.kind(dataset)
     if objective.data is Points:
-        dim = description(kind, getattr(params, kind)[dataset], f"{kind}.{dataset}").dim
-        try_begin(objective, dim, f"methods.{name}")
+        shape = description(kind, getattr(params, kind)[dataset], f"{kind}.{dataset}").shape
+        try_begin(objective, shape, f"methods.{name}")
 
 
 def check_baselines(content: Mapping[str, Any], params: Params) -> None:
@@ -227,9 +227,10 @@ def check_density(key: str, dataset: str, block: Block, content: Mapping[str, An
     assert block.density is not None
     plan = build_plan(content, block.density, f"{key}.density" if block.density else "density")
     kind = params.kind(dataset)
-    source, dim, marked, levels = description(kind, getattr(params, kind)[dataset], f"{kind}.{dataset}")
+    known = description(kind, getattr(params, kind)[dataset], f"{kind}.{dataset}")
     if plan.outliers is not None:
-        finish(plan.outliers.fits, {"dim": dim, "marked": marked, "levels": levels}, f"{key}.density.outliers")
+        facts = {"dim": known.dim, "marked": known.marked, "levels": known.levels}
+        finish(plan.outliers.fits, facts, f"{key}.density.outliers")
     for method in block.methods:
         model = MODELS[params.methods[method].model["name"]]
         if issubclass(model, Density):
@@ -238,12 +239,12 @@ def check_density(key: str, dataset: str, block: Block, content: Mapping[str, An
             raise Refused(
                 f"{PARAMS}: {key}.density: {model.__name__}, the model of {method!r}, has no density; leave it out"
             )
-        if source is None:
+        if known.source is None:
             raise Refused(
                 f"{PARAMS}: {key}.density: the source of {dataset!r} has no known density, and so have the flows of "
                 f"{method!r}; leave it out, or take a data set from N(0, I)"
             )
-        probe = {"x": torch.zeros(1, dim), "generator": torch.Generator()}
+        probe = {"x": torch.zeros(1, known.dim), "generator": torch.Generator()}
         finish(plan.divergence.directions, probe, f"{key}.density.divergence")
 
 

@@ -114,24 +114,30 @@ def gaussian_source(kind: str, row: Any, key: str) -> bool:
 
 class Description(NamedTuple):
     """What is known of a data set before its rows are read: the log density of its source, None where it is not known, the
-    number of coordinates, whether some rows are marked as outliers, and the levels of a coordinate, 0 for any value.
+    shape of a row's array, whether some rows are marked as outliers, and the levels of a coordinate, 0 for any value.
     """
 
     source: LogProb | None
-    dim: int
+    shape: tuple[int, ...]
     marked: bool
     levels: int = 0
+
+    @property
+    def dim(self) -> int:
+        """The number of coordinates."""
+        return math.prod(self.shape)
 
 
 def description(kind: str, row: Any, key: str) -> Description:
     """What is known of a row of `datasets` or `tables`."""
     if kind == "tables":
-        table, _ = parse_table(row, key)
+        table, options = parse_table(row, key)
         given, dim = paths(table, key)[1], read_numbers(paths(table, key)[0], table.columns, key).shape[1]
-        return Description(normal(dim).double().log_prob if given is None else None, dim, table.outlier is not None)
+        source = normal(dim).double().log_prob if given is None else None
+        return Description(source, tuple(options["shape"] or [dim]), table.outlier is not None)
     dataset = build_dataset(kind, row, key)[1]
     levels = dataset.units.levels if dataset.units else 0
-    return Description(dataset.log_prob("source"), math.prod(dataset.shape), dataset.outliers is not None, levels)
+    return Description(dataset.log_prob("source"), dataset.shape, dataset.outliers is not None, levels)
 
 
 def parse_builtin(row: Any, key: str) -> tuple[Callable[..., Dataset], Sizes, dict[str, Any]]:

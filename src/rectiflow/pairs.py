@@ -1,7 +1,7 @@
 """What models are trained on: points of the target, or pairs of a source point and a target point.
 
 Every array has a leading axis of seeds. `label` holds the class of each target point where the data set has classes, `shape`
-the axes of the array that a row is, such as `(channels, height, width)`; None where it is no array but `dim` numbers.
+the axes of the array that a row is, such as `(channels, height, width)`, or `(dim,)`.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,11 @@ class Points:
 
     x: Tensor
     label: Tensor | None = None
-    shape: tuple[int, ...] | None = None
+    shape: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.shape:
+            object.__setattr__(self, "shape", self.x.shape[-1:])
 
     @property
     def rows(self) -> int:
@@ -46,7 +50,11 @@ class Pairs:
     x0: Tensor
     x1: Tensor
     label: Tensor | None = None
-    shape: tuple[int, ...] | None = None
+    shape: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.shape:
+            object.__setattr__(self, "shape", self.x0.shape[-1:])
 
     @property
     def rows(self) -> int:

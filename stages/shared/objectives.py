@@ -1,5 +1,6 @@
 """What a row of `methods` asks for, as the library's objects: objective, model and network."""
 
+import math
 from collections.abc import Mapping
 from functools import partial
 from inspect import signature
@@ -20,7 +21,7 @@ from stages.shared.params import PARAMS, Refused, Settings, build, composed, fin
 from stages.shared.rows import MethodKeys
 
 GIVEN = (*OWN, "path", "prediction")  # of a model's fields, those that its objective gives it
-SIZES = ("inputs", "outputs", "fused")  # of a network's, those that a model and an objective give it
+SIZES = ("inputs", "outputs", "sides", "fused")  # of a network's, those that a model and an objective give it
 
 
 def build_network(spec: Any, key: str) -> Build:
@@ -67,8 +68,9 @@ def training_of(content: Mapping[str, Any], row: Mapping[str, Any], key: str, ov
     return build(Training, merged(section(content, "training"), row.get("training", {}), override), f"{key}.training")
 
 
-def try_begin(objective: Objective, dim: int, key: str) -> None:
-    """Begin the model on a few made-up rows: what cannot be for points of this dimension raises Refused here."""
+def try_begin(objective: Objective, shape: tuple[int, ...], key: str) -> None:
+    """Begin the model on a few made-up rows: what cannot be for arrays of this shape raises Refused here."""
     generator = Generator().manual_seed(0)
-    x = torch.randn(1, 8, dim, generator=generator)
-    finish(objective.begin, {}, key, data=Points(x) if objective.data is Points else Pairs(x, x), generators=[generator])
+    x = torch.randn(1, 8, math.prod(shape), generator=generator)
+    data = Points(x, shape=shape) if objective.data is Points else Pairs(x, x, shape=shape)
+    finish(objective.begin, {}, key, data=data, generators=[generator])

@@ -12,7 +12,7 @@ from torch import Tensor
 from rectiflow.pairs import Pairs, Points
 from stages.shared import places
 from stages.shared.io import by_seed, read_table, seed_major, write_parts
-from stages.shared.points import read_shape, read_split
+from stages.shared.points import read_about, read_split
 
 SOURCE_SPLITS = {"train": "couple", "validation": "validation"}  # whose points the target's are paired with
 
@@ -21,7 +21,7 @@ def read_labelled(dataset: str, side: str, split: str) -> tuple[list[int], Point
     """The seeds and the points of one split, with their labels where the side has some."""
     found = read_split(dataset, side, split)
     label = None if found.label is None else _tensor(found.label)
-    return found.seeds, Points(_tensor(found.x), label, read_shape(dataset))
+    return found.seeds, Points(_tensor(found.x), label, read_about(dataset).shape)
 
 
 def read_points(dataset: str, side: str, split: str) -> tuple[list[int], Tensor]:
@@ -37,7 +37,7 @@ def read_pairs(place: str, dataset: str, split: str) -> tuple[list[int], Pairs]:
     """
     seeds, columns = by_seed(read_table(places.pairs(place), split=split))
     if "x0" in columns:
-        return seeds, Pairs(_tensor(columns["x0"]), _tensor(columns["x1"]), shape=read_shape(dataset))
+        return seeds, Pairs(_tensor(columns["x0"]), _tensor(columns["x1"]), shape=read_about(dataset).shape)
     _, source = read_labelled(dataset, "source", SOURCE_SPLITS[split])
     _, target = read_labelled(dataset, "target", split)
     return seeds, paired(source, target, *(_tensor(columns[name]).long() for name in ("i", "j")))

@@ -55,9 +55,3 @@ def read_about(dataset: str) -> About:
         content["entropy"],
         None if units is None else UNITS[units.pop("name")](**units),
     )
-
-
-def read_shape(dataset: str) -> tuple[int, ...] | None:
-    """The shape of a row's array, None where it has one axis alone."""
-    shape = read_about(dataset).shape
-    return shape if len(shape) > 1 else None

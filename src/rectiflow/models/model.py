@@ -25,7 +25,8 @@ Weights = dict[str, Tensor]
 class Model(ABC):
     """A trained model: its network, its weights by player, and the units that the network works in.
 
-    Where other fields are objects, `parts` says which, each with the table that it is from.
+    Where other fields are objects, `parts` says which, each with the table that it is from. `example` is the shape of a row
+    that any options fit.
     """
 
     network: Network
@@ -33,6 +34,7 @@ class Model(ABC):
     frame: Frame
 
     parts: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    example: ClassVar[tuple[int, ...]] = (2,)
 
     @property
     def theta(self) -> Tensor:
