@@ -140,9 +140,10 @@ def test_the_first_step_starts_from_normalised_coordinates(kind):
 def test_a_layers_numbers_depend_on_earlier_coordinates_alone():
     data = Points(torch.randn(1, 50, 4, generator=torch.Generator().manual_seed(1)))
     model = train([0], data, {"steps": 20}, kind="ordered spline", layers=2)[0]
-    for i, placed in enumerate(model._placed):
+    layers = [(layer, place) for layer, place in model._layers if isinstance(layer, Autoregressive)]
+    for i, (layer, place) in enumerate(layers):
         h = data.x[0, :1].T[None].requires_grad_()
-        said = model._numbers(placed)(h)[0, :, :, 0]
+        said = layer._numbers(model.theta[:, place], h)[0, :, :, 0]
         for k in range(4):
             (gradient,) = torch.autograd.grad(said[:, k].square().sum(), h, retain_graph=True)
             seen = gradient[0, :, 0] != 0
@@ -152,10 +153,10 @@ def test_a_layers_numbers_depend_on_earlier_coordinates_alone():
 @pytest.mark.parametrize("width", [3, 4, 9, 30])
 def test_a_coordinate_depends_on_all_before_it_however_narrow_the_layer(width):
     network = MLP(inputs=10, outputs=20, width=width, depth=2)
-    layer = Autoregressive(10, False, Affine())
+    layer = Autoregressive(10, False, Affine(), network)
     theta = torch.randn(1, sum(map(math.prod, network.shapes.values())), generator=torch.Generator().manual_seed(0))
     h = torch.randn(1, 10, 1, generator=torch.Generator().manual_seed(1)).requires_grad_()
-    last = network.through(theta * layer.mask(network), h).unflatten(1, (2, 10))[0, :, 9, 0]
+    last = network.through(theta * layer.mask, h).unflatten(1, (2, 10))[0, :, 9, 0]
     (gradient,) = torch.autograd.grad(last.square().sum(), h)
     # Each hidden unit reaches one coordinate more than the one before it: the first and the last that it can are there.
     assert gradient[0, 0, 0] != 0

@@ -67,6 +67,44 @@ def test_the_gradient_is_that_of_differences(generator):
     torch.testing.assert_close((gradient * along).sum(), expected, atol=1e-7, rtol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["midpoint", "heun", "rk4", "dopri5"])
+def test_the_adjoint_gradient_is_the_one_through_the_solver_but_for_its_error(name):
+    solver = SOLVERS[name](**({} if name == "dopri5" else {"steps": 40}))
+    data = points([0], 20)
+    begun = Cnf(NETWORK).begin(data, generators([0]))
+    x = data.x
+    theta = (2 * begun.theta).requires_grad_()
+    model = Velocity(begun.network, {"theta": theta}, begun.frame)
+    found = []
+    for adjoint in (False, True):
+        loss = Cnf(NETWORK, solver=solver, kinetic=0.1, adjoint=adjoint).losses("theta", model, model, (x,)).mean()
+        found.append((loss.detach(), *torch.autograd.grad(loss, theta)))
+    (value, gradient), (other, through_the_adjoint) = found
+    torch.testing.assert_close(value, other, atol=0, rtol=3e-4)
+    assert (gradient - through_the_adjoint).norm() < 3e-3 * gradient.norm()
+
+
+def kept(adjoint, steps):
+    """The numbers that a loss keeps for its gradient."""
+    data, sizes = points([0], 50), {}
+    objective = Cnf(NETWORK, solver=RK4(steps=steps), adjoint=adjoint)
+    begun = objective.begin(data, generators([0]))
+    model = Velocity(begun.network, {"theta": begun.theta.requires_grad_()}, begun.frame)
+
+    def pack(tensor):
+        sizes[tensor.data_ptr()] = tensor.numel()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        objective.losses("theta", model, model, (data.x,))
+    return sum(sizes.values())
+
+
+def test_the_adjoint_needs_no_memory_for_steps():
+    assert kept(True, 20) == kept(True, 5)
+    assert kept(False, 20) > 3 * kept(False, 5)
+
+
 @pytest.mark.parametrize("divergence", [Exact(), Hutchinson(2)], ids=repr)
 def test_training_comes_near_the_entropy_and_draws_like_any_field(divergence):
     model, _ = train([0], steps=150, batch=128, divergence=divergence)
@@ -78,11 +116,19 @@ def test_training_comes_near_the_entropy_and_draws_like_any_field(divergence):
 
 
 @pytest.mark.parametrize("divergence", [Exact(), Hutchinson(2)], ids=repr)
-@pytest.mark.parametrize("solver", [RK4(steps=2), SOLVERS["dopri5"](rtol=1e-2, atol=1e-2)], ids=["rk4", "dopri5"])
+@pytest.mark.parametrize(
+    "solver",
+    [
+        {"solver": RK4(steps=2)},
+        {"solver": SOLVERS["dopri5"](rtol=1e-2, atol=1e-2)},
+        {"solver": RK4(steps=2), "adjoint": True},
+    ],
+    ids=["rk4", "dopri5", "adjoint"],
+)
 @pytest.mark.parametrize(("batch", "threads"), [(64, 1), (33, 1), (33, 2)])
 def test_a_seeds_weights_do_not_depend_on_the_others(divergence, solver, batch, threads):
     torch.set_num_threads(threads)
-    options = {"steps": 4, "batch": batch, "divergence": divergence, "solver": solver, "jacobian": 0.1}
+    options = {"steps": 4, "batch": batch, "divergence": divergence, "jacobian": 0.1, **solver}
     alone, curve = train([5], **options)
     for company in ([2, 5, 9], list(range(8))):
         together, curves = train(company, **options)

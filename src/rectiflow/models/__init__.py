@@ -7,5 +7,6 @@ MODELS = Registry(
         "velocity": "rectiflow.models.velocity:Velocity",
         "coupling_layers": "rectiflow.models.coupling_layers:CouplingLayers",
         "autoregressive_layers": "rectiflow.models.autoregressive_layers:AutoregressiveLayers",
+        "glow": "rectiflow.models.glow:Glow",
     }
 )

@@ -3,18 +3,22 @@ flows (Durkan et al., arXiv 1906.04032) with a spline.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
-from rectiflow.models.bijection import Bijection, Layer, Numbers
+from rectiflow.models.bijection import Bijection
+from rectiflow.models.layers import Layer, Norm, numbers, sized
 from rectiflow.models.transforms import Transform
 from rectiflow.networks.network import Network
+from rectiflow.weights import Shapes
 
 
 @dataclass(frozen=True)
-class Autoregressive:
+class Autoregressive(Layer):
     """Every coordinate is moved as those before it say, in ascending order of their places or, if `turned`, in descending.
 
     One pass of the network gives the image of all. The way back takes a pass for each coordinate.
@@ -23,20 +27,21 @@ class Autoregressive:
     dim: int
     turned: bool
     transform: Transform
+    network: Network
 
     @property
-    def inputs(self) -> int:
-        return self.dim
+    def shapes(self) -> Shapes:
+        return self.network.shapes
 
-    @property
-    def outputs(self) -> int:
-        return self.transform.numbers * self.dim
+    def init(self, generator: Generator) -> dict[str, Tensor]:
+        return self.network.init(generator)
 
-    def mask(self, network: Network) -> Tensor:
+    @cached_property
+    def mask(self) -> Tensor:
         """1 for the weights by which a coordinate's numbers depend on earlier coordinates alone, and for all biases (MADE;
-        Germain et al., arXiv 1502.03509). Raises ValueError for a network that is no perceptron.
+        Germain et al., arXiv 1502.03509), 0 for the others. Raises ValueError for a network that is no perceptron.
         """
-        shapes = list(network.shapes.values())
+        shapes = list(self.network.shapes.values())
         chain = [shape[0] for shape in shapes[::2]] + [shapes[-1][-1]]
         if [n for shape in zip(shapes[::2], shapes[1::2], strict=False) for n in shape] != [
             size for m, n in pairwise(chain) for size in ((m, n), (1, n))
@@ -52,16 +57,19 @@ class Autoregressive:
             parts += [(a[:, None] <= b).float().flatten(), torch.ones(len(b))]
         return torch.cat(parts)
 
-    def forward(self, numbers: Numbers, h: Tensor) -> tuple[Tensor, Tensor]:
-        z, log_slope = self.transform.forward(numbers(h), h)
+    def forward(self, theta: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+        z, log_slope = self.transform.forward(self._numbers(theta, h), h)
         return z, log_slope.sum(1)
 
-    def inverse(self, numbers: Numbers, z: Tensor) -> Tensor:
+    def inverse(self, theta: Tensor, z: Tensor) -> Tensor:
         h = torch.zeros_like(z)
         for i in reversed(range(self.dim)) if self.turned else range(self.dim):
-            found = self.transform.inverse(numbers(h)[:, :, i : i + 1], z[:, i : i + 1])
+            found = self.transform.inverse(self._numbers(theta, h)[:, :, i : i + 1], z[:, i : i + 1])
             h = torch.cat([h[:, :i], found, h[:, i + 1 :]], 1)
         return h
+
+    def _numbers(self, theta: Tensor, h: Tensor) -> Tensor:
+        return numbers(self.network, theta * self.mask.to(theta), h, self.transform)
 
 
 @dataclass(frozen=True)
@@ -70,6 +78,14 @@ class AutoregressiveLayers(Bijection):
     costs one pass of the network, a draw as many as there are coordinates.
     """
 
-    def layer(self, i: int, dim: int) -> Layer:
-        """The i-th layer, in descending order where i is odd."""
-        return Autoregressive(dim, bool(i % 2), self.transform)
+    def stack(self) -> list[Layer]:
+        """Layers in ascending and, where i is odd, in descending order. Raises ValueError for a network that is no
+        perceptron.
+        """
+        network: Any = self.network
+        dim, found = network.inputs, list[Layer]()
+        for i in range(self.layers):
+            layer = Autoregressive(dim, bool(i % 2), self.transform, sized(network, dim, self.transform.numbers * dim))
+            layer.mask  # noqa: B018  refuses
+            found += [Norm(dim), layer] if self.actnorm else [layer]
+        return found

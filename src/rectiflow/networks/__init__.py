@@ -2,4 +2,4 @@
 
 from rectiflow.registry import Registry
 
-NETWORKS = Registry({"mlp": "rectiflow.networks.mlp:MLP"})
+NETWORKS = Registry({"mlp": "rectiflow.networks.mlp:MLP", "convolutions": "rectiflow.networks.convolutions:Convolutions"})

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Generator, Tensor
 
+from rectiflow.adjoint import Adjoint
 from rectiflow.likelihood import DIVERGENCES, Divergence, Exact, carried, second_order
 from rectiflow.mixtures import normal
 from rectiflow.models.frame import Frame
@@ -25,7 +26,8 @@ class Cnf:
 
         min E [-log p(x) + kinetic int |v|^2 dt + jacobian int |dv/dx|_F^2 dt],
 
-    by `solver` from the data to the noise, with gradients through the solver. The second and third term, in units of the
+    by `solver` from the data to the noise, with gradients through the solver or, with `adjoint`, by a second solve, which
+    needs no memory for the first one's steps. The second and third term, in units of the
     field's frame, keep it easy to solve (Finlay et al., arXiv 2002.02798). `divergence` gives the trace and, of the
     directions that it differentiates along, the norm of the Jacobian.
     """
@@ -35,6 +37,7 @@ class Cnf:
     divergence: Divergence = Exact()  # noqa: RUF009  frozen
     kinetic: float = 0.0
     jacobian: float = 0.0
+    adjoint: bool = False
 
     data: ClassVar[type[Points | Pairs]] = Points
     trains: ClassVar[type[Model]] = Velocity
@@ -70,7 +73,7 @@ class Cnf:
 
     def losses(self, player: str, model: Velocity, average: Velocity, batch: tuple[Tensor, ...]) -> Tensor:
         """The negative log-likelihood with its penalties, `(seeds, batch)`."""
-        if isinstance(self.solver, Dopri5):  # its steps answer to the error of all that is solved together
+        if self.adjoint or isinstance(self.solver, Dopri5):  # whose steps answer to the error of all solved together
             seeds = range(len(batch[0]))
             return torch.cat([self._losses(model.seed(k), tuple(part[k : k + 1] for part in batch)) for k in seeds])
         return self._losses(model, batch)
@@ -84,7 +87,8 @@ class Cnf:
             norms = [(v / scale).square().sum(-1, keepdim=True), along.square().sum((0, -1))[..., None] / ways]
             return torch.cat([self.divergence.parts(directions, along), *norms], -1)
 
-        x0, found, _ = carried(model, x, directions, integrand, ways + 2, self.solver, (1.0, 0.0))
+        solver: Any = Adjoint(self.solver, model.theta) if self.adjoint else self.solver
+        x0, found, _ = carried(model, x, directions, integrand, ways + 2, solver, (1.0, 0.0))
         change, kinetic, jacobian = found[..., :ways].mean(-1), -found[..., ways], -found[..., ways + 1]
         log_prob = normal(x.shape[-1]).to(x).log_prob(x0) + change
         return self.kinetic * kinetic + self.jacobian * jacobian - log_prob

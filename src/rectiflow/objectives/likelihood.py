@@ -16,7 +16,7 @@ class Likelihood:
     """Maximum likelihood of a density `model` of noise N(0, I): its loss is the negative log-likelihood, nats a row."""
 
     network: Build
-    model: Callable[[Build, Tensor, Sequence[Generator]], Density]
+    model: Callable[[Build, Points, Sequence[Generator]], Density]
 
     data: ClassVar[type[Points | Pairs]] = Points
     trains: ClassVar[type[Model]] = Density
@@ -31,7 +31,7 @@ class Likelihood:
         if start:
             return replace(start, weights={name: part.clone() for name, part in start.weights.items()})
         try:
-            return self.model(self.network, data.x, generators)
+            return self.model(self.network, data, generators)
         except ValueError as error:
             raise ValueError(f"model.{error}") from error
 
