@@ -5,10 +5,14 @@ validation and training sets (as many of the last as the section `density` says)
 `error` is the standard error over probes, `truth` the data set's own log density; both are NaN where there is none.
 `map.parquet` holds both over the plane, rows `(x, log_prob, truth)`, for the first seed; `measures.parquet` the numbers,
 rows as those of `stages.evaluate`. A scaled table's densities are in its own units, those of its columns.
+
+`python -m stages.density --score NAME ROWS -o SCORES` scores the rows of a Parquet file instead: see `score_rows`.
 """
 
+from argparse import ArgumentParser
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,7 +28,7 @@ from rectiflow.units import Units
 from stages.shared import places
 from stages.shared.compute import prepare, stream
 from stages.shared.files import copy
-from stages.shared.io import write_parts, write_table
+from stages.shared.io import read_table, write_parts, write_table
 from stages.shared.laws import Points, cut, read_known, read_points, truth
 from stages.shared.models import read_model
 from stages.shared.params import GRID, Refused, Settings, finish, load, merged, named, parse, read, section
@@ -152,9 +156,59 @@ def map_table(name: str, points: Points, own: Score, known: Known, side: int, de
     return {"x": shown.astype(np.float32), "log_prob": log_prob, "truth": truth(known, x)}
 
 
+def score_rows(args: list[str]) -> None:
+    """`NAME ROWS -o SCORES`: the log density of every row of a Parquet file, in the file's order and in its own units, as a
+    Parquet file. ROWS has the columns of the data set that NAME, a row of `densities`, is a model of.
+
+    `log_prob` is that of the mean of all seeds' densities, `seed_0` and so on are those of each. `share` is the part of the
+    validation set that is less likely, in the mean over seeds: below 0.05 is what the report's figures flag as an outlier.
+    """
+    parser = ArgumentParser("python -m stages.density --score", description=score_rows.__doc__)
+    parser.add_argument("name", metavar="NAME")
+    parser.add_argument("rows", type=Path, metavar="ROWS")
+    parser.add_argument("-o", dest="out", type=Path, required=True, metavar="SCORES")
+    asked = parser.parse_args(args)
+    name, device, row = asked.name, prepare(), load(DensityRow, f"densities.{asked.name}", GRID)
+    plan, known = build_plan(read(), row.override), read_known(row.kind, row.dataset)
+    own = read_rows(asked.rows, section(read(), f"{row.kind}.{row.dataset}").get("columns"), known.dim)
+    x = torch.from_numpy(known.units(own) if known.units else own.astype(np.float32)).to(device)
+    model, seeds = read_model(places.model(places.trained(name)))
+    columns, shares, most = {}, [], max(1, NUMBERS // (known.dim * max(plan.divergence.estimates, known.dim)))
+    for k, seed in enumerate(seeds):
+        scored = in_parts(score(model.to(device).seed(k), known, plan.solver, plan.divergence), most)
+        found = scored(x, stream(f"density/{name}/rows", seed)).log_prob
+        held = np.sort(read_table(places.scores(name), seed=seed, split="validation")["log_prob"])
+        columns[f"seed_{seed}"] = found
+        shares.append(np.searchsorted(held, found) / len(held))
+    together = np.logaddexp.reduce(list(columns.values())) - np.log(len(seeds))
+    write_table(asked.out, {"log_prob": together, "share": np.mean(shares, 0), **columns})
+
+
+def read_rows(path: Path, columns: list[str] | None, dim: int) -> np.ndarray:
+    """Columns of a Parquet file side by side, `(n, dim)`; all of them where none are named. Raises Refused for others than
+    numbers, or another number of them, and for values that are missing.
+    """
+    try:
+        table = read_table(path)
+    except (FileNotFoundError, ValueError) as error:
+        raise Refused(f"{path}: {error if path.exists() else 'does not exist'}") from error
+    if missing := [name for name in columns or [] if name not in table]:
+        raise Refused(f"{path}: column {missing[0]!r} is not one of {', '.join(table)}")
+    parts = {name: table[name] for name in columns or table}
+    for name, part in parts.items():
+        if part.dtype.kind not in "iuf" or not np.isfinite(part).all():
+            raise Refused(f"{path}: column {name!r} should hold a number in every row")
+    found = np.concatenate([part.reshape(len(part), -1).astype(np.float64) for part in parts.values()], 1)
+    if found.shape[1] != dim:
+        raise Refused(f"{path}: {', '.join(parts)} hold {found.shape[1]} numbers a row, and the model is of {dim}")
+    return found
+
+
 @torch.no_grad()
 def main(args: list[str]) -> None:
     """`python -m stages.density NAME`, NAME a row of `densities`."""
+    if args[:1] == ["--score"]:
+        return score_rows(args[1:])
     (name,) = args
     device, workers, row = prepare(), load_workers(), load(DensityRow, f"densities.{name}", GRID)
     if (note := places.trained(name) / ENDED).exists():

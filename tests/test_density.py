@@ -1,6 +1,7 @@
 """The stage density: numbers that follow from the points' log densities, on real files; and telling outliers apart."""
 
 import math
+import sys
 from functools import partial
 
 import numpy as np
@@ -19,7 +20,7 @@ from rectiflow.solvers import SOLVERS
 from rectiflow.units import Scaled
 from stages.baseline import scored
 from stages.density import halved, plane
-from stages.shared.io import read_table
+from stages.shared.io import read_table, write_table
 from stages.shared.laws import Points, truth
 from stages.shared.models import read_model
 from stages.shared.params import Refused
@@ -66,6 +67,62 @@ def test_every_number_follows_from_the_points(project):
             else:
                 assert "kl" not in said
                 assert of["test"].truth.isna().all()
+
+
+def score(project, name, rows, out="scores.parquet"):
+    return tiny.run(project, sys.executable, "-m", "stages.density", "--score", name, str(rows), "-o", out)
+
+
+def test_rows_of_ones_own_are_scored_in_their_order(project, tmp_path):
+    name = "bimodal-realnvp-round0"
+    split = read_table(project / "data/generate/bimodal/points.parquet", seed=0, side="target", split="test")
+    write_table(tmp_path / "rows.parquet", {"x": split["x"][::-1]})
+    done = score(project, name, tmp_path / "rows.parquet", str(tmp_path / "new" / "scores.parquet"))
+    assert done.returncode == 0, done.stderr
+    found, points = pd.read_parquet(tmp_path / "new" / "scores.parquet"), table(project, name, "points")
+    mine = points[(points.seed == 0) & (points.split == "test")].log_prob.to_numpy()[::-1]
+    np.testing.assert_allclose(found.seed_0, mine, atol=1e-5)
+    np.testing.assert_allclose(found.log_prob, np.log((np.exp(found.seed_0) + np.exp(found.seed_3)) / 2), atol=1e-9)
+    held = [points[(points.seed == seed) & (points.split == "validation")].log_prob.to_numpy() for seed in (0, 3)]
+    below = [(of[:, None] < found[f"seed_{seed}"].to_numpy()).mean(0) for seed, of in zip((0, 3), held, strict=True)]
+    np.testing.assert_allclose(found["share"], np.mean(below, 0))
+
+
+def test_rows_of_a_table_are_scored_in_the_tables_own_units(project, tmp_path):
+    own = pd.read_parquet(project / "data/faithful.parquet")
+    own.iloc[::-1].assign(waiting=lambda rows: rows.waiting + 1000 * (rows.index == 3)).to_parquet(tmp_path / "rows.parquet")
+    done = score(project, "mine-otcfm-round0", tmp_path / "rows.parquet", str(tmp_path / "scores.parquet"))
+    assert done.returncode == 0, done.stderr
+    found = pd.read_parquet(tmp_path / "scores.parquet").iloc[::-1].reset_index()
+    assert found.log_prob.idxmin() == 3
+    assert found["share"][3] == 0
+    test = table(project, "mine-otcfm-round0", "points").query("split == 'test'").log_prob
+    assert found.drop(3).log_prob.mean() == pytest.approx(test.mean(), abs=0.3)
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "said"),
+    [
+        (
+            "bimodal-realnvp-round0",
+            {"a": [1.0], "b": [2.0], "c": [3.0]},
+            "a, b, c hold 3 numbers a row, and the model is of 2",
+        ),
+        ("mine-otcfm-round0", {"eruptions": [1.0], "wait": [2.0]}, "column 'waiting' is not one of eruptions, wait"),
+        ("mine-otcfm-round0", {"eruptions": [1.0], "waiting": [None]}, "column 'waiting' should hold a number in every row"),
+        ("mine-otcfm-round0", {"eruptions": ["a"], "waiting": [2.0]}, "column 'eruptions' should hold a number"),
+        ("mine-otcfm-round0", None, "rows.parquet: does not exist"),
+        ("nobody", {"a": [1.0]}, "densities.nobody"),
+    ],
+)
+def test_rows_that_cannot_be_scored_are_refused_in_one_line(project, tmp_path, name, rows, said):
+    if rows is not None:
+        pd.DataFrame(rows).to_parquet(tmp_path / "rows.parquet")
+    done = score(project, name, tmp_path / "rows.parquet", str(tmp_path / "scores.parquet"))
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "scores.parquet").exists()
 
 
 def test_the_density_of_a_bijection_is_its_own_and_that_of_a_flow_is_solved(project):

@@ -100,8 +100,8 @@ def told(pairs: Sequence[Pair], floor: float | None) -> str:
     below = [pair.label for pair in pairs if floor is not None and pair.mean < floor]
     if below:
         said += (
-            f" Below {floor:.3f}, what two independent samples of the target are apart here on average, lie their numbers "
-            f"of {', '.join(below)}: draws from the target itself would have more here, so their data, number of points or "
+            f" Below {floor:.3f}, the floor here, which the target itself has on average, lie their numbers of "
+            f"{', '.join(below)}: draws from the target itself would have more here, so their data, number of points or "
             f"measure may differ from ours."
         )
     return said.strip()
@@ -127,7 +127,7 @@ def published(study: Study, evidence: Evidence) -> list[str]:
         return [*parts, note(f"Nothing of {escape(study.source)} was measured here.")]
     caption = (
         f"Ours (filled; means and 95 % intervals) beside theirs (open; means, with deviations where they are given) from "
-        f"{study.source}. Grey lines are the floors of W2 in our geometry."
+        f"{study.source}. Grey lines are the floors in our geometry."
     )
     parts.append(figure(side_by_side(drawn, evidence), caption))
     seeds = max(len(pair.ours) for pairs in drawn.values() for pair in pairs)
