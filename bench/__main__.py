@@ -8,6 +8,7 @@ same. Writes reports/benchmarks.json.
 
 import argparse
 import json
+import math
 import statistics
 import sys
 import tempfile
@@ -23,6 +24,7 @@ NEIGHBOURS = ROOT / ".venv-bench/bin/python"
 WRITTEN = ROOT / "reports/benchmarks.json"
 EULER = {"name": "euler", "steps": 100}
 DOPRI5 = {"name": "dopri5", "rtol": 1e-4, "atol": 1e-4}
+MIDPOINT = {"name": "midpoint", "steps": 20}
 HEAD = ("work", "ours", "theirs", "unit", "ratio", "of single runs", "of two of theirs at once", "aim")
 
 
@@ -88,6 +90,23 @@ def samplings(folder: Path) -> Iterator[Row]:
                 f"sampling 10 000 points a model by {label}, end points; against {library}", "points/s", 1.2,
                 ("sampling", ours), ("sampling", {**ours, "library": library}), 3, within,
             )  # fmt: skip
+
+
+def densities(folder: Path) -> Iterator[Row]:
+    for flow, work in (("realnvp", "RealNVP, 8 affine couplings"), ("spline", "spline flow, 4 couplings of 8 bins")):
+        ours = {"flow": flow, "seeds": 3, "steps": 300, "batch": 256}
+        yield Row(
+            f"training a {work}, 3 seeds, 2 x 64, batch 256; against zuko", "model-steps/s", 2,
+            ("likelihood_training", ours), ("likelihood_training", {"flow": flow, "steps": 200, "batch": 256}), 3, math.inf,
+        )  # fmt: skip
+    options = {"points": 10_000, "weights": str(folder / "weights.npz")}
+    fixed, adaptive = (MIDPOINT, "midpoint-20"), (DOPRI5, "dopri5 at 1e-4")
+    for library, (solver, label) in (("flow_matching", fixed), ("torchdyn", fixed), ("zuko", adaptive)):
+        ours = {**options, "solver": solver}
+        yield Row(
+            f"log p of 10 000 points by a field, {label}, exact divergence; against {library}", "points/s", 3,
+            ("likelihoods", ours), ("likelihoods", {**ours, "library": library}), 3, 1e-3,
+        )  # fmt: skip
 
 
 def agreement(row: Row, ours: Rate, theirs: Rate) -> dict[str, Any]:
@@ -181,7 +200,7 @@ def table(device: str, only: str, neighbours: Path) -> Iterator[dict[str, Any]]:
         theirs = stack.enter_context(Side(neighbours, "bench.theirs"))
         if device == "cpu":
             write_problems(ours, folder)
-            rows = [*trainings(), *transports(), *distances(folder), *samplings(folder)]
+            rows = [*trainings(), *transports(), *distances(folder), *samplings(folder), *densities(folder)]
         else:
             rows = [*accelerated(device)]
         for row in rows:

@@ -17,13 +17,19 @@ from bench.clouds import clouds, read_arrays, read_problems
 from bench.worker import Call, Done
 from rectiflow.datasets import DATASETS
 from rectiflow.interpolants import Linear
+from rectiflow.likelihood import Exact, Pushforward
 from rectiflow.metrics import w2_squared
+from rectiflow.mixtures import normal
+from rectiflow.models.coupling_layers import CouplingLayers
 from rectiflow.models.frame import Frame
+from rectiflow.models.transforms import Spline
 from rectiflow.models.velocity import Velocity
 from rectiflow.networks.mlp import MLP
+from rectiflow.objectives.likelihood import Likelihood
 from rectiflow.objectives.matching import Matching
 from rectiflow.pairs import Pairs, Points
 from rectiflow.samplers import SAMPLERS, sample, transport
+from rectiflow.solvers import SOLVERS
 from rectiflow.training import Training, fit
 from rectiflow.transport.couplings import COUPLINGS
 from rectiflow.weights import unpack
@@ -137,9 +143,7 @@ def distances(problems: str) -> Call:
 
 def sampling(models: int, points: int, weights: str, solver: dict[str, Any]) -> Call:
     """End points of every seed's flow; the amount is the number of points. Found: their mean length."""
-    one = torch.from_numpy(np.concatenate([array.ravel() for array in read_arrays(weights).values()]))
-    identity = Frame(torch.zeros(models, 1, 2), *(torch.ones(models, 1, 1) for _ in range(2)))
-    velocity = Velocity(NETWORK(inputs=3, outputs=2), {"theta": one.repeat(models, 1)}, identity)
+    velocity = _stored(weights, models)
     x0 = torch.from_numpy(clouds(points, 2)[0]).float().repeat(models, 1, 1)
     options = {name: value for name, value in solver.items() if name != "name"}
 
@@ -148,6 +152,50 @@ def sampling(models: int, points: int, weights: str, solver: dict[str, Any]) -> 
         return Done(models * points, float(solved[0].end.norm(dim=-1).double().mean()), solved[0].nfe)
 
     return call
+
+
+# ---- Densities.
+
+FLOWS = {
+    "realnvp": partial(CouplingLayers.begin, layers=8),
+    "spline": partial(CouplingLayers.begin, layers=4, transform=Spline()),
+}
+
+
+def likelihood_training(flow: str, seeds: int, steps: int, batch: int) -> Call:
+    """Training a normalizing flow by likelihood on stored points of two moons; the amount is the number of steps of all
+    models. Found: nats a point of the last steps' average, the first seed's.
+    """
+    objective = Likelihood(partial(MLP, width=64, depth=2), FLOWS[flow])
+    data = Points(_points(seeds)[1])
+    held_out, options = Points(data.x[:, :1000]), Training(steps=steps, batch=batch, lr=4e-3, clip=5.0, log_every=steps)
+
+    def call() -> Done:
+        _, curves = fit(objective, data, held_out, _generators(seeds), options)
+        return Done(steps * seeds, float(curves.validation[0, -1]))
+
+    return call
+
+
+def likelihoods(points: int, weights: str, solver: dict[str, Any]) -> Call:
+    """log p of points by the exact divergence of a field; the amount is their number. Found: their mean."""
+    velocity, options = _stored(weights, 1), {name: value for name, value in solver.items() if name != "name"}
+    law = Pushforward.of(velocity, normal(2).log_prob, SOLVERS[solver["name"]](**options), Exact())
+    x1 = torch.from_numpy(clouds(points, 2)[0]).float()[None]
+
+    def call() -> Done:
+        with torch.no_grad():
+            found = law.log_prob(x1)
+        return Done(points, float(found.log_prob.double().mean()), found.nfe)
+
+    return call
+
+
+def _stored(weights: str, models: int) -> Velocity:
+    """The field whose weights both sides read, so many times."""
+    one = torch.from_numpy(np.concatenate([array.ravel() for array in read_arrays(weights).values()]))
+    identity = Frame(torch.zeros(models, 1, 2), *(torch.ones(models, 1, 1) for _ in range(2)))
+    return Velocity(NETWORK(inputs=3, outputs=2), {"theta": one.repeat(models, 1)}, identity)
 
 
 # ---- Files that both sides read.

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import ot
 import torch
+import zuko
 from flow_matching.solver import ODESolver
 from torch import Tensor, nn
 from torchcfm.conditional_flow_matching import ConditionalFlowMatcher, ExactOptimalTransportConditionalFlowMatcher
@@ -17,6 +18,7 @@ from torchcfm.optimal_transport import OTPlanSampler
 from torchcfm.utils import sample_8gaussians, sample_moons, torch_wrapper
 from torchdiffeq import odeint
 from torchdyn.core import NeuralODE
+from torchdyn.models.cnf import CNF, autograd_trace
 
 from bench.clouds import clouds, read_arrays, read_problems
 from bench.worker import Call, Done
@@ -124,10 +126,7 @@ LIBRARIES = {"torchdyn": by_torchdyn, "flow_matching": by_flow_matching, "torchd
 
 def sampling(library: str, models: int, points: int, weights: str, solver: dict[str, Any]) -> Call:
     """End points of one model's flow after the other; the amount is the number of points. Found: their mean length."""
-    layers = [torch.from_numpy(array) for array in read_arrays(weights).values()]
-    model = MLP(dim=2, time_varying=True).requires_grad_(False)
-    for linear, weight, bias in zip(model.net[::2], layers[::2], layers[1::2], strict=True):
-        linear.weight.copy_(weight.T), linear.bias.copy_(bias[0])
+    model = _stored(weights)
     x = torch.from_numpy(clouds(points, 2)[0]).float()
     calls = [0]
 
@@ -143,6 +142,92 @@ def sampling(library: str, models: int, points: int, weights: str, solver: dict[
         return Done(models * points, float(ends[0].norm(dim=-1).double().mean()), calls[0] // models)
 
     return call
+
+
+# ---- Densities.
+
+FLOWS: dict[str, Callable[[], nn.Module]] = {
+    "realnvp": lambda: zuko.flows.RealNVP(2, transforms=8, hidden_features=(64, 64)),
+    "spline": lambda: zuko.flows.NSF(2, transforms=4, bins=8, passes=2, hidden_features=(64, 64)),
+}
+
+
+def likelihood_training(flow: str, steps: int, batch: int) -> Call:
+    """zuko's tutorial loop for one model on stored points; the amount is the number of steps. Found: nats a point after."""
+    x = sample_moons(20_000)
+    held_out = x[:1000]
+
+    def call() -> Done:
+        model = FLOWS[flow]()
+        optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+        for _ in range(steps):
+            loss = -model().log_prob(x[torch.randint(len(x), (batch,))]).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        with torch.no_grad():
+            return Done(steps, float(-model().log_prob(held_out).mean()))
+
+    return call
+
+
+def _normal(x: Tensor) -> Tensor:
+    return torch.distributions.Normal(0.0, 1.0).log_prob(x).sum(-1)
+
+
+def likelihood_by_flow_matching(model: nn.Module, x: Tensor, solver: dict[str, Any]) -> Tensor:
+    stacked = _Stacked(model)
+    ode = ODESolver(lambda x, t: stacked(t, x))
+    options = {"method": solver["name"], "step_size": 1 / solver["steps"]}
+    return ode.compute_likelihood(x, _normal, exact_divergence=True, **options)[1]
+
+
+def likelihood_by_torchdyn(model: nn.Module, x: Tensor, solver: dict[str, Any]) -> Tensor:
+    stacked = _Stacked(model)
+
+    class Field(nn.Module):
+        def forward(self, t: Tensor, x: Tensor, args: Any = None) -> Tensor:
+            return CNF(lambda z: stacked(t, z), trace_estimator=autograd_trace)(x)
+
+    node = NeuralODE(Field(), solver=solver["name"], sensitivity="autograd")
+    span = torch.linspace(1, 0, solver["steps"] + 1)
+    end = node.trajectory(torch.cat([torch.zeros(len(x), 1), x], 1), t_span=span)[-1]
+    return _normal(end[:, 1:]) - end[:, 0]
+
+
+def likelihood_by_zuko(model: nn.Module, x: Tensor, solver: dict[str, Any]) -> Tensor:
+    tolerances = {"rtol": solver["rtol"], "atol": solver["atol"]}
+    flow = zuko.transforms.FreeFormJacobianTransform(_Stacked(model), t0=1.0, t1=0.0, **tolerances)
+    x0, change = flow.call_and_ladj(x)
+    return _normal(x0) + change
+
+
+LIKELIHOODS = {
+    "flow_matching": likelihood_by_flow_matching, "torchdyn": likelihood_by_torchdyn, "zuko": likelihood_by_zuko
+}  # fmt: skip
+
+
+def likelihoods(library: str, points: int, weights: str, solver: dict[str, Any]) -> Call:
+    """log p of points by the exact divergence of a field; the amount is their number. Found: their mean."""
+    model, calls = _stored(weights), [0]
+    x = torch.from_numpy(clouds(points, 2)[0]).float()
+    model.register_forward_pre_hook(lambda *_: calls.__setitem__(0, calls[0] + 1))
+
+    def call() -> Done:
+        calls[0] = 0
+        found = LIKELIHOODS[library](model, x, solver)
+        return Done(points, float(found.detach().double().mean()), calls[0])
+
+    return call
+
+
+def _stored(weights: str) -> nn.Module:
+    """The field whose weights both sides read."""
+    layers = [torch.from_numpy(array) for array in read_arrays(weights).values()]
+    model = MLP(dim=2, time_varying=True).requires_grad_(False)
+    for linear, weight, bias in zip(model.net[::2], layers[::2], layers[1::2], strict=True):
+        linear.weight.copy_(weight.T), linear.bias.copy_(bias[0])
+    return model
 
 
 # ---- On a GPU.
