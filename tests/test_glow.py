@@ -14,6 +14,7 @@ from rectiflow.networks.mlp import MLP
 from rectiflow.objectives.likelihood import Likelihood
 from rectiflow.pairs import Points
 from rectiflow.training import Training, fit
+from stages.shared.models import read_model, write_model
 
 NETWORK = partial(Convolutions, width=10, depth=2)
 SHAPES = {"gray": (1, 4, 4), "colours": (3, 4, 8), "deep": (1, 8, 8)}
@@ -64,6 +65,15 @@ def test_the_log_determinant_is_that_of_the_jacobian(model):
     for k, point in enumerate(x):
         jacobian = torch.autograd.functional.jacobian(lambda row: one.pull(row[None, None])[0][0, 0], point)
         assert float(torch.linalg.slogdet(jacobian.double())[1]) == pytest.approx(float(log_det[0, k]), abs=1e-3)
+
+
+def test_it_comes_back_from_a_file(model, tmp_path):
+    glow, x = model
+    write_model(tmp_path / "model.safetensors", glow, [3, 4])
+    found, seeds = read_model(tmp_path / "model.safetensors")
+    assert seeds == [3, 4]
+    with torch.no_grad():
+        assert torch.equal(found.log_prob(x), glow.log_prob(x))
 
 
 def test_every_weight_has_a_gradient():

@@ -4,6 +4,7 @@ Its products are the perceptron's, with a pixel of a picture as a point, so that
 nor on which convolution a processor's library prefers.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -25,7 +26,7 @@ class Convolutions:
 
     inputs: int
     outputs: int
-    sides: tuple[int, int] | None = None
+    sides: Sequence[int] | None = None
     width: int = 32
     depth: int = 2
     activation: str = "silu"
