@@ -77,6 +77,12 @@ MISTAKES = [
         {"name": "coupling_layers", "transform": {"name": "spline", "bins": 1}},
         ["methods.realnvp.model.transform.bins", "1", "at least 2"],
     ),
+    (
+        "methods/realnvp/model",
+        {"name": "glow"},
+        ["methods.realnvp.model.name", "glow's couplings see pictures", "the network convolutions"],
+    ),
+    ("methods/icfm/network", {"name": "convolutions"}, ["methods.icfm.network.name", "convolutions see pictures"]),
     ("methods/icfm/objective", "likelyhood", ["methods.icfm.objective", "'likelyhood'", "matching"]),
     ("methods/icfm/model", {"name": "glow"}, ["methods.icfm.model.name", "'glow'", "velocity"]),
     ("methods/icfm/model", "velocity", ["methods.icfm.model", "'velocity'", "section"]),
@@ -200,6 +206,23 @@ def test_a_mistake_in_the_parameters_is_named_in_one_line(path, value, words):
 def test_right_parameters_pass(content, monkeypatch):
     monkeypatch.chdir(ROOT)
     check(content)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "model", "words"),
+    [
+        ({"name": "bimodal", "train": 300}, {}, "methods.realnvp.model.name: glow is a model of pictures.* of shape 2$"),
+        ({"name": "digits"}, {"levels": 4}, r"methods.realnvp.model.levels: 4 .* 8 x 8 pixels cannot be halved by 16"),
+    ],
+)
+def test_a_model_of_pictures_wants_some_that_halve(dataset, model, words):
+    content = altered("methods/realnvp/model", {"name": "glow", **model})
+    content["methods"]["realnvp"]["network"] = {"name": "convolutions"}
+    content["datasets"]["bimodal"] = {**dataset, "validation": 10, "test": 20, "pool": 600}
+    check(content)  # no block has it yet
+    content["grid"]["nf"] = {"datasets": ["bimodal"], "methods": ["realnvp"]}
+    with pytest.raises(Refused, match=words):
+        check(content)
 
 
 def test_a_path_for_gaussian_sources_is_refused_for_another_source():
