@@ -162,13 +162,14 @@ FLOWS = {
 }
 
 
-def likelihood_training(flow: str, seeds: int, steps: int, batch: int) -> Call:
-    """Training a normalizing flow by likelihood on stored points of two moons; the amount is the number of steps of all
-    models. Found: nats a point of the last steps' average, the first seed's.
+def likelihood_training(flow: str, seeds: int, steps: int, batch: int, points: str) -> Call:
+    """Training a normalizing flow by likelihood on stored points; the amount is the number of steps of all models. Found:
+    nats a point of 1000 that were held out, the first seed's.
     """
     objective = Likelihood(partial(MLP, width=64, depth=2), FLOWS[flow])
-    data = Points(_points(seeds)[1])
-    held_out, options = Points(data.x[:, :1000]), Training(steps=steps, batch=batch, lr=4e-3, clip=5.0, log_every=steps)
+    x = torch.from_numpy(read_arrays(points)["x"]).expand(seeds, -1, -1)
+    data, held_out = Points(x[:, 1000:]), Points(x[:, :1000])
+    options = Training(steps=steps, batch=batch, lr=4e-3, clip=5.0, log_every=steps, ema=0.99)
 
     def call() -> Done:
         _, curves = fit(objective, data, held_out, _generators(seeds), options)
@@ -235,6 +236,16 @@ def write_grid(path: str) -> Call:
                 arrays += [samples["x"][samples["draw"] == place], target.x[0]]
         np.savez(path, *arrays)
         return Done(len(arrays) / 2)
+
+    return call
+
+
+def write_points(path: str) -> Call:
+    """Points of two moons."""
+
+    def call() -> Done:
+        np.savez(path, x=_points(1)[1][0].numpy())
+        return Done(1)
 
     return call
 

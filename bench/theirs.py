@@ -152,10 +152,12 @@ FLOWS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-def likelihood_training(flow: str, steps: int, batch: int) -> Call:
-    """zuko's tutorial loop for one model on stored points; the amount is the number of steps. Found: nats a point after."""
-    x = sample_moons(20_000)
-    held_out = x[:1000]
+def likelihood_training(flow: str, steps: int, batch: int, points: str) -> Call:
+    """zuko's tutorial loop for one model on stored points; the amount is the number of steps. Found: nats a point of 1000
+    that were held out.
+    """
+    x = torch.from_numpy(read_arrays(points)["x"])
+    held_out, x = x[:1000], x[1000:]
 
     def call() -> Done:
         model = FLOWS[flow]()

@@ -17,7 +17,7 @@ from rectiflow.baselines import BASELINES, Baseline
 from rectiflow.outliers import OUTLIERS
 from stages.shared import places
 from stages.shared.compute import prepare
-from stages.shared.laws import Points, cut, read_known, read_points, truth
+from stages.shared.laws import Splits, cut, read_known, read_splits, truth
 from stages.shared.params import GRID, finish, load, named, read, section
 from stages.shared.progress import progress
 from stages.shared.rows import BaselineRow, load_workers
@@ -32,7 +32,7 @@ def build_baselines(content: Mapping[str, Any]) -> dict[str, Baseline]:
     return {name: named(BASELINES, spec, f"baselines.{name}") for name, spec in rows.items()}
 
 
-def scored(baseline: Baseline, seen: Tensor, points: Points, known: Known) -> Found:
+def scored(baseline: Baseline, seen: Tensor, points: Splits, known: Known) -> Found:
     """What a baseline says of every split of one seed, a log density in the data's own units, and the truth; it has seen the
     training points `seen`.
     """
@@ -45,7 +45,7 @@ def scored(baseline: Baseline, seen: Tensor, points: Points, known: Known) -> Fo
     return {split: (scores(x.numpy()), truth(known, x)) for split, x in points.of.items()}
 
 
-def measure(baseline: Baseline, seen: Tensor, points: Points, known: Known) -> list[Task]:
+def measure(baseline: Baseline, seen: Tensor, points: Splits, known: Known) -> list[Task]:
     """All numbers of a baseline of one seed. Raises ValueError for training points that it cannot do with."""
     found = scored(baseline, seen, points, known)
     if baseline.normalised:
@@ -60,7 +60,7 @@ def main(args: list[str]) -> None:
     row, baselines = load(BaselineRow, f"baselined.{name}", GRID), build_baselines(read())
     known, say = read_known(row.kind, name), progress(f"baseline {name}", len(baselines))
     outliers = None if row.outliers is None else named(OUTLIERS, row.outliers, "density.outliers")
-    points = read_points(name, outliers, known.units)
+    points = read_splits(name, outliers, known.units)
     seen = [of_seed.of["train"] for of_seed in points]
     measured = [cut(of_seed, int(row.train)) for of_seed in points]
     with threadpool_limits(torch.get_num_threads()):  # scikit-learn's own

@@ -128,7 +128,8 @@ def check_method(name: str, content: Mapping[str, Any], params: Params) -> None:
             f"{PARAMS}: {key}.coupling: {method.coupling!r} should be left out: {method.objective!r} trains on points"
         )
     samplers, model = build_samplers(specs, f"samplers.{name}"), MODELS[method.model["name"]]
-    try_begin(objective, model.example, key)
+    if not any(name in block.methods for block in params.grid.values()):  # those are begun with what the blocks say
+        try_begin(objective, model.example, key)
     for k, sampler in enumerate(samplers):
         where = f"samplers.{name}.{k}"
         check_serves(where, sampler, method.model["name"])
@@ -200,19 +201,20 @@ def check_block(name: str, block: Block, content: Mapping[str, Any], params: Par
             raise Refused(f"{PARAMS}: reflow.pairs + reflow.validation: {needed} is more than the pool of {dataset}, {pool}")
         for each in block.methods:
             check_source(key, dataset, each, content, params)
-            check_dimension(dataset, each, content, params)
+            check_begin(dataset, each, block, content, params)
         if block.density is not None:
             check_density(key, dataset, block, content, params)
 
 
-def check_dimension(dataset: str, name: str, content: Mapping[str, Any], params: Params) -> None:
-    """An objective on points can begin in the dimension of a data set."""
+def check_begin(dataset: str, name: str, block: Block, content: Mapping[str, Any], params: Params) -> None:
+    """An objective can begin with the block's network, if it is on points in the shape of the data set."""
     if params.methods[name].auto:
         return
-    objective, kind = objective_of(content, content["methods"][name], f"methods.{name}", {}), params.kind(dataset)
+    objective, kind = objective_of(content, content["methods"][name], f"methods.{name}", block.network), params.kind(dataset)
+    shape = MODELS[params.methods[name].model["name"]].example
     if objective.data is Points:
         shape = description(kind, getattr(params, kind)[dataset], f"{kind}.{dataset}").shape
-        try_begin(objective, shape, f"methods.{name}")
+    try_begin(objective, shape, f"methods.{name}")
 
 
 def check_baselines(content: Mapping[str, Any], params: Params) -> None:

@@ -29,9 +29,9 @@ from stages.shared import places
 from stages.shared.compute import prepare, stream
 from stages.shared.files import copy
 from stages.shared.io import read_table, write_parts, write_table
-from stages.shared.laws import Points, cut, read_known, read_points, truth
+from stages.shared.laws import Splits, cut, read_known, read_splits, truth
 from stages.shared.models import read_model
-from stages.shared.params import GRID, Refused, Settings, finish, load, merged, named, parse, read, section
+from stages.shared.params import GRID, PARAMS, Refused, Settings, finish, load, merged, named, parse, read, section
 from stages.shared.places import ENDED
 from stages.shared.progress import progress
 from stages.shared.rows import DensityRow, load_workers
@@ -72,6 +72,10 @@ def build_plan(content: Mapping[str, Any], override: Mapping[str, Any], key: str
     divergence = named(DIVERGENCES, settings.divergence, f"{key}.divergence")
     nothing = {"field": None, "source": None, "solver": solver, "divergence": divergence}
     finish(Pushforward, nothing, key)  # which solvers will do
+    if not isinstance(solver, Dopri5) and solver.steps < 2:
+        raise Refused(
+            f"{PARAMS}: {key}.solver.steps: {solver.steps} must be at least 2: half of them show the solver's error"
+        )
     outliers = named(OUTLIERS, settings.outliers, f"{key}.outliers") if settings.outliers is not None else None
     return Plan(settings, solver, divergence, outliers)
 
@@ -117,11 +121,17 @@ def in_parts(score: Score, most: int) -> Score:
     return of_all
 
 
+def at_once(plan: Plan, dim: int) -> int:
+    """How many points are solved together."""
+    ways = max(plan.divergence.estimates, 1 if plan.divergence.drawn else dim)
+    return max(1, NUMBERS // (dim * ways))
+
+
 def halved(solver: Solver) -> Solver:
     """A solver of half the steps, or of ten times the tolerance: what the result owes to the solver shows beside it."""
     if isinstance(solver, Dopri5):
         return replace(solver, rtol=10 * solver.rtol, atol=10 * solver.atol)
-    return replace(solver, steps=max(1, solver.steps // 2))
+    return replace(solver, steps=solver.steps // 2)
 
 
 # ---- Tables.
@@ -138,7 +148,7 @@ def plane(test: Tensor, points: int) -> Tensor:
 # ---- The stage.
 
 
-def found_of(name: str, points: Points, own: Score, known: Known, device: torch.device) -> Found:
+def found_of(name: str, points: Splits, own: Score, known: Known, device: torch.device) -> Found:
     """The scores of every split of one seed, and the truth. Raises Refused where one is not finite."""
 
     def scored(split: str, x: Tensor) -> Scores:
@@ -148,7 +158,7 @@ def found_of(name: str, points: Points, own: Score, known: Known, device: torch.
     return {split: (scored(split, x), truth(known, x)) for split, x in points.of.items()}
 
 
-def map_table(name: str, points: Points, own: Score, known: Known, side: int, device: torch.device) -> dict[str, Any]:
+def map_table(name: str, points: Splits, own: Score, known: Known, side: int, device: torch.device) -> dict[str, Any]:
     """Rows `(x, log_prob, truth)` over the plane, x in a table's own units."""
     x = plane(points.of["test"], side)
     log_prob = own(x.to(device), stream(f"density/{name}/map", points.seed)).log_prob
@@ -162,6 +172,7 @@ def score_rows(args: list[str]) -> None:
 
     `log_prob` is that of the mean of all seeds' densities, `seed_0` and so on are those of each. `share` is the part of the
     validation set that is less likely, in the mean over seeds: below 0.05 is what the report's figures flag as an outlier.
+    Whole numbers of levels get the noise that fills levels, the same each time.
     """
     parser = ArgumentParser("python -m stages.density --score", description=score_rows.__doc__)
     parser.add_argument("name", metavar="NAME")
@@ -171,12 +182,12 @@ def score_rows(args: list[str]) -> None:
     name, device, row = asked.name, prepare(), load(DensityRow, f"densities.{asked.name}", GRID)
     plan, known = build_plan(read(), row.override), read_known(row.kind, row.dataset)
     own = read_rows(asked.rows, section(read(), f"{row.kind}.{row.dataset}").get("columns"), known.dim)
-    x = torch.from_numpy(known.units(own) if known.units else own.astype(np.float32)).to(device)
+    x = in_units(own, known.units, asked.rows).to(device)
     model, seeds = read_model(places.model(places.trained(name)))
-    columns, shares, most = {}, [], max(1, NUMBERS // (known.dim * max(plan.divergence.estimates, known.dim)))
+    columns, shares = {}, []
     for k, seed in enumerate(seeds):
-        scored = in_parts(score(model.to(device).seed(k), known, plan.solver, plan.divergence), most)
-        found = scored(x, stream(f"density/{name}/rows", seed)).log_prob
+        scored = in_parts(score(model.to(device).seed(k), known, plan.solver, plan.divergence), at_once(plan, known.dim))
+        found = finite(name, seed, str(asked.rows), scored(x, stream(f"density/{name}/rows", seed))).log_prob
         held = np.sort(read_table(places.scores(name), seed=seed, split="validation")["log_prob"])
         columns[f"seed_{seed}"] = found
         shares.append(np.searchsorted(held, found) / len(held))
@@ -195,6 +206,8 @@ def read_rows(path: Path, columns: list[str] | None, dim: int) -> np.ndarray:
     if missing := [name for name in columns or [] if name not in table]:
         raise Refused(f"{path}: column {missing[0]!r} is not one of {', '.join(table)}")
     parts = {name: table[name] for name in columns or table}
+    if not parts or not len(next(iter(parts.values()))):
+        raise Refused(f"{path}: there is no row to score")
     for name, part in parts.items():
         if part.dtype.kind not in "iuf" or not np.isfinite(part).all():
             raise Refused(f"{path}: column {name!r} should hold a number in every row")
@@ -202,6 +215,20 @@ def read_rows(path: Path, columns: list[str] | None, dim: int) -> np.ndarray:
     if found.shape[1] != dim:
         raise Refused(f"{path}: {', '.join(parts)} hold {found.shape[1]} numbers a row, and the model is of {dim}")
     return found
+
+
+def in_units(own: np.ndarray, units: Units | None, path: Path) -> Tensor:
+    """Rows in the units that models see. Raises Refused for a value that has none."""
+    given = own
+    if units and units.levels and (own == np.floor(own)).all():
+        own = own + torch.rand(own.shape, generator=stream("density/levels", 0), dtype=torch.float64).numpy()
+    with np.errstate(all="ignore"):
+        x = units(own) if units else own.astype(np.float32)
+    inside = (own >= 0) & (own <= units.levels) if units and units.levels else True
+    if len(bad := np.argwhere(~(np.isfinite(x) & inside))):
+        row, place = bad[0]
+        raise Refused(f"{path}: row {row}: {given[row, place]:g} lies outside of what the data set's numbers can be")
+    return torch.from_numpy(x)
 
 
 @torch.no_grad()
@@ -215,19 +242,20 @@ def main(args: list[str]) -> None:
         return copy(note, places.density(name) / ENDED)
     plan, known = build_plan(read(), row.override), read_known(row.kind, row.dataset)
     model, seeds = read_model(places.model(places.trained(name)))
-    ways = max(plan.divergence.estimates, 1 if plan.divergence.drawn else known.dim)
     model, say = model.to(device), progress(f"density {name}", len(seeds))
     tasks: list[Task] = []
     parts: list[dict[str, Any]] = []
-    for k, of_seed in enumerate(read_points(row.dataset, plan.outliers, known.units)):
+    for k, of_seed in enumerate(read_splits(row.dataset, plan.outliers, known.units)):
         points = cut(of_seed, plan.settings.train)
         fine, coarse = (
-            in_parts(score(model.seed(k), known, solver, plan.divergence), max(1, NUMBERS // (known.dim * ways)))
+            in_parts(score(model.seed(k), known, solver, plan.divergence), at_once(plan, known.dim))
             for solver in (plan.solver, halved(plan.solver))
         )
         found = found_of(name, points, fine, known, device)
         test = points.of["test"].to(device)
-        rough = coarse(test, stream(f"density/{name}/test", points.seed))
+        rough = finite(
+            name, points.seed, "test, by half the steps", coarse(test, stream(f"density/{name}/test", points.seed))
+        )
         tasks += measures(points.seed, found, rough, known, plan.settings.solver["name"])
         parts += [points_table(points.seed, split, *both) for split, both in found.items()]
         if not k and test.shape[1] == 2:

@@ -82,6 +82,7 @@ MISTAKES = [
         {"name": "glow"},
         ["methods.realnvp.model.name", "glow's couplings see pictures", "the network convolutions"],
     ),
+    ("methods/icfm/network", {"name": "convolutions", "width": 0}, ["methods.icfm.network.width", "0", "at least 1"]),
     ("methods/icfm/network", {"name": "convolutions"}, ["methods.icfm.network.name", "convolutions see pictures"]),
     ("methods/icfm/objective", "likelyhood", ["methods.icfm.objective", "'likelyhood'", "matching"]),
     ("methods/icfm/model", {"name": "glow"}, ["methods.icfm.model.name", "'glow'", "velocity"]),
@@ -222,6 +223,17 @@ def test_a_model_of_pictures_wants_some_that_halve(dataset, model, words):
     check(content)  # no block has it yet
     content["grid"]["nf"] = {"datasets": ["bimodal"], "methods": ["realnvp"]}
     with pytest.raises(Refused, match=words):
+        check(content)
+
+
+def test_a_blocks_network_is_what_its_methods_begin_with():
+    content = altered("methods/realnvp/model", {"name": "glow"})
+    content["datasets"]["bimodal"] = {"name": "digits", "validation": 10, "test": 20, "pool": 600}
+    content["grid"]["nf"] = {"datasets": ["bimodal"], "methods": ["realnvp"], "network": {"name": "convolutions"}}
+    check(content)
+    content = tiny.params()
+    content["grid"]["plane"]["network"] = {"name": "convolutions"}
+    with pytest.raises(Refused, match=r"methods.icfm.network.name: convolutions see pictures"):
         check(content)
 
 

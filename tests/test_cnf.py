@@ -1,10 +1,12 @@
 """Continuous normalizing flows: the likelihood that is lowered is that of the law, and penalties do what they say."""
 
+import math
 from functools import partial
 
 import pytest
 import torch
 
+from rectiflow.adjoint import Adjoint
 from rectiflow.likelihood import Exact, Hutchinson, Pushforward, carried
 from rectiflow.mixtures import GaussianMixture, normal
 from rectiflow.models.velocity import Velocity
@@ -12,7 +14,7 @@ from rectiflow.networks.mlp import MLP
 from rectiflow.objectives.cnf import Cnf
 from rectiflow.pairs import Points
 from rectiflow.samplers import SAMPLERS, sample
-from rectiflow.solvers import SOLVERS
+from rectiflow.solvers import SOLVERS, GaveUp
 from rectiflow.training import Training, fit
 
 NETWORK = partial(MLP, width=24, depth=2)
@@ -82,6 +84,45 @@ def test_the_adjoint_gradient_is_the_one_through_the_solver_but_for_its_error(na
     (value, gradient), (other, through_the_adjoint) = found
     torch.testing.assert_close(value, other, atol=0, rtol=3e-4)
     assert (gradient - through_the_adjoint).norm() < 3e-3 * gradient.norm()
+
+
+def test_the_adjoint_never_asks_for_a_field_beyond_its_times():
+    times = []
+
+    def field(t, x):
+        times.append(float(t.detach()))
+        return 3 * torch.cos(6 * t) * x
+
+    x0 = torch.ones(1, 1, dtype=torch.float64, requires_grad=True)
+    found = Adjoint(SOLVERS["dopri5"](), torch.zeros(1, requires_grad=True))(field, x0)
+    (gradient,) = torch.autograd.grad(found.end.sum(), x0, allow_unused=True)
+    assert min(times) >= 0
+    assert max(times) <= 1
+    exact = math.exp(math.sin(6) / 2)
+    assert float(found.end.detach()) == pytest.approx(exact, abs=1e-4)
+    assert float(gradient) == pytest.approx(exact, abs=1e-3)
+
+
+def test_the_adjoint_gives_up_on_the_way_there_and_back():
+    def stiff(after):
+        calls = [0]
+
+        def field(t, x):
+            calls[0] += 1
+            return (1e4 if calls[0] > after else 1.0) * torch.sin(300 * x + 50 * t)
+
+        x0 = torch.ones(1, 1, requires_grad=True)
+        solver = Adjoint(SOLVERS["dopri5"](max_steps=20), torch.zeros(1, requires_grad=True))
+        return solver(field, x0).end.sum(), x0
+
+    with pytest.raises(GaveUp, match=r"dopri5 gave up after \d+ evaluations: raise max_steps \(20\)"):
+        stiff(0)
+    calm = Adjoint(SOLVERS["dopri5"](max_steps=20), torch.zeros(1, requires_grad=True))
+    x0, rough = torch.ones(1, 1, requires_grad=True), [False]
+    end = calm(lambda t, x: torch.sin(300 * x + 50 * t) * 1e4 if rough[0] else -x, x0).end.sum()
+    rough[0] = True
+    with pytest.raises(GaveUp, match="dopri5 gave up after"):
+        torch.autograd.grad(end, x0)
 
 
 def kept(adjoint, steps):

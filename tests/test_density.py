@@ -3,6 +3,7 @@
 import math
 import sys
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -17,11 +18,11 @@ from rectiflow.detection import detect, typicality
 from rectiflow.likelihood import Exact, Pushforward
 from rectiflow.outliers import Box
 from rectiflow.solvers import SOLVERS
-from rectiflow.units import Scaled
+from rectiflow.units import Logit, Scaled
 from stages.baseline import scored
-from stages.density import halved, plane
+from stages.density import build_plan, halved, in_units, plane
 from stages.shared.io import read_table, write_table
-from stages.shared.laws import Points, truth
+from stages.shared.laws import Splits, truth
 from stages.shared.models import read_model
 from stages.shared.params import Refused
 from stages.shared.scores import Known, Scores, finite, measures
@@ -112,6 +113,9 @@ def test_rows_of_a_table_are_scored_in_the_tables_own_units(project, tmp_path):
         ("mine-otcfm-round0", {"eruptions": [1.0], "waiting": [None]}, "column 'waiting' should hold a number in every row"),
         ("mine-otcfm-round0", {"eruptions": ["a"], "waiting": [2.0]}, "column 'eruptions' should hold a number"),
         ("mine-otcfm-round0", None, "rows.parquet: does not exist"),
+        ("mine-otcfm-round0", {"eruptions": [], "waiting": []}, "rows.parquet: there is no row to score"),
+        ("bimodal-realnvp-round0", {"a": [0.0, 1e39], "b": [0.0, 0.0]}, "rows.parquet: row 1: 1e+39 lies outside"),
+        ("bimodal-realnvp-round0", {"a": [0.0, 1e37], "b": [0.0, 1e37]}, "seed 0, row 1 of"),
         ("nobody", {"a": [1.0]}, "densities.nobody"),
     ],
 )
@@ -123,6 +127,25 @@ def test_rows_that_cannot_be_scored_are_refused_in_one_line(project, tmp_path, n
     assert said in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert not (tmp_path / "scores.parquet").exists()
+
+
+def test_whole_levels_are_filled_with_noise_and_others_refused():
+    units, path = Logit(17, 0.05), Path("rows.parquet")
+    own = np.array([[0.0, 16.0, 7.0]])
+    found = units.back(in_units(own, units, path).numpy())
+    assert ((found > own) & (found < own + 1)).all()
+    assert torch.equal(in_units(own, units, path), in_units(own, units, path))
+    np.testing.assert_allclose(units.back(in_units(own + 0.25, units, path).numpy()), own + 0.25, atol=1e-4)
+    for wrong in (-1.0, 18.0, 255.0):
+        with pytest.raises(Refused, match=rf"^rows.parquet: row 1: {wrong:g} lies outside"):
+            in_units(np.array([[1.0], [wrong]]), units, path)
+
+
+def test_half_of_one_step_is_no_solve():
+    content = tiny.params()
+    content["density"]["solver"] = {"name": "rk4", "steps": 1}
+    with pytest.raises(Refused, match=r"density.solver.steps: 1 must be at least 2"):
+        build_plan(content, {})
 
 
 def test_the_density_of_a_bijection_is_its_own_and_that_of_a_flow_is_solved(project):
@@ -297,7 +320,7 @@ def test_a_gaussian_has_its_own_log_density():
 
 def test_a_log_density_is_in_the_units_of_the_table():
     x = torch.randn(300, 2, generator=torch.Generator().manual_seed(0))
-    points = Points(0, {split: x for split in ("test", "validation", "train", "outliers")})
+    points = Splits(0, {split: x for split in ("test", "validation", "train", "outliers")})
     units = Scaled([0.0, 0.0], [2.0, 5.0])
     for baseline, gap in ((BASELINES["gaussian_mixture"](), math.log(10)), (BASELINES["isolation_forest"](), 0)):
         own, scaled = (scored(baseline, x, points, Known(None, None, None, of))["test"][0].log_prob for of in (units, None))

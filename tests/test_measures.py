@@ -27,7 +27,7 @@ def test_the_table_fits_together():
         assert of.floor is None or MEASURES[of.floor].better == ""
         assert measure(name).metric in MEASURES  # whose rows these are
         assert "ranked" not in of.shown or of.better
-    assert shown_in("published") == ["w2", "npe"]
+    assert shown_in("published") == ["w2", "npe", "nll"]
     assert (measure("w2").metric, measure("w2").role) == ("w2", "reference")
     assert (measure("w2_1step").metric, measure("w2_1step").role) == ("w2", "one_step")
     assert measure("nll")[1:4] == ("nats", "smaller", "nll_floor")

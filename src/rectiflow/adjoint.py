@@ -8,6 +8,7 @@ from torch import Tensor
 
 from rectiflow.solvers import TABLEAUX, Dopri5, GaveUp, Solution, Solver, VelocityField
 
+STAGES = 7  # evaluations of a step of dopri5, at most
 METHODS = {"midpoint": "midpoint", "heun": "heun2", "rk4": "rk4"}  # torchdiffeq's names, whose rk4 is the rule of 3/8
 
 
@@ -25,25 +26,38 @@ class Adjoint:
         """Solve from x0 to the end; there is no trajectory. Raises GaveUp where an adaptive solver does."""
         from torchdiffeq import odeint_adjoint  # 0.6 s of imports that other gradients do not need
 
-        calls = 0
-
-        def counted(t: Tensor, x: Tensor) -> Tensor:
-            nonlocal calls
-            calls += 1
-            return v(t, x)
-
+        counted = _Limited(v, self.solver)
         t = torch.linspace(0, 1, 2, dtype=x0.dtype, device=x0.device)
-        try:
-            x = odeint_adjoint(counted, x0, t, adjoint_params=(self.weights,), **_options(self.solver))
-        except AssertionError as error:  # torchdiffeq's way of giving up
-            raise GaveUp(f"dopri5 gave up after {calls} evaluations ({error}): raise max_steps or loosen rtol") from error
+        x = odeint_adjoint(counted, x0, t, adjoint_params=(self.weights,), **_options(self.solver, t))
+        calls, counted.calls = counted.calls, 0  # the way back begins
         return Solution(t, x, calls)
 
 
-def _options(solver: Solver) -> dict[str, Any]:
-    """The arguments of torchdiffeq for a solver."""
+@dataclass
+class _Limited:
+    """A velocity that counts its calls, and gives up where torchdiffeq fails an assertion, on the way back as well: when an
+    adaptive solver takes too many steps, or its state is no number any more.
+    """
+
+    v: VelocityField
+    solver: Solver
+    calls: int = 0
+
+    def __call__(self, t: Tensor, x: Tensor) -> Tensor:
+        self.calls += 1
+        if isinstance(self.solver, Dopri5) and (self.calls > STAGES * self.solver.max_steps or not x.isfinite().all()):
+            raise GaveUp(
+                f"dopri5 gave up after {self.calls} evaluations: raise max_steps ({self.solver.max_steps}) or loosen rtol "
+                f"({self.solver.rtol:g}) and atol ({self.solver.atol:g})"
+            )
+        return self.v(t, x)
+
+
+def _options(solver: Solver, t: Tensor) -> dict[str, Any]:
+    """The arguments of torchdiffeq for a solver between two times, at which adaptive steps end, there and back."""
     if isinstance(solver, Dopri5):
-        return {"method": "dopri5", "rtol": solver.rtol, "atol": solver.atol, "options": {"max_num_steps": solver.max_steps}}
+        both = {"options": {"step_t": t[-1:]}, "adjoint_options": {"step_t": t[:1]}}
+        return {"method": "dopri5", "rtol": solver.rtol, "atol": solver.atol, **both}
     (name,) = (METHODS[name] for name, tableau in TABLEAUX.items() if tableau == solver.tableau)
 
     def grid(func: Any, y0: Tensor, t: Tensor) -> Tensor:

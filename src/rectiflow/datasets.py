@@ -196,7 +196,7 @@ def checkerboard_squares(scale: float) -> Law:
             column, row = (place - torch.tensor(back, dtype=place.dtype, device=x.device)).floor().unbind(1)
             black |= (column + row) % 2 == 0
         inside = (x.abs() <= abs(scale)).all(1) & black
-        return torch.where(inside, -area(), -math.inf)
+        return torch.where(inside, -area(), -math.inf).double()
 
     def area() -> float:
         return math.log(8 * (scale / 2) ** 2)

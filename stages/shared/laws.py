@@ -21,14 +21,14 @@ from stages.shared.scores import Known
 SPLITS = ("test", "validation", "train")
 
 
-class Points(NamedTuple):
-    """Points of one seed by split, `(n, dim)`."""
+class Splits(NamedTuple):
+    """Splits of one seed by split, `(n, dim)`."""
 
     seed: int
     of: dict[str, Tensor]
 
 
-def read_points(dataset: str, outliers: Outliers | None, units: Units | None) -> list[Points]:
+def read_splits(dataset: str, outliers: Outliers | None, units: Units | None) -> list[Splits]:
     """The target's splits and the outliers of every seed."""
     splits = {split: read_split(dataset, "target", split) for split in SPLITS}
     path, found = places.table(dataset, "outliers"), []
@@ -37,13 +37,13 @@ def read_points(dataset: str, outliers: Outliers | None, units: Units | None) ->
         of = {split: torch.tensor(part.x[k]) for split, part in splits.items()}
         if outliers is not None:
             of["outliers"] = outliers.sample(marked, units, stream(f"outliers/{dataset}", seed))
-        found.append(Points(seed, of))
+        found.append(Splits(seed, of))
     return found
 
 
-def cut(points: Points, train: int) -> Points:
+def cut(points: Splits, train: int) -> Splits:
     """The same with the first `train` points of the training set alone."""
-    return Points(points.seed, {**points.of, "train": points.of["train"][:train]})
+    return Splits(points.seed, {**points.of, "train": points.of["train"][:train]})
 
 
 def read_known(kind: str, name: str) -> Known:

@@ -67,6 +67,12 @@ MEASURES: dict[str, Measure] = {
     "accuracy": Measure("accuracy", "", "larger", "accuracy_ceiling", shown=("outliers",)),
     "accuracy_ceiling": Measure("accuracy ceiling", "", "", shown=("outliers",)),
     "auroc_typicality": Measure("AUROC of typicality", "", "larger", shown=("outliers",)),
+    "average_precision_typicality": Measure("average precision of typicality", "", "larger"),
+    "accuracy_typicality": Measure("accuracy of typicality", "", "larger"),
+    "kept": Measure("share rightly kept", "", "larger"),
+    "flagged": Measure("share rightly flagged", "", "larger"),
+    "kept_typicality": Measure("share rightly kept by typicality", "", "larger"),
+    "flagged_typicality": Measure("share rightly flagged by typicality", "", "larger"),
     "sliced_w2": Measure("sliced W2", LENGTH, "smaller", "sliced_w2_floor", role="reference"),
     "sliced_w2_1step": Measure("sliced W2, 1 step", LENGTH, "smaller", "sliced_w2_floor", "sliced_w2", "one_step"),
     "sliced_w2_floor": Measure("sliced W2 floor", LENGTH, ""),
@@ -91,7 +97,7 @@ def measure(name: str) -> Measure:
         return MEASURES[name]._replace(metric=MEASURES[name].metric or name)
     if name.startswith("w2_after_"):
         return MEASURES["w2"]._replace(title=f"W2 after {name.removeprefix('w2_after_')}", metric=name, role="", shown=())
-    return Measure(name, metric=name, better="" if name.endswith("_floor") else "smaller")
+    return Measure(name, metric=name, better="" if name.endswith(("_floor", "_ceiling")) else "smaller")
 
 
 def shown_in(place: Place) -> list[str]:

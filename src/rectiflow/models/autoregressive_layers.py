@@ -39,7 +39,8 @@ class Autoregressive(Layer):
     @cached_property
     def mask(self) -> Tensor:
         """1 for the weights by which a coordinate's numbers depend on earlier coordinates alone, and for all biases (MADE;
-        Germain et al., arXiv 1502.03509), 0 for the others. Raises ValueError for a network that is no perceptron.
+        Germain et al., arXiv 1502.03509), 0 for the others. A hidden layer that is narrower than dim - 1 hides some
+        coordinates from others; the layers' turning order shows them. Raises ValueError for a network that is no perceptron.
         """
         shapes = list(self.network.shapes.values())
         chain = [shape[0] for shape in shapes[::2]] + [shapes[-1][-1]]

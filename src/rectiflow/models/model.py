@@ -26,7 +26,7 @@ class Model(ABC):
     """A trained model: its network, its weights by player, and the units that the network works in.
 
     Where other fields are objects, `parts` says which, each with the table that it is from. `example` is the shape of a row
-    that any options fit.
+    on which options are tried that belong to no data set yet.
     """
 
     network: Network

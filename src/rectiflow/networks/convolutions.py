@@ -13,8 +13,10 @@ import torch
 from torch import Generator, Tensor
 from torch.nn.functional import pad
 
+from rectiflow.networks.activations import ACTIVATIONS
 from rectiflow.networks.mlp import MLP
 from rectiflow.networks.network import side_by_side
+from rectiflow.ranges import among, at_least
 from rectiflow.weights import Shapes
 
 
@@ -31,6 +33,10 @@ class Convolutions:
     depth: int = 2
     activation: str = "silu"
     fused: bool = True
+
+    def __post_init__(self) -> None:
+        at_least(1, inputs=self.inputs, outputs=self.outputs, width=self.width, depth=self.depth)
+        among(ACTIVATIONS, activation=self.activation)
 
     @cached_property
     def _perceptron(self) -> MLP:

@@ -33,7 +33,8 @@ class Likelihood:
         try:
             return self.model(self.network, data, generators)
         except ValueError as error:
-            raise ValueError(f"model.{error}") from error
+            key = "" if str(error).startswith("network.") else "model."  # whose options are not the model's
+            raise ValueError(f"{key}{error}") from error
 
     def draw(self, model: Density, data: Points, rows: Tensor, generator: Generator) -> tuple[Tensor, ...]:
         """The points, `(steps, batch, dim)`."""
