@@ -167,27 +167,27 @@ def map_table(name: str, points: Splits, own: Score, known: Known, side: int, de
 
 
 def score_rows(args: list[str]) -> None:
-    """`NAME ROWS -o SCORES`: the log density of every row of a Parquet file, in the file's order and in its own units, as a
-    Parquet file. ROWS has the columns of the data set that NAME, a row of `densities`, is a model of.
+    """`--score NAME ROWS -o SCORES`: the log density of every row of a Parquet file, in the file's order and in its own
+    units, as a Parquet file. ROWS has the columns of the data set that NAME, a row of `densities`, is a model of.
 
     `log_prob` is that of the mean of all seeds' densities, `seed_0` and so on are those of each. `share` is the part of the
     validation set that is less likely, in the mean over seeds: below 0.05 is what the report's figures flag as an outlier.
     Whole numbers of levels get the noise that fills levels, the same each time.
     """
-    parser = ArgumentParser("python -m stages.density --score", description=score_rows.__doc__)
-    parser.add_argument("name", metavar="NAME")
-    parser.add_argument("rows", type=Path, metavar="ROWS")
-    parser.add_argument("-o", dest="out", type=Path, required=True, metavar="SCORES")
+    parser = ArgumentParser("python -m stages.density", description="Score the rows of a Parquet file by a trained density.")
+    parser.add_argument("--score", nargs=2, required=True, metavar=("NAME", "ROWS"), help="a row of densities; a file")
+    parser.add_argument("-o", dest="out", type=Path, required=True, metavar="SCORES", help="the file to write")
     asked = parser.parse_args(args)
-    name, device, row = asked.name, prepare(), load(DensityRow, f"densities.{asked.name}", GRID)
+    name, rows = asked.score[0], Path(asked.score[1])
+    device, row = prepare(), load(DensityRow, f"densities.{name}", GRID)
     plan, known = build_plan(read(), row.override), read_known(row.kind, row.dataset)
-    own = read_rows(asked.rows, section(read(), f"{row.kind}.{row.dataset}").get("columns"), known.dim)
-    x = in_units(own, known.units, asked.rows).to(device)
+    own = read_rows(rows, section(read(), f"{row.kind}.{row.dataset}").get("columns"), known.dim)
+    x = in_units(own, known.units, rows).to(device)
     model, seeds = read_model(places.model(places.trained(name)))
     columns, shares = {}, []
     for k, seed in enumerate(seeds):
         scored = in_parts(score(model.to(device).seed(k), known, plan.solver, plan.divergence), at_once(plan, known.dim))
-        found = finite(name, seed, str(asked.rows), scored(x, stream(f"density/{name}/rows", seed))).log_prob
+        found = finite(name, seed, str(rows), scored(x, stream(f"density/{name}/rows", seed))).log_prob
         held = np.sort(read_table(places.scores(name), seed=seed, split="validation")["log_prob"])
         columns[f"seed_{seed}"] = found
         shares.append(np.searchsorted(held, found) / len(held))
@@ -234,8 +234,8 @@ def in_units(own: np.ndarray, units: Units | None, path: Path) -> Tensor:
 @torch.no_grad()
 def main(args: list[str]) -> None:
     """`python -m stages.density NAME`, NAME a row of `densities`."""
-    if args[:1] == ["--score"]:
-        return score_rows(args[1:])
+    if args[0].startswith("-"):
+        return score_rows(args)
     (name,) = args
     device, workers, row = prepare(), load_workers(), load(DensityRow, f"densities.{name}", GRID)
     if (note := places.trained(name) / ENDED).exists():

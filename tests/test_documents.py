@@ -19,6 +19,7 @@ ELSEWHERE = (
     "python -m flows.repro",
     "python -m flows.sweep",
     "python -m pytest",
+    "python -m stages.density",
 )  # run by other tests
 # What these commands take for granted: a branch and two experiments.
 BRANCH, EXPERIMENTS = "main", ("my-run", "quick-otter")
