@@ -22,7 +22,7 @@ SPLITS = ("test", "validation", "train")
 
 
 class Splits(NamedTuple):
-    """Splits of one seed by split, `(n, dim)`."""
+    """Points of one seed by split, `(n, dim)`."""
 
     seed: int
     of: dict[str, Tensor]

@@ -13,10 +13,8 @@ import torch
 from torch import Generator, Tensor
 from torch.nn.functional import pad
 
-from rectiflow.networks.activations import ACTIVATIONS
 from rectiflow.networks.mlp import MLP
 from rectiflow.networks.network import side_by_side
-from rectiflow.ranges import among, at_least
 from rectiflow.weights import Shapes
 
 
@@ -35,16 +33,17 @@ class Convolutions:
     fused: bool = True
 
     def __post_init__(self) -> None:
-        at_least(1, inputs=self.inputs, outputs=self.outputs, width=self.width, depth=self.depth)
-        among(ACTIVATIONS, activation=self.activation)
+        self._between(self.inputs, self.outputs)  # whose options these are
+
+    def _between(self, inputs: int, outputs: int) -> MLP:
+        return MLP(inputs, outputs, self.width, self.depth, self.activation, self.fused)
 
     @cached_property
     def _perceptron(self) -> MLP:
         if self.sides is None:
             raise ValueError("network.name: convolutions see pictures, and are no network of a model of plain numbers")
         area = self.sides[0] * self.sides[1]
-        inputs, outputs = self.inputs // area * PATCH, self.outputs // area * PATCH
-        return MLP(inputs, outputs, self.width, self.depth, self.activation, self.fused)
+        return self._between(self.inputs // area * PATCH, self.outputs // area * PATCH)
 
     @property
     def shapes(self) -> Shapes:
