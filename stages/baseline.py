@@ -58,7 +58,7 @@ def main(args: list[str]) -> None:
     (name,) = args
     prepare()
     row, baselines = load(BaselineRow, f"baselined.{name}", GRID), build_baselines(read())
-    known, say = read_known(row.kind, name), progress(f"baseline {name}", len(baselines))
+    known, say = read_known(row.known, name), progress(f"baseline {name}", len(baselines))
     outliers = None if row.outliers is None else named(OUTLIERS, row.outliers, "density.outliers")
     points = read_splits(name, outliers, known.units)
     seen = [of_seed.of["train"] for of_seed in points]

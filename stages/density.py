@@ -153,7 +153,7 @@ def found_of(name: str, points: Splits, own: Score, known: Known, device: torch.
 
     def scored(split: str, x: Tensor) -> Scores:
         found = own(x.to(device), stream(f"density/{name}/{split}", points.seed))
-        return finite(name, points.seed, split, found)
+        return finite(name, points.seed, split, found, ranked=split == "outliers")
 
     return {split: (scored(split, x), truth(known, x)) for split, x in points.of.items()}
 
@@ -180,14 +180,14 @@ def score_rows(args: list[str]) -> None:
     asked = parser.parse_args(args)
     name, rows = asked.score[0], Path(asked.score[1])
     device, row = prepare(), load(DensityRow, f"densities.{name}", GRID)
-    plan, known = build_plan(read(), row.override), read_known(row.kind, row.dataset)
-    own = read_rows(rows, section(read(), f"{row.kind}.{row.dataset}").get("columns"), known.dim)
+    plan, known = build_plan(read(), row.override), read_known(row.known, row.dataset)
+    own = read_rows(rows, columns_of(row.dataset), known.dim)
     x = in_units(own, known.units, rows).to(device)
     model, seeds = read_model(places.model(places.trained(name)))
     columns, shares = {}, []
     for k, seed in enumerate(seeds):
         scored = in_parts(score(model.to(device).seed(k), known, plan.solver, plan.divergence), at_once(plan, known.dim))
-        found = finite(name, seed, str(rows), scored(x, stream(f"density/{name}/rows", seed))).log_prob
+        found = finite(name, seed, str(rows), scored(x, stream(f"density/{name}/rows", seed)), ranked=True).log_prob
         held = np.sort(read_table(places.scores(name), seed=seed, split="validation")["log_prob"])
         columns[f"seed_{seed}"] = found
         shares.append(np.searchsorted(held, found) / len(held))
@@ -217,6 +217,12 @@ def read_rows(path: Path, columns: list[str] | None, dim: int) -> np.ndarray:
     return found
 
 
+def columns_of(table: str) -> list[str] | None:
+    """The columns that a table is made of, where its row of `params.yaml` names some."""
+    columns: list[str] | None = read().get("tables", {}).get(table, {}).get("columns")
+    return columns
+
+
 def in_units(own: np.ndarray, units: Units | None, path: Path) -> Tensor:
     """Rows in the units that models see. Raises Refused for a value that has none."""
     given = own
@@ -240,7 +246,7 @@ def main(args: list[str]) -> None:
     device, workers, row = prepare(), load_workers(), load(DensityRow, f"densities.{name}", GRID)
     if (note := places.trained(name) / ENDED).exists():
         return copy(note, places.density(name) / ENDED)
-    plan, known = build_plan(read(), row.override), read_known(row.kind, row.dataset)
+    plan, known = build_plan(read(), row.override), read_known(row.known, row.dataset)
     model, seeds = read_model(places.model(places.trained(name)))
     model, say = model.to(device), progress(f"density {name}", len(seeds))
     tasks: list[Task] = []

@@ -73,6 +73,10 @@ class Sections(Settings):
         """The section that a data set is described in."""
         return "tables" if dataset in self.tables else "datasets"
 
+    def known(self, dataset: str) -> str:
+        """The key of what is known of a data set, as a DensityRow has it."""
+        return "compute" if dataset in self.tables else f"datasets.{dataset}"
+
 
 class Cell(NamedTuple):
     """A data set with a method, as a block has it."""
@@ -262,7 +266,7 @@ def densities(sections: Sections, cells: Iterable[Cell]) -> dict[str, DensityRow
         if block.density is not None:
             found[cell.name(k)] = DensityRow(
                 dataset=cell.dataset,
-                kind=sections.kind(cell.dataset),
+                known=sections.known(cell.dataset),
                 model=method.model["name"],
                 network=network(sections, cell.method, block)["name"],
                 override=block.density,
@@ -278,7 +282,7 @@ def baselined(sections: Sections, shared: Any) -> dict[str, BaselineRow]:
             continue
         given = {**(shared if isinstance(shared, Mapping) else {}), **block.density}
         for dataset in block.datasets:
-            row = BaselineRow(kind=sections.kind(dataset), train=given.get("train"), outliers=given.get("outliers"))
+            row = BaselineRow(known=sections.known(dataset), train=given.get("train"), outliers=given.get("outliers"))
             other = found.get(dataset, row)
             if other.train != row.train or (None not in (other.outliers, row.outliers) and other.outliers != row.outliers):
                 raise Refused(

@@ -151,12 +151,12 @@ def main(args: list[str]) -> None:
     if (note := places.trained(name) / ENDED).exists():
         return copy(note, places.sampled(name) / ENDED)
     settings, own = load(Sample, "sample"), load(Draws, f"samples.{name}", GRID)
-    dataset, method = (section(read(GRID), f"flows.{name}.{key}", GRID) for key in ("dataset", "method"))
+    dataset = section(read(GRID), f"flows.{name}.dataset", GRID)
     model, seeds = read_model(places.model(places.trained(name)))
     model = model.to(device)
     x0, x1 = (read_points(dataset, side, "test")[1].to(device) for side in ("source", "target"))
     samplers = serving(build_samplers(settings.samplers, "sample.samplers"), type(model))
-    samplers += build_samplers(own.samplers, f"samplers.{method}")
+    samplers += build_samplers(own.samplers, f"{GRID}: samples.{name}.samplers")
     write_table(places.samples(name), samples_table(seeds, draws(name, model, samplers, settings.reference, x0, seeds)))
     if isinstance(model, Field):
         write_paths(name, settings, model, seeds, x0)

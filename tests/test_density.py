@@ -89,6 +89,15 @@ def test_rows_of_ones_own_are_scored_in_their_order(project, tmp_path):
     np.testing.assert_allclose(found["share"], np.mean(below, 0))
 
 
+def test_a_row_beyond_single_precision_scores_below_all_others(project, tmp_path):
+    pd.DataFrame({"a": [0.0, 1e37], "b": [0.0, 1e37]}).to_parquet(tmp_path / "rows.parquet")
+    done = score(project, "bimodal-realnvp-round0", tmp_path / "rows.parquet", str(tmp_path / "scores.parquet"))
+    assert done.returncode == 0, done.stderr
+    found = pd.read_parquet(tmp_path / "scores.parquet")
+    assert math.isfinite(found.log_prob[0])
+    assert (found.log_prob[1], found["share"][1]) == (-math.inf, 0)
+
+
 def test_rows_of_a_table_are_scored_in_the_tables_own_units(project, tmp_path):
     own = pd.read_parquet(project / "data/faithful.parquet")
     own.iloc[::-1].assign(waiting=lambda rows: rows.waiting + 1000 * (rows.index == 3)).to_parquet(tmp_path / "rows.parquet")
@@ -115,7 +124,6 @@ def test_rows_of_a_table_are_scored_in_the_tables_own_units(project, tmp_path):
         ("mine-otcfm-round0", None, "rows.parquet: does not exist"),
         ("mine-otcfm-round0", {"eruptions": [], "waiting": []}, "rows.parquet: there is no row to score"),
         ("bimodal-realnvp-round0", {"a": [0.0, 1e39], "b": [0.0, 0.0]}, "rows.parquet: row 1: 1e+39 lies outside"),
-        ("bimodal-realnvp-round0", {"a": [0.0, 1e37], "b": [0.0, 1e37]}, "seed 0, row 1 of"),
         ("nobody", {"a": [1.0]}, "densities.nobody"),
     ],
 )
@@ -234,8 +242,16 @@ def test_a_divergence_is_the_mean_of_the_gap():
 
 @pytest.mark.parametrize("value", [math.nan, -math.inf, math.inf])
 def test_what_is_not_finite_is_refused_by_seed_split_and_row(value):
-    with pytest.raises(Refused, match=r"density of mine: seed 4, row 2 of outliers: log p is (nan|-inf|inf)"):
-        finite("mine", 4, "outliers", scores([0.0, 1.0, value, value]))
+    with pytest.raises(Refused, match=r"density of mine: seed 4, row 2 of test: log p is (nan|-inf|inf)"):
+        finite("mine", 4, "test", scores([0.0, 1.0, value, value]))
+
+
+def test_what_is_only_ranked_may_be_as_unlikely_as_can_be():
+    kept = finite("mine", 4, "outliers", scores([0.0, -math.inf]), ranked=True)
+    assert kept.log_prob[1] == -math.inf
+    for value in (math.nan, math.inf):
+        with pytest.raises(Refused, match="seed 4, row 1 of outliers"):
+            finite("mine", 4, "outliers", scores([-math.inf, value]), ranked=True)
 
 
 def test_a_map_runs_through_y_first_and_around_the_points():

@@ -111,6 +111,7 @@ def workspace(tmp_path_factory):
         "until": 2,
         "density": {"outliers": {"name": "box", "low": [0, 0], "high": [1, 1], "rows": 9}},
     }
+    content["grid"]["own"] |= {"density": {}}  # of a table
     files = {PARAMS: content, GRID: expand(content)}
     where, read = tiny.clone(tmp_path_factory.mktemp("recorded"), json.dumps(content)), {}
     rows = {name: stage["foreach"].strip("${}") for name, stage in DVC.items() if "foreach" in stage}

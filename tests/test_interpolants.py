@@ -146,8 +146,9 @@ def test_leading_axes_are_independent_rows(path, generator):
 
 
 @every_path
-def test_float32_stays_float32(path):
-    t, x = torch.rand(4), torch.ones(4, 2)
+@pytest.mark.parametrize("shape", [(), (4,)], ids=["one time", "a time for each"])
+def test_float32_stays_float32(path, shape):
+    t, x = torch.rand(shape), torch.ones(4, 2)
     assert {part.dtype for part in path.path(t * path.span[1], x, x, x)} == {torch.float32}
 
 

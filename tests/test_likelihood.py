@@ -249,3 +249,23 @@ def test_a_model_of_a_wider_source_is_measured_from_there(generator):
 def test_what_cannot_be_is_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call(torch.zeros(3, 4, 2, dtype=torch.float64))
+
+
+# ---- Every path with every prediction.
+
+
+@pytest.mark.parametrize("name", [name for name, path in INTERPOLANTS.items() if not path().noisy])
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+def test_one_time_for_all_points_is_that_time_for_each(name, prediction):
+    """As solvers pass it, and in the precision of what is trained."""
+    field = velocity(path=INTERPOLANTS[name](), prediction=prediction, dtype=torch.float32)
+    x = torch.randn(3, 20, 2, generator=torch.Generator().manual_seed(0))
+    one, each = torch.tensor(0.4), torch.full((3, 20), 0.4)
+    directions = Exact().directions(x, None)
+    with torch.no_grad():
+        together, apart = field(one, x), field(each, x)
+        slopes_together, slopes_apart = field.slopes(one, x, directions), field.slopes(each, x, directions)
+    assert together.dtype == torch.float32
+    for a, b in zip((together, *slopes_together), (apart, *slopes_apart), strict=True):
+        assert a.dtype == b.dtype
+        assert torch.allclose(a, b, rtol=1e-4, atol=1e-4)

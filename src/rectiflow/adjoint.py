@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rectiflow.solvers import TABLEAUX, Dopri5, GaveUp, Solution, Solver, VelocityField
+from rectiflow.solvers import TABLEAUX, Counted, Dopri5, GaveUp, Solution, Solver, VelocityField
 
 STAGES = 7  # evaluations of a step of dopri5, at most
 METHODS = {"midpoint": "midpoint", "heun": "heun2", "rk4": "rk4"}  # torchdiffeq's names, whose rk4 is the rule of 3/8
@@ -22,35 +22,32 @@ class Adjoint:
     solver: Solver
     weights: Tensor
 
-    def __call__(self, v: VelocityField, x0: Tensor, trajectory: bool = False) -> Solution:
-        """Solve from x0 to the end; there is no trajectory. Raises GaveUp where an adaptive solver does."""
+    def __call__(self, v: VelocityField, x0: Tensor) -> Solution:
+        """Solve from x0 to the end. Raises GaveUp where an adaptive solver does."""
         from torchdiffeq import odeint_adjoint  # 0.6 s of imports that other gradients do not need
 
-        counted = _Limited(v, self.solver)
+        counted = _Limited(v, solver=self.solver)
         t = torch.linspace(0, 1, 2, dtype=x0.dtype, device=x0.device)
         x = odeint_adjoint(counted, x0, t, adjoint_params=(self.weights,), **_options(self.solver, t))
         calls, counted.calls = counted.calls, 0  # the way back begins
         return Solution(t, x, calls)
 
 
-@dataclass
-class _Limited:
-    """A velocity that counts its calls, and gives up where torchdiffeq fails an assertion, on the way back as well: when an
-    adaptive solver takes too many steps, or its state is no number any more.
+@dataclass(kw_only=True)
+class _Limited(Counted):
+    """One that gives up where torchdiffeq fails an assertion, on the way back as well: when an adaptive solver takes too
+    many steps, or its state is no number any more.
     """
 
-    v: VelocityField
     solver: Solver
-    calls: int = 0
 
     def __call__(self, t: Tensor, x: Tensor) -> Tensor:
-        self.calls += 1
-        if isinstance(self.solver, Dopri5) and (self.calls > STAGES * self.solver.max_steps or not x.isfinite().all()):
+        if isinstance(self.solver, Dopri5) and (self.calls >= STAGES * self.solver.max_steps or not x.isfinite().all()):
             raise GaveUp(
                 f"dopri5 gave up after {self.calls} evaluations: raise max_steps ({self.solver.max_steps}) or loosen rtol "
                 f"({self.solver.rtol:g}) and atol ({self.solver.atol:g})"
             )
-        return self.v(t, x)
+        return super().__call__(t, x)
 
 
 def _options(solver: Solver, t: Tensor) -> dict[str, Any]:

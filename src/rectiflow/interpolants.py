@@ -66,7 +66,10 @@ class Interpolant(ABC):
         """`(alpha, beta, gamma)` and their time derivatives, each shaped like t."""
         t = t.contiguous()
         found = jvp(lambda t: (self.alpha(t), self.beta(t), self.gamma(t)), (t,), (torch.ones_like(t),))
-        return cast(tuple[Rates, Rates], found)
+        weights, slopes = cast(tuple[Rates, Rates], found)
+        # Of one time alone torch gives double slopes where the path multiplies it by a number of Python's.
+        a, b, c = (slope.to(t.dtype) for slope in slopes)
+        return weights, (a, b, c)
 
     def path(self, t: Tensor, x0: Tensor, x1: Tensor, z: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The point `xt` and the velocity `ut` of the path from x0 to x1 at time t.

@@ -198,7 +198,7 @@ class Ode:
 
 @dataclass(frozen=True)
 class Once:
-    """The one pass of a map from the source to the target."""
+    """A map from the source to the target, once."""
 
     needs: ClassVar = Maps
     score: ClassVar = False
@@ -210,8 +210,8 @@ class Once:
         return True
 
     def __call__(self, model: Maps, x0: Tensor, generator: Generator | None = None, trajectory: bool = False) -> Solution:
-        """From source points x0, as one evaluation; nothing is drawn."""
-        return Solution(x0.new_tensor([0.0, 1.0]), torch.stack([x0, model.push(x0)]), 1)
+        """From source points x0, in the map's passes; nothing is drawn."""
+        return Solution(x0.new_tensor([0.0, 1.0]), torch.stack([x0, model.push(x0)]), model.passes)
 
 
 def _ode(name: str, build: Callable[..., Solver]) -> Callable[..., Ode]:

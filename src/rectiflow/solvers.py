@@ -54,7 +54,7 @@ class Solution:
 
 
 @dataclass
-class _Counted:
+class Counted:
     """A velocity that counts its calls."""
 
     v: VelocityField
@@ -89,7 +89,7 @@ def march(
     trajectory: bool,
 ) -> Solution:
     """From one time to the next by `advance(v, x, t, next)`; the evenly spaced states, or only the first and the last."""
-    counted, states = _Counted(v), [x]
+    counted, states = Counted(v), [x]
     for t, after in itertools.pairwise(times):
         x = advance(counted, x, t, after)
         if trajectory:
@@ -143,7 +143,7 @@ class Dopri5:
         """Solve from x0; `trajectory` reports 51 evenly spaced states, interpolated between the solver's own steps."""
         from torchdiffeq import odeint  # 0.6 s of imports that fixed steps do not need
 
-        counted = _Counted(v)
+        counted = Counted(v)
         t = torch.linspace(0, 1, 51 if trajectory else 2, dtype=x0.dtype, device=x0.device)
         try:
             x = odeint(

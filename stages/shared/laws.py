@@ -46,11 +46,13 @@ def cut(points: Splits, train: int) -> Splits:
     return Splits(points.seed, {**points.of, "train": points.of["train"][:train]})
 
 
-def read_known(kind: str, name: str) -> Known:
-    """A data set's own densities, from its row of `params.yaml`."""
-    key, about = f"{kind}.{name}", read_about(name)
+def read_known(key: str, name: str) -> Known:
+    """A data set's own densities, from its row of `params.yaml`, `datasets.NAME`. A table has none: all that is known of it
+    is in its artifacts.
+    """
+    kind, about = key.split(".")[0], read_about(name)
     dim = math.prod(about.shape)
-    if kind == "tables":  # its own files are not looked at: all that is known of them is in the artifacts
+    if kind != "datasets":
         source = None if places.table(name, "source").exists() else normal(dim).double().log_prob
         return Known(source, None, about.entropy, about.units, dim)
     dataset = build_dataset(kind, section(read(), key), key)[1]

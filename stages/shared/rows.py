@@ -116,23 +116,24 @@ class Round(Settings):
 
 
 class DensityRow(Settings):
-    """A model whose density is measured, on data that is described in a section of `params.yaml`, datasets or tables.
-    `override` is what the row has in place of single keys of the section `density`.
+    """A model whose density is measured. `known` is the key of `params.yaml` that says what is known of the data set,
+    `datasets.NAME`; of a table all that is known is in its artifacts, and it has `compute`, which is read anyway. `override`
+    is what the row has in place of single keys of the section `density`.
     """
 
     dataset: str
-    kind: Literal["datasets", "tables"]
+    known: str
     model: str
     network: str
     override: dict[str, Any]
 
 
 class BaselineRow(Settings):
-    """A data set that densities and baselines are measured on, described in a section of `params.yaml`, datasets or tables;
-    `train` and `outliers` as the section `density` has them for it, which checks them.
+    """A data set that densities and baselines are measured on; `known` as a DensityRow has it, `train` and `outliers` as the
+    section `density` has them for it, which checks them.
     """
 
-    kind: Literal["datasets", "tables"]
+    known: str
     train: Any
     outliers: Any
 

@@ -37,9 +37,12 @@ class Scores(NamedTuple):
 Found = Mapping[str, tuple[Scores, np.ndarray]]  # the scores of every split, and the truth
 
 
-def finite(name: str, seed: int, split: str, scores: Scores) -> Scores:
-    """The scores. Raises Refused naming the first one that is not finite: nothing is averaged over it."""
-    bad = np.flatnonzero(~np.isfinite(scores.log_prob))
+def finite(name: str, seed: int, split: str, scores: Scores, ranked: bool = False) -> Scores:
+    """The scores. Raises Refused naming the first one that is not finite: nothing is averaged over it. Those that are only
+    `ranked` may be minus infinity, below all others.
+    """
+    fine = np.isfinite(scores.log_prob) | (ranked & np.isneginf(scores.log_prob))
+    bad = np.flatnonzero(~fine)
     if len(bad):
         raise Refused(
             f"density of {name}: seed {seed}, row {bad[0]} of {split}: log p is {scores.log_prob[bad[0]]:g}: the model maps "

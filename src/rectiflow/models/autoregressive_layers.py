@@ -79,6 +79,12 @@ class AutoregressiveLayers(Bijection):
     costs one pass of the network, a draw as many as there are coordinates.
     """
 
+    @property
+    def passes(self) -> int:
+        """One for each coordinate."""
+        network: Any = self.network
+        return int(network.inputs)
+
     def stack(self) -> list[Layer]:
         """Layers in ascending and, where i is odd, in descending order. Raises ValueError for a network that is no
         perceptron.

@@ -81,6 +81,11 @@ class Jumps(Model):
 class Maps(Model):
     """A map from the source to the target in one pass."""
 
+    @property
+    def passes(self) -> int:
+        """How often `push` calls each network, one after the other."""
+        return 1
+
     @abstractmethod
     def push(self, x0: Tensor) -> Tensor:
         """x1 for x0 `(seeds, batch, dim)`."""

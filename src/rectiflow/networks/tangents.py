@@ -15,19 +15,18 @@ def tangents(weights: list[Tensor], activation: Activation, columns: Tensor, dir
     """The outputs `(seeds, outputs, batch)` for columns `(seeds, inputs, batch)`, and their derivatives along directions
     `(k, seeds, inputs, batch)`, `(k, seeds, outputs, batch)`, of layers whose weights and biases alternate.
 
-    Values and derivatives pass the layers together, seed after seed: without a graph two directions cost 2.4 times what the
-    values alone do.
+    Without a graph values and derivatives pass the layers together, in one product a layer, seed after seed: two directions
+    cost three times what the values alone do.
     """
     if torch.is_grad_enabled():
         return _with_a_graph(weights, activation, columns, directions)
     with torch.no_grad():
-        together = torch.cat([columns[None], directions]).transpose(0, 1)
+        together = torch.cat([columns[None], directions]).permute(1, 2, 0, 3)  # one wide product takes them all
         seeds = []
         for k, mine in enumerate(together):
-            layers = [weight[k].mT for weight in weights]
-            parts = [_through(layers, part, activation) for part in mine.split(COLUMNS, -1)]
-            seeds.append(torch.cat(parts, -1))
-        found = torch.stack(seeds, 1)
+            layers = [weight[k].mT.contiguous() for weight in weights]
+            seeds.append(torch.cat([_through(layers, part, activation) for part in mine.split(COLUMNS, -1)], -1))
+        found = torch.stack(seeds).movedim(2, 0)
     return found[0], found[1:]
 
 
@@ -48,18 +47,23 @@ def _with_a_graph(
 
 
 def _through(layers: list[Tensor], h: Tensor, activation: Activation) -> Tensor:
-    """A value, which comes first, and its derivatives `(1 + k, inputs, batch)` behind all layers."""
+    """A value, which comes first, and its derivatives `(inputs, 1 + k, batch)` behind all layers."""
     for i in range(0, len(layers), 2):
-        a = torch.matmul(layers[i], h)
-        a[0] += layers[i + 1]
-        h = _activated(activation, a) if i + 2 < len(layers) else a
+        a = torch.mm(layers[i], h.flatten(1)).unflatten(1, h.shape[1:])
+        a[:, 0] += layers[i + 1]
+        if i + 2 < len(layers):
+            _activate(activation, a[:, 0][None], a[:, 1:])
+        h = a
     return h
 
 
-def _activated(activation: Activation, a: Tensor) -> Tensor:
-    h = torch.empty_like(a)
-    activation.forward(a[:1], h[:1])
-    kept = h if activation.by_value else a
-    for j in range(1, len(a)):
-        activation.backward(a[j : j + 1], kept[:1], h[j : j + 1])
-    return h
+def _activate(activation: Activation, value: Tensor, along: Tensor) -> None:
+    """In place: a layer's values become those behind the activation, its derivatives are multiplied by the slope there."""
+    slope = torch.ones_like(value)
+    if activation.by_value:
+        activation.forward(value, value)
+        activation.backward(slope, value, slope)
+    else:
+        activation.backward(slope, value, slope)
+        activation.forward(value, value)
+    along *= slope[0][:, None]
