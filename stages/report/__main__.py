@@ -36,9 +36,9 @@ def main(_: list[str]) -> None:
     evidence = Evidence(results, tables)
     shown = {key: sources.drawn(name, key[0]) for key, name in names.items()}
     sections = study_sections(studies(content), evidence)
-    html = page(
-        evidence, losses, shown, PARAMS.read_text(), sections, list(dict.fromkeys(ended.values())), sources.maps(names)
-    )
+    descents = sources.followed(content)
+    reasons = list(dict.fromkeys(ended.values()))
+    html = page(evidence, losses, shown, PARAMS.read_text(), sections, reasons, sources.maps(names), descents)
     say(2, "page drawn")
     write_text(REPORTS / "results.csv", csv(results))
     rounds = per_round(results, ["straightness", "chord_deviation", "w2", "w2_1step"])
