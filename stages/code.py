@@ -37,7 +37,7 @@ TABLES: dict[str, Registry] = {
 
 # Distributions by what is imported. A result may depend on the version of those that compute. Any other than these computes.
 COMPUTING = {
-    "lap": "lapx", "matplotlib": "matplotlib", "numpy": "numpy", "ot": "POT", "pandas": "pandas",
+    "lap": "lapx", "matplotlib": "matplotlib", "numpy": "numpy", "ot": "POT", "pandas": "pandas", "PIL": "pillow",
     "pyarrow": "pyarrow", "safetensors": "safetensors", "scipy": "scipy", "sklearn": "scikit-learn", "torch": "torch",
     "torchdiffeq": "torchdiffeq",
 }  # fmt: skip

@@ -33,6 +33,7 @@ from rectiflow.models.model import Field
 from stages.generate import build_dataset
 from stages.shared import movements, places
 from stages.shared.compute import prepare, stream
+from stages.shared.files import rounded
 from stages.shared.io import read_table, read_weights, write_table, write_weights
 from stages.shared.models import read_model
 from stages.shared.movements import GradientFlow
@@ -45,7 +46,6 @@ from stages.shared.tasks import Draw, Task, write_measures
 
 SHOWN = 600  # points of a picture
 FAR = 2000  # points compared with the target: of a law far from it more take minutes, and tell no more
-LATE = 1.25e-3  # the time whose noise, .05, a teacher's score of the data has left
 
 
 # ---- What a row describes.
@@ -110,8 +110,8 @@ def build_descent(row: GradientFlow, dataset: Dataset, teacher: Any, key: str) -
         return found
     score = trained_score(teacher)
     if row.target == "target":  # the teacher knows the data's slope; that of N(0, I) is known anyway
-        late = torch.tensor(LATE, dtype=torch.float64)
-        found = replace(found, energy=replace(energy, score=partial(score, late)))
+        start = torch.zeros((), dtype=torch.float64)
+        found = replace(found, energy=replace(energy, score=partial(score, start)))
     return replace(found, score=score)
 
 
@@ -320,7 +320,7 @@ def main(args: list[str]) -> None:
     if row.teacher:
         model, _ = read_model(places.model(places.trained(row.teacher)))
         assert isinstance(model, Field)
-        teacher = model
+        teacher = model.plain()  # operations that have forward mode
     recovery = build(Recovery, row.recover, f"{key}.recover") if row.recover is not None else None
     runs = {
         seed: Run(name, row, scheme, descent, reference(descent), recovery)
@@ -345,15 +345,19 @@ def main(args: list[str]) -> None:
 def write(name: str, made_of: str, row: GradientFlow, found: Mapping[int, Followed]) -> None:
     """What was followed, for the report and to go on from."""
     rows = [of for seed in found for of in found[seed].rows]
-    whole = ("seed", "step")
-    columns = {
-        column: np.array([of[column] for of in rows], np.int32 if column in whole else np.float64) for column in rows[0]
-    }
+    columns = {column: column_of([of[column] for of in rows]) for column in rows[0]}
     write_table(movements.steps(name), columns)
     frames = next(iter(found.values())).frames
     step = np.repeat(np.arange(len(frames), dtype=np.int32), len(frames[0]))
     write_table(movements.frames(name), {"step": step, "x": np.concatenate(frames)})
     write_weights(movements.states(name), packed(found), {"origin": made_of, "steps": row.steps})
+
+
+def column_of(values: list[float]) -> np.ndarray:
+    """Whole numbers as such, others to ten digits."""
+    if all(isinstance(value, int) for value in values):
+        return np.array(values, np.int32)
+    return np.array([rounded(value) for value in values])
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from stages.grid import studies
 from stages.report import sources
 from stages.report.evidence import Evidence
 from stages.report.figures import overview
+from stages.report.gradient_flows import picture
 from stages.report.page import page, study_sections
 from stages.report.results import agreements, headlines, per_round
 from stages.shared.files import rounded, write_bytes, write_json, write_text
@@ -45,7 +46,7 @@ def main(_: list[str]) -> None:
     for name, frame in {"w2_nfe": evidence.nfe, "straightness": rounds, "training": losses}.items():
         write_text(REPORTS / "plots" / f"{name}.csv", csv(frame))
     write_json(REPORTS / "metrics.json", headlines(results) | agreements(evidence.table("relations")))
-    write_bytes(REPORTS / "result.png", overview(evidence.nfe, evidence.floors, shown))
+    write_bytes(REPORTS / "result.png", picture(descents) or overview(evidence.nfe, evidence.floors, shown))
     write_text(REPORTS / "index.html", html)
     say(3, str(REPORTS / "index.html"))
 

@@ -8,19 +8,20 @@ from html import escape
 from string import Template
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 LEVELS = 4095  # places of a coordinate
 STOP = 10  # steps between two stops
-SIDE = 360  # pixels
-INK, PAPER, PALE = (59, 111, 182), (255, 255, 255), (200, 206, 216)
+SIDE, TITLE = 280, 18  # pixels
+INK, PAPER, GREY = (59, 111, 182), (255, 255, 255), (84, 93, 107)
+MOST = 3  # runs side by side in a file
 
 PLAYER = Template("""<figure class="moving" id="$id"><canvas width="$width" height="$height" role="img"
 aria-label="$label"></canvas> <div><button type="button" class="play">play</button>
 <button type="button" class="stop" title="to the next tenth step">next ten</button>
-<label>step <input type="range" min="0" max="$last" value="0" aria-label="step"></label> <output>0</output></div>
-<figcaption>$label. Play, or move the slider by mouse or arrow keys; space plays and pauses.</figcaption>
-<script type="application/json">$data</script></figure>
+<label>step <input type="range" min="0" max="$last" value="0" aria-label="step"></label> <output>0</output> <a
+download="gradient-flow.gif" href="$gif">GIF</a></div> <figcaption>$label. Play, or move the slider by mouse or arrow keys;
+space plays and pauses.</figcaption> <script type="application/json">$data</script></figure>
 """)
 
 SCRIPT = """<script>
@@ -66,20 +67,33 @@ def player(title: str, frames: Mapping[str, np.ndarray], tau: Mapping[str, float
     """A canvas with the points of several runs `(steps, n, dim)` side by side, their steps in one rhythm: the runs with as
     many steps as most have.
     """
-    lengths = [len(of) for of in frames.values()]
-    most = max(lengths, key=lengths.count)
-    shown = {name: of[:, :, :2] for name, of in frames.items() if len(of) == most}
+    shown = together(frames)
+    most = len(next(iter(shown.values())))
     low, high = corners(shown)
     places = [base64.b64encode(quantised(of, low, high).astype("<u2").tobytes()).decode() for of in shown.values()]
     taus = {tau[name] for name in shown}
     columns = min(len(shown), 4)
     rows = -(-len(shown) // columns)
     width = 240 * columns
+    picture = base64.b64encode(file(frames, "GIF")).decode()
     data = {"names": list(shown), "last": most - 1, "seconds": taus.pop() if len(taus) == 1 else 0, "places": places}
     return PLAYER.substitute(
-        id=f"moving-{''.join(c if c.isalnum() else '-' for c in title)}", width=width, height=rows * (240 + 22), last=most -
-        1, label=escape(title), data=json.dumps(data).replace("<", "\\u003c"),
+        id=f"moving-{''.join(c if c.isalnum() else '-' for c in title)}", width=width, height=rows * (240 + 22),
+        last=most - 1, label=escape(title), gif=f"data:image/gif;base64,{picture}",
+        data=json.dumps(data).replace("<", "\\u003c"),
     )  # fmt: skip
+
+
+def together(frames: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The runs with as many steps as most have, in the plane of the first two coordinates."""
+    lengths = [len(of) for of in frames.values()]
+    most = max(lengths, key=lengths.count)
+    return {name: of[:, :, :2] for name, of in frames.items() if len(of) == most}
+
+
+def file(frames: Mapping[str, np.ndarray], kind: str) -> bytes:
+    """The first MOST runs of those that the player shows, as a moving picture."""
+    return moving_picture(dict(list(together(frames).items())[:MOST]), kind)
 
 
 def corners(frames: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -95,22 +109,26 @@ def quantised(x: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
     return np.round(np.clip((x - low) / (high - low), 0, 1) * LEVELS).astype(np.uint16)
 
 
-def moving_picture(frames: np.ndarray, kind: str, milliseconds: int = 80) -> bytes:
-    """Points `(steps, n, 2)` as a GIF or an animated PNG (`kind`: GIF or PNG), which waits at the end."""
-    low, high = corners({"": frames})
-    pictures = [_picture(quantised(of, low, high)) for of in frames]
-    buffer = io.BytesIO()
+def moving_picture(frames: Mapping[str, np.ndarray], kind: str, milliseconds: int = 80) -> bytes:
+    """The points of several runs `(steps, n, 2)` side by side, as a GIF or an animated PNG (`kind`: GIF or PNG), which waits
+    at the end. Same points, same bytes.
+    """
+    low, high = corners(frames)
+    places = {name: quantised(of, low, high) for name, of in frames.items()}
+    pictures = [_picture({name: of[k] for name, of in places.items()}) for k in range(min(map(len, frames.values())))]
     waits = [milliseconds] * (len(pictures) - 1) + [20 * milliseconds]
-    first, *rest = pictures
+    buffer, (first, *rest) = io.BytesIO(), pictures
     first.save(buffer, kind, save_all=True, append_images=rest, duration=waits, loop=0)
     return buffer.getvalue()
 
 
-def _picture(places: np.ndarray) -> Image.Image:
-    picture = Image.new("P", (SIDE, SIDE), 0)
-    picture.putpalette([*PAPER, *INK, *PALE])
-    pen = ImageDraw.Draw(picture)
-    for x, y in places.tolist():
-        left, top = x * (SIDE - 4) // LEVELS, (LEVELS - y) * (SIDE - 4) // LEVELS
-        pen.rectangle((left, top, left + 1, top + 1), fill=1)
+def _picture(places: Mapping[str, np.ndarray]) -> Image.Image:
+    picture = Image.new("P", (SIDE * len(places), SIDE + TITLE), 0)
+    picture.putpalette([*PAPER, *INK, *GREY])
+    pen, font = ImageDraw.Draw(picture), ImageFont.load_default_imagefont()
+    for k, (name, of) in enumerate(places.items()):
+        pen.text((SIDE * k + 6, 3), name, fill=2, font=font)
+        for x, y in of.tolist():
+            left, top = SIDE * k + x * (SIDE - 4) // LEVELS, TITLE + (LEVELS - y) * (SIDE - 4) // LEVELS
+            pen.rectangle((left, top, left + 1, top + 1), fill=1)
     return picture

@@ -64,6 +64,14 @@ def sections(found: Mapping[str, Followed], results: pd.DataFrame) -> list[Secti
     return [section("gradient_flows", "Gradient flows", *parts, animation.SCRIPT)]
 
 
+def picture(found: Mapping[str, Followed]) -> bytes | None:
+    """The first gradient flows as an animated PNG, which moves wherever pictures are shown; None without any."""
+    if not found:
+        return None
+    first = next(iter(found.values())).problem
+    return animation.file({name: of.frames for name, of in found.items() if of.problem == first}, "PNG")
+
+
 def tau(found: Mapping[str, Followed]) -> dict[str, float]:
     """The length of a step of each."""
     return {name: float(of.row["tau"]) for name, of in found.items()}
