@@ -12,7 +12,9 @@ from typing import Any
 import torch
 
 from rectiflow.datasets import FINITE
-from rectiflow.interpolants import INTERPOLANTS
+from rectiflow.gradient_flows.recovery import Recovery
+from rectiflow.interpolants import INTERPOLANTS, Linear
+from rectiflow.mixtures import Marginal, normal
 from rectiflow.models import MODELS
 from rectiflow.models.model import Density, Field, Model
 from rectiflow.objectives.objective import Objective
@@ -23,13 +25,15 @@ from rectiflow.training import Training
 from stages.baseline import build_baselines
 from stages.couple import build_pairing
 from stages.density import build_plan
-from stages.generate import build_seeds, check_table, description, gaussian_source, parse_builtin
+from stages.generate import build_dataset, build_seeds, check_table, description, gaussian_source, parse_builtin
 from stages.grid import Block, Rows, Sections, expand, member, studies, write_grid
+from stages.jko import build_descent, build_scheme, fitting
 from stages.reflow import Reflow
 from stages.report.studies.kinds import STUDIES
 from stages.sample import Sample, build_samplers, serving
 from stages.shared.files import write_text
 from stages.shared.measures import shown_in
+from stages.shared.movements import GradientFlow
 from stages.shared.objectives import build_network, objective_of, try_begin
 from stages.shared.params import GRID, PARAMS, Refused, build, finish, merged, named, parse, read
 from stages.shared.places import DATA
@@ -69,6 +73,8 @@ def check(content: Mapping[str, Any]) -> Rows:
         check_choice(name, choice, params, rows)
     for name, relation in params.relations.items():
         check_relation(name, relation, content, params, rows)
+    for name, flow in params.gradient_flows.items():
+        check_gradient_flow(name, flow, content, params, rows)
     for name, study in studies(content).items():
         check_study(name, study, params, rows)
     return rows
@@ -342,6 +348,36 @@ def check_relation(name: str, row: Relation, content: Mapping[str, Any], params:
         )
 
 
+def check_gradient_flow(name: str, row: GradientFlow, content: Mapping[str, Any], params: Params, rows: Rows) -> None:
+    """Its data set has the densities that it needs, its scheme can follow it, and its teacher knows the score."""
+    key, dataset = f"gradient_flows.{name}", build_dataset("datasets", params.datasets[row.dataset], row.dataset)[1]
+    scheme, teacher = build_scheme(row.scheme, f"{key}.scheme"), None
+    if row.recover is not None:
+        build(Recovery, row.recover, f"{key}.recover")
+    if row.teacher is not None:
+        check_teacher(f"{key}.teacher", row, content, params, rows)
+        teacher = Marginal(Linear(), normal(2), normal(2))  # any field: whether there is one is what counts
+    fitting(scheme, build_descent(row, dataset, teacher, key), key)
+
+
+def check_teacher(key: str, row: GradientFlow, content: Mapping[str, Any], params: Params, rows: Rows) -> None:
+    """A flow of independent pairs from N(0, I) to the row's data set, on a path without latent: its velocity gives the
+    score.
+    """
+    assert row.teacher is not None
+    flows = [name for name, of in rows["flows"].items() if of["dataset"] == row.dataset]
+    member(key, row.teacher, flows)
+    method = rows["flows"][row.teacher]["method"]
+    independent = rows["samples"][row.teacher]["independent"] and not params.methods[method].auto
+    objective = objective_of(content, content["methods"][method], f"methods.{method}", {}) if independent else None
+    path = getattr(objective, "interpolant", None)
+    if path is None or path.noisy or not has_gaussian_source(row.dataset, params):
+        raise Refused(
+            f"{PARAMS}: {key}: {row.teacher!r} has no score: a teacher is a flow of round 0, of independent pairs from "
+            f"N(0, I), on a path without latent"
+        )
+
+
 def check_study(name: str, row: Study, params: Params, rows: Rows) -> None:
     """What a section of the report compares is in the grid."""
     member(f"studies.{name}.kind", row.kind, STUDIES)
@@ -389,9 +425,10 @@ def prune(content: Mapping[str, Any], rows: Rows) -> None:
         "reflow": {**rows["reflows"], **rows["until"]},
         "train": {**flows, **content["choices"]},
         "sample": flows,
-        "evaluate": {**flows, **content["relations"], "density": {}, "baseline": {}},
+        "evaluate": {**flows, **content["relations"], "density": {}, "baseline": {}, "jko": {}},
         "evaluate/density": rows["densities"],
         "evaluate/baseline": rows["baselined"],
+        "evaluate/jko": rows["movements"],
     }
     for stage, names in kept.items():
         for path in (DATA / stage).glob("[!.]*"):

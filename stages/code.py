@@ -18,6 +18,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from rectiflow.gradient_flows import SCHEMES
 from rectiflow.models import MODELS
 from rectiflow.networks import NETWORKS
 from rectiflow.objectives import OBJECTIVES
@@ -30,11 +31,13 @@ from stages.shared.start import run
 
 CODE, CONSTRAINTS = DATA / "code", Path("constraints.txt")
 SOURCES = {"rectiflow": Path("src"), "stages": Path()}  # where the project's packages lie
-TABLES: dict[str, Registry] = {"model": MODELS, "network": NETWORKS, "objective": OBJECTIVES, "study": STUDIES}
+TABLES: dict[str, Registry] = {
+    "model": MODELS, "network": NETWORKS, "objective": OBJECTIVES, "scheme": SCHEMES, "study": STUDIES
+}  # fmt: skip
 
 # Distributions by what is imported. A result may depend on the version of those that compute. Any other than these computes.
 COMPUTING = {
-    "lap": "lapx", "matplotlib": "matplotlib", "numpy": "numpy", "ot": "POT", "pandas": "pandas",
+    "lap": "lapx", "matplotlib": "matplotlib", "numpy": "numpy", "ot": "POT", "pandas": "pandas", "PIL": "pillow",
     "pyarrow": "pyarrow", "safetensors": "safetensors", "scipy": "scipy", "sklearn": "scikit-learn", "torch": "torch",
     "torchdiffeq": "torchdiffeq",
 }  # fmt: skip

@@ -14,10 +14,12 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, Field
 
+from rectiflow.gradient_flows import SCHEMES
 from rectiflow.models import MODELS
 from rectiflow.networks import NETWORKS
 from rectiflow.objectives import OBJECTIVES
 from stages.shared.files import write_text
+from stages.shared.movements import GradientFlow, Movement, movements
 from stages.shared.params import GRID, PARAMS, Refused, Settings, merged, name_in, parse, parse_file
 from stages.shared.rows import BaselineRow, Choice, Couple, DensityRow, Draws, Flow, Method, Override, Relation, Round
 from stages.shared.start import run
@@ -62,6 +64,7 @@ class Sections(Settings):
     grid: dict[str, Block]
     choices: dict[str, Choice]
     relations: dict[str, Relation]
+    gradient_flows: dict[str, GradientFlow] = {}
     studies: dict[str, Study]
 
     @property
@@ -91,7 +94,8 @@ class Cell(NamedTuple):
 
 
 def expand(content: Mapping[str, Any]) -> Rows:
-    """The sections of `grid.yaml`: `couples`, `flows`, `reflows`, `until`, `samples`, `densities`, `baselined`.
+    """The sections of `grid.yaml`: `couples`, `flows`, `reflows`, `until`, `samples`, `densities`, `baselined`,
+    `movements`.
 
     Raises Refused in one line. Rows come in the order of the blocks, and so do data sets and methods in the report.
     """
@@ -105,12 +109,23 @@ def expand(content: Mapping[str, Any]) -> Rows:
         "samples": plain(draws(sections, cells)),
         "densities": plain(densities(sections, cells)),
         "baselined": plain(baselined(sections, content.get("density"))),
+        "movements": plain(descents(sections)),
     }
 
 
 def check_sections(sections: Sections) -> None:
     """What the blocks may name is there, under names that can be file names and words of a command."""
-    for part in ("datasets", "tables", "couplings", "methods", "grid", "choices", "relations", "baselines"):
+    for part in (
+        "datasets",
+        "tables",
+        "couplings",
+        "methods",
+        "grid",
+        "choices",
+        "relations",
+        "baselines",
+        "gradient_flows",
+    ):
         for name in getattr(sections, part):
             if not NAME.fullmatch(name):
                 raise Refused(f"{PARAMS}: {part}: {name!r} is not a usable name; use letters, digits, '-' and '_'")
@@ -291,6 +306,16 @@ def baselined(sections: Sections, shared: Any) -> dict[str, BaselineRow]:
                 )
             found[dataset] = other if row.outliers is None else row
     return found
+
+
+def descents(sections: Sections) -> dict[str, Movement]:
+    """The gradient flows that are followed."""
+    schemes = {}
+    for name, row in sections.gradient_flows.items():
+        key = f"gradient_flows.{name}"
+        member(f"{key}.dataset", row.dataset, sections.datasets)
+        schemes[name] = name_in(SCHEMES, row.scheme, f"{key}.scheme")
+    return movements(sections.gradient_flows, schemes)
 
 
 def studies(content: Mapping[str, Any]) -> dict[str, Study]:

@@ -88,6 +88,10 @@ BEYOND = {
         }
     },
 }
+DOWN = {
+    "dataset": "bimodal", "source": {"name": "gaussian", "mean": [1.0, 1.0]}, "tau": 0.1, "steps": 1, "test": 20,
+    "scheme": {"name": "langevin", "points": 30}, "teacher": "bimodal-icfm-round0",
+}  # fmt: skip
 ORDER: list[str | tuple[str, int]] = ["check", "generate", "ingest", "floor", "table_floor", "couple"]
 ORDER += [
     ("train", 0),
@@ -100,6 +104,7 @@ ORDER += [
     "evaluate",
     ("density", 0),
     "baseline",
+    "jko",
 ]
 
 
@@ -112,6 +117,7 @@ def workspace(tmp_path_factory):
         "density": {"outliers": {"name": "box", "low": [0, 0], "high": [1, 1], "rows": 9}},
     }
     content["grid"]["own"] |= {"density": {}}  # of a table
+    content["gradient_flows"] = {"down": DOWN}
     files = {PARAMS: content, GRID: expand(content)}
     where, read = tiny.clone(tmp_path_factory.mktemp("recorded"), json.dumps(content)), {}
     rows = {name: stage["foreach"].strip("${}") for name, stage in DVC.items() if "foreach" in stage}

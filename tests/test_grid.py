@@ -58,6 +58,7 @@ def test_a_data_set_with_two_methods_and_two_rounds_costs_two_lines():
         "samples": flows,
         "densities": [],
         "baselined": [],
+        "movements": [],
     }
     assert all(row == new[part][name] for part, rows in old.items() for name, row in rows.items())
 
@@ -120,7 +121,7 @@ def test_a_value_is_written_so_that_yaml_reads_it_back(value):
     content["grid"]["plane"]["training"] = {"lr": value}
     rows = expand(content)
     assert safe(render(rows)) == rows
-    assert render(rows).count("\n") == 1 + 7 + sum(map(len, rows.values()))  # a row a line
+    assert render(rows).count("\n") == 1 + 8 + sum(map(len, rows.values()))  # a row a line
 
 
 def test_writing_an_up_to_date_grid_changes_nothing(tmp_path):

@@ -80,7 +80,7 @@ def made(rows, shown, params="seeds: [0]"):
     """The page of some models whose losses are those of a likelihood, below zero."""
     losses = pd.DataFrame([[*key, step, -0.5] for key in shown for step in (10, 20)])
     losses.columns = ["dataset", "method", "round", "step", "validation"]
-    return page(Evidence(pd.DataFrame(rows, columns=COLUMNS)), losses, shown, params, [], [], {})
+    return page(Evidence(pd.DataFrame(rows, columns=COLUMNS)), losses, shown, params, [], [], {}, {})
 
 
 def header(text):

@@ -9,6 +9,7 @@ from stages.grid import studies
 from stages.report import sources
 from stages.report.evidence import Evidence
 from stages.report.figures import overview
+from stages.report.gradient_flows import picture
 from stages.report.page import page, study_sections
 from stages.report.results import agreements, headlines, per_round
 from stages.shared.files import rounded, write_bytes, write_json, write_text
@@ -36,16 +37,16 @@ def main(_: list[str]) -> None:
     evidence = Evidence(results, tables)
     shown = {key: sources.drawn(name, key[0]) for key, name in names.items()}
     sections = study_sections(studies(content), evidence)
-    html = page(
-        evidence, losses, shown, PARAMS.read_text(), sections, list(dict.fromkeys(ended.values())), sources.maps(names)
-    )
+    descents = sources.followed(content)
+    reasons = list(dict.fromkeys(ended.values()))
+    html = page(evidence, losses, shown, PARAMS.read_text(), sections, reasons, sources.maps(names), descents)
     say(2, "page drawn")
     write_text(REPORTS / "results.csv", csv(results))
     rounds = per_round(results, ["straightness", "chord_deviation", "w2", "w2_1step"])
     for name, frame in {"w2_nfe": evidence.nfe, "straightness": rounds, "training": losses}.items():
         write_text(REPORTS / "plots" / f"{name}.csv", csv(frame))
     write_json(REPORTS / "metrics.json", headlines(results) | agreements(evidence.table("relations")))
-    write_bytes(REPORTS / "result.png", overview(evidence.nfe, evidence.floors, shown))
+    write_bytes(REPORTS / "result.png", picture(descents) or overview(evidence.nfe, evidence.floors, shown))
     write_text(REPORTS / "index.html", html)
     say(3, str(REPORTS / "index.html"))
 

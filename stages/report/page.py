@@ -7,10 +7,11 @@ from importlib.metadata import version
 import pandas as pd
 
 from rectiflow.statistics import Estimate, estimate
-from stages.report import densities, figures
+from stages.report import densities, figures, gradient_flows
 from stages.report.densities import DensityMap
 from stages.report.evidence import Evidence, values
 from stages.report.figures import Drawn
+from stages.report.gradient_flows import Followed
 from stages.report.html import Section, document, figure, note, section, table
 from stages.report.printing import html
 from stages.report.results import FLOW, Key, Values, against_first, best, by_flow, evaluations, per_round, select, title
@@ -180,6 +181,7 @@ def page(
     studies: Sequence[Section],
     ended: Sequence[str],
     maps: Mapping[Key, DensityMap],
+    descents: Mapping[str, Followed],
 ) -> str:
     """The whole page; `studies` are sections that look into one question, `ended` says which rounds were not worth it."""
     results, nfe, floors = evidence.results, evidence.nfe, evidence.floors
@@ -196,6 +198,7 @@ def page(
         summary(results),
         *flow_sections(evidence, ended),
         *densities.sections(results, maps, {place: tables(results, place) for place in ("densities", "outliers")}),
+        *gradient_flows.sections(descents, results),
         *studies,
         section("nfe", "W2 against function evaluations", figure(figures.against_nfe(nfe, floors), against_nfe)),
         section("samples", "Samples against the target", *sample_parts(shown)),

@@ -9,8 +9,9 @@ import pandas as pd
 
 from stages.report.densities import DensityMap
 from stages.report.figures import Drawn
+from stages.report.gradient_flows import Followed
 from stages.report.results import Key, curves, tidy
-from stages.shared import places
+from stages.shared import movements, places
 from stages.shared.io import read_table
 from stages.shared.params import GRID, parse, read
 from stages.shared.points import About, read_about, read_split
@@ -33,7 +34,7 @@ def ended(names: Mapping[Key, str]) -> dict[Key, str]:
 
 def results(names: Mapping[Key, str]) -> pd.DataFrame:
     """The measurements of all models, of their densities too."""
-    return tidy({key: measured(name) for key, name in names.items()} | baselines())
+    return tidy({key: measured(name) for key, name in names.items()} | baselines() | descents())
 
 
 def baselines() -> dict[Key, dict[str, np.ndarray]]:
@@ -43,6 +44,23 @@ def baselines() -> dict[Key, dict[str, np.ndarray]]:
         for dataset in read(GRID)["baselined"]
         for name in read()["baselines"]
     }
+
+
+def descents() -> dict[Key, dict[str, np.ndarray]]:
+    """The measurements of the gradient flows, each as if it were a method."""
+    rows = read(GRID)["movements"]
+    return {(row["dataset"], name, 0): read_table(movements.measured(name)) for name, row in rows.items()}
+
+
+def followed(content: Mapping[str, Any]) -> dict[str, Followed]:
+    """The gradient flows, step by step."""
+    found = {}
+    for name in read(GRID)["movements"]:
+        steps, frames = pd.DataFrame(read_table(movements.steps(name))), read_table(movements.frames(name))
+        count = int(steps.step.max()) + 1
+        points = frames["x"].reshape(count, -1, frames["x"].shape[1])
+        found[name] = Followed(content["gradient_flows"][name], steps, points)
+    return found
 
 
 def measured(name: str) -> dict[str, np.ndarray]:

@@ -73,6 +73,17 @@ MEASURES: dict[str, Measure] = {
     "flagged": Measure("share rightly flagged", "", "larger"),
     "kept_typicality": Measure("share rightly kept by typicality", "", "larger"),
     "flagged_typicality": Measure("share rightly flagged by typicality", "", "larger"),
+    "jko_energy": Measure("energy of a gradient flow", NATS, "smaller", "jko_energy_exact", shown=("metrics", "compared")),
+    "jko_energy_exact": Measure("energy of exact steps", NATS, "", shown=("metrics",)),
+    "jko_w2": Measure("W2 of a gradient flow to the test set", LENGTH, "smaller", "jko_w2_floor", shown=("metrics",)),
+    "jko_w2_floor": Measure("W2 floor of the test set", LENGTH, "", shown=("metrics",)),
+    "jko_w2_exact": Measure(
+        "W2 of a gradient flow to exact steps", LENGTH, "smaller", "jko_w2_exact_floor", shown=("metrics", "compared")
+    ),
+    "jko_w2_exact_floor": Measure("W2 floor of exact steps", LENGTH, "", shown=("metrics",)),
+    "jko_modes": Measure("TV over modes", shown=("metrics",)),
+    "jko_length": Measure("length of a gradient flow", LENGTH, "", shown=("metrics",)),
+    "jko_potential": Measure("correlation of the potential recovered", "", "larger", shown=("metrics",)),
     "sliced_w2": Measure("sliced W2", LENGTH, "smaller", "sliced_w2_floor", role="reference"),
     "sliced_w2_1step": Measure("sliced W2, 1 step", LENGTH, "smaller", "sliced_w2_floor", "sliced_w2", "one_step"),
     "sliced_w2_floor": Measure("sliced W2 floor", LENGTH, ""),

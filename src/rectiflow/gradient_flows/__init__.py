@@ -1,0 +1,14 @@
+"""Wasserstein gradient flows by minimising movements: schemes for the steps of Jordan, Kinderlehrer and Otto (1998)."""
+
+from rectiflow.registry import Registry
+
+SCHEMES = Registry(
+    {
+        "grid": "rectiflow.gradient_flows.grid:Grid",
+        "exact": "rectiflow.gradient_flows.line:Line",
+        "particles": "rectiflow.gradient_flows.particles:Particles",
+        "langevin": "rectiflow.gradient_flows.langevin:Langevin",
+        "flow": "rectiflow.gradient_flows.flow:Flow",
+        "neural": "rectiflow.gradient_flows.neural:Neural",
+    }
+)

@@ -1,0 +1,121 @@
+"""The probability-flow equation of the divergence to a Gaussian: `dx/ds = -grad V(x) - grad log p_s(x)`, without noise.
+
+From any law, KL(. | N(c, r^2 I)) falls along the Ornstein-Uhlenbeck process, whose law after the time s is that of
+`c + e^(-s/r^2) (x - c) + r sqrt(1 - e^(-2s/r^2)) z`: the diffusion of score models. Its score is known for mixtures, and a
+velocity field that was trained from N(0, I) to the data gives it, too. log p is carried along (see `likelihood`).
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Generator, Tensor
+
+from rectiflow.gradient_flows.points import Cloud
+from rectiflow.gradient_flows.scheme import Descent, Measured, State
+from rectiflow.likelihood import Exact, carried
+from rectiflow.mixtures import GaussianMixture
+from rectiflow.models.model import Field
+from rectiflow.models.rescheduled import matching_time
+from rectiflow.predictions import convert
+from rectiflow.ranges import at_least
+from rectiflow.solvers import SOLVERS
+
+Score = Callable[[Tensor, Tensor], Tensor]  # of the time s and points `(n, dim)`
+EARLY = 1.25e-3  # the first time that a trained score is asked at: of noise .05, where an error counts twenty times
+
+
+@dataclass(frozen=True)
+class Flow(Cloud):
+    """`points` points, `substeps` steps of the classical Runge-Kutta method to one of length tau. Steps near the start are
+    as short as the first one, where a score is steep.
+    """
+
+    substeps: int = 4
+
+    random: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least(1, substeps=self.substeps)
+
+    @property
+    def label(self) -> str:
+        return f"flow, {self.points} points, {self.substeps} substeps"
+
+    @property
+    def bandwidth(self) -> float:
+        return math.nan  # energies are those of log p itself
+
+    def fits(self, descent: Descent) -> None:
+        """Raises ValueError unless the energy is the divergence to one Gaussian, and the score is known."""
+        if descent.target is None or len(descent.target.weights) > 1 or descent.energy.entropy != 1:
+            raise ValueError("name: 'flow' follows kl to one Gaussian alone: what lies between is the law of a diffusion")
+        if descent.score is None and not isinstance(descent.source, GaussianMixture):
+            raise ValueError(
+                "name: 'flow' needs the score of what lies between: of a mixture it is known, else name a teacher"
+            )
+
+    def begin(self, descent: Descent, generator: Generator) -> State:
+        x = descent.source.sample(self.points, generator).double()
+        return {"x": x, "log_p": descent.source.log_prob(x).double(), "time": x.new_zeros(())}
+
+    @torch.no_grad()
+    def step(self, descent: Descent, state: State, generator: Generator) -> State:
+        assert descent.target is not None
+        score = descent.score or exact_score(descent.source, descent.target)
+        x, s = state["x"], float(state["time"])
+
+        def field(t: Tensor, x: Tensor) -> Tensor:
+            return descent_slope(descent.target, x) - score(t, x)
+
+        directions, divergence = Exact().directions(x, None), Exact()
+
+        def integrand(_: Tensor, along: Tensor) -> Tensor:
+            return divergence.parts(directions, along)
+
+        solver = SOLVERS["rk4"](steps=self.substeps)
+        x, change, _ = carried(field, x, directions, integrand, 1, solver, (s, s + descent.tau))
+        return {"x": x, "log_p": state["log_p"] - change[..., 0], "time": state["time"] + descent.tau}
+
+    def energy(self, descent: Descent, state: State) -> Measured:
+        each = state["log_p"] + descent.energy.outer(state["x"])
+        return Measured(float(each.mean()), float(each.std()) / math.sqrt(len(each)))
+
+
+def descent_slope(target: GaussianMixture | None, x: Tensor) -> Tensor:
+    """`-grad V` of `V = -log N(c, r^2 I)`."""
+    assert target is not None
+    return (target.means[0].to(x) - x) / target.stds[0].to(x).square()
+
+
+def exact_score(source: GaussianMixture, target: GaussianMixture) -> Score:
+    """The score of a mixture's law after the time s."""
+    source, centre, spread = source.double(), target.means[0].double(), target.stds[0].double()
+
+    def score(s: Tensor, x: Tensor) -> Tensor:
+        kept = torch.exp(-s.double() / spread.square())
+        stds = (kept.square() * source.stds.square() + spread.square() * (1 - kept.square())).sqrt()
+        return GaussianMixture(source.weights, centre + kept * (source.means - centre), stds).score(x)
+
+    return score
+
+
+def trained_score(field: Field) -> Score:
+    """The score of the data's law after the time s, for the target N(0, I), from a field between N(0, I) and the data: at
+    the time of its path with as much noise in its signal, up to scale (see `models.rescheduled`).
+    """
+    path = field.path
+
+    def score(s: Tensor, x: Tensor) -> Tensor:
+        s = s.double().clamp_min(EARLY)
+        spread = torch.sqrt(-torch.expm1(-2 * s))
+        t = matching_time(path, -s - spread.log())
+        factor = path.alpha(t) / spread
+        xt, time = (x * factor).float(), t.float()
+        found = convert(path, time, xt, field(time, xt[None])[0], "velocity", "score")
+        return found.to(x) * factor
+
+    return score

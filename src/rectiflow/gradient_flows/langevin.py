@@ -1,0 +1,53 @@
+"""The stochastic particle view: `dx = -grad V dt - grad (W * p) dt + sqrt(2 entropy) dB`, by Euler and Maruyama.
+
+The law of x follows the gradient flow itself, in continuous time (Jordan, Kinderlehrer and Otto 1998). Steps of length tau
+are those at which it is looked at.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Generator
+
+from rectiflow.gradient_flows.points import Cloud, slope
+from rectiflow.gradient_flows.scheme import Descent, State
+from rectiflow.ranges import at_least, positive
+
+
+@dataclass(frozen=True)
+class Langevin(Cloud):
+    """`points` particles, `substeps` to a step of length tau. `kernel` is the bandwidth that energies are estimated with."""
+
+    substeps: int = 10
+    kernel: float = 0.2
+
+    random: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least(1, substeps=self.substeps)
+        positive(kernel=self.kernel)
+
+    @property
+    def label(self) -> str:
+        return f"langevin, {self.points} points, {self.substeps} substeps"
+
+    @property
+    def bandwidth(self) -> float:
+        return self.kernel
+
+    def fits(self, descent: Descent) -> None:
+        """Raises ValueError for energies whose noise depends on the density, or that bound it."""
+        if descent.energy.power or descent.energy.bound < math.inf:
+            raise ValueError("name: 'langevin' follows kl, heat, potential and interaction; take particles or grid")
+
+    def step(self, descent: Descent, state: State, generator: Generator) -> State:
+        x, h = state["x"], descent.tau / self.substeps
+        for _ in range(self.substeps):
+            x = x - h * slope(descent.energy, x)
+            if descent.energy.entropy:
+                z = torch.randn(x.shape, generator=generator, dtype=x.dtype)
+                x = x + math.sqrt(2 * h * descent.energy.entropy) * z
+        return {"x": x}

@@ -1,0 +1,115 @@
+"""What schemes of points share: their states, and the energy of a law that is known by points alone.
+
+The density of points is that of Gaussians of deviation `bandwidth` around them, worked out on a grid: every point is shared
+among the corners of its cell, the grid is blurred along each axis, and read off between its corners again.
+"""
+
+import itertools
+import math
+from abc import abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+
+from rectiflow.gradient_flows.energies import Energy
+from rectiflow.gradient_flows.scheme import Descent, Measured, Scheme, State
+from rectiflow.ranges import at_least
+
+AXES = 3
+FINE = 4.0  # cells of the grid in a bandwidth
+REACH = 5.0  # bandwidths that the grid goes beyond the points
+
+
+@dataclass(frozen=True)
+class Cloud(Scheme):
+    """A scheme whose states are `points` points `x` `(n, dim)`."""
+
+    points: int = 2000
+
+    def __post_init__(self) -> None:
+        at_least(2, points=self.points)
+
+    @property
+    @abstractmethod
+    def bandwidth(self) -> float:
+        """Of the density that the energy is read off."""
+
+    def begin(self, descent: Descent, generator: Generator) -> State:
+        return {"x": descent.source.sample(self.points, generator).double()}
+
+    def energy(self, descent: Descent, state: State) -> Measured:
+        """F with the density estimated from the points: too low by what the blur adds to it."""
+        x = state["x"]
+        each = descent.energy.outer(x)
+        if descent.energy.entropy or descent.energy.power:
+            each = each + internal(descent.energy, x, self.bandwidth)
+        if descent.energy.pair is not None:
+            each = each + pairs(descent.energy, x) / 2
+        return Measured(float(each.mean()), float(each.std()) / math.sqrt(len(x)))
+
+    def weighted(self, state: State) -> tuple[Tensor, Tensor]:
+        x = state["x"]
+        return x, x.new_full((len(x),), 1 / len(x))
+
+    def sample(self, state: State, n: int, generator: Generator) -> Tensor:
+        x = state["x"]
+        if n > len(x):
+            raise ValueError(f"points: {len(x)} are fewer than the {n} that are compared")
+        return x[:n]
+
+    def length(self, descent: Descent, before: State, after: State) -> float:
+        """The root mean square of what the points have moved: W2 where none could change places with gain, else above it."""
+        return float((after["x"] - before["x"]).square().sum(1).mean().sqrt())
+
+
+def internal(energy: Energy, x: Tensor, bandwidth: float) -> Tensor:
+    """`entropy log p + p^(power - 1) / (power - 1)` at points `(n, dim)`, by their own density."""
+    p = density(x, bandwidth)
+    found = energy.entropy * p.log()
+    return found + p ** (energy.power - 1) / (energy.power - 1) if energy.power else found
+
+
+def density(x: Tensor, bandwidth: float) -> Tensor:
+    """The density of points `(n, dim)` at themselves, `(n,)`; it may be differentiated."""
+    n, dim = x.shape
+    low, high = x.detach().amin(0) - REACH * bandwidth, x.detach().amax(0) + REACH * bandwidth
+    h = bandwidth / FINE
+    size = [int(extent) + 2 for extent in ((high - low) / h).tolist()]
+    place = (x - low) / h
+    corner = place.detach().floor().long()
+    part = place - corner
+    strides = torch.tensor([math.prod(size[k + 1 :]) for k in range(dim)])
+    cells, shares = [], []
+    for step in itertools.product((0, 1), repeat=dim):
+        up = torch.tensor(step)
+        cells.append(((corner + up) * strides).sum(1))
+        shares.append(torch.where(up.bool(), part, 1 - part).prod(1))
+    mass = x.new_zeros(math.prod(size)).index_add(0, torch.cat(cells), torch.cat(shares))
+    p = mass.reshape(size) / (n * h**dim)
+    for k, length in enumerate(size):
+        at = torch.arange(length, dtype=x.dtype)
+        # What sharing a point among corners blurs is taken off the Gaussian's variance: h^2 / 6 each way, on average.
+        deviation = math.sqrt(bandwidth**2 - h**2 / 3)
+        blur = torch.exp(-((at[:, None] - at) * h).square() / (2 * deviation**2))
+        p = ((blur / blur.sum(1).max()) @ p.movedim(k, -2 if dim > 1 else 0)).movedim(-2 if dim > 1 else 0, k)
+    flat = p.flatten()
+    return sum((flat[cell] * share for cell, share in zip(cells, shares, strict=True)), start=torch.zeros_like(flat[:1]))
+
+
+def pairs(energy: Energy, x: Tensor) -> Tensor:
+    """`mean_j W(|x_i - x_j|)`, `(n,)`."""
+    assert energy.pair is not None
+    parts = x.split(max(1, 2**22 // len(x)))
+    return torch.cat([energy.pair(torch.cdist(part, x)).mean(1) for part in parts])
+
+
+def slope(energy: Energy, x: Tensor) -> Tensor:
+    """The gradient of V and of what all points together exert on each, `(n, dim)`."""
+    found = -energy.force(x)
+    if energy.pair is not None:
+        with torch.enable_grad():
+            at = x.detach().requires_grad_()
+            (pulled,) = torch.autograd.grad(pairs(energy, at).sum(), at)
+        found = found + pulled  # half from the point's own place, half from its place among the others'
+    return found

@@ -1,0 +1,139 @@
+"""The stage jko on real files: what it writes, what runs again, what goes on from where it was, what is refused."""
+
+import io
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+import tiny
+from PIL import Image
+
+from stages.report.animation import corners, moving_picture, player, quantised
+from stages.shared.io import read_table
+
+FROM = "dataset: bimodal, source: {name: gaussian, mean: [1.5, 1.0]}, tau: 0.1, steps: 4, test: 50"
+BOX = "scheme: {name: grid, low: -8, high: 8, cells: 40, eps: 0.2}"
+ROWS = f"""gradient_flows:
+  boxed: {{{FROM}, {BOX}}}
+  walked: {{{FROM}, scheme: {{name: langevin, points: 80}}, recover: {{centres: 4}}}}
+  noised: {{dataset: bimodal, source: {{name: data}}, target: source, tau: 0.1, steps: 3, test: 40,
+    scheme: {{name: flow, points: 60}}, teacher: bimodal-icfm-round0}}
+"""
+FOLLOWED = tiny.PARAMS + ROWS
+NAMES = ("boxed", "walked", "noised")
+
+
+@pytest.fixture
+def project(tmp_path_factory):
+    return tiny.computed(tmp_path_factory, FOLLOWED)
+
+
+def path(project, name, which):
+    return project / f"data/evaluate/jko/{name}/{which}"
+
+
+def steps(project, name):
+    return pd.DataFrame(read_table(path(project, name, "steps.parquet")))
+
+
+def test_every_step_is_written_and_the_energy_falls(project):
+    for name, seeds, count in (("boxed", [0], 4), ("walked", [0, 3], 4), ("noised", [0, 3], 3)):
+        found = steps(project, name)
+        assert found.seed.unique().tolist() == seeds
+        assert found.groupby("seed").step.apply(list).tolist() == [list(range(count + 1))] * len(seeds)
+        first, last = (found[found.step == k].energy.to_numpy() for k in (0, count))
+        if name != "noised":  # whose teacher has seen 60 batches
+            assert (last < first).all()
+        frames = read_table(path(project, name, "frames.parquet"))
+        assert sorted(set(frames["step"].tolist())) == list(range(count + 1))
+    boxed = steps(project, "boxed")
+    np.testing.assert_allclose(boxed.energy, boxed.exact, rtol=0.02)
+    np.testing.assert_allclose(boxed.mode_0 + boxed.mode_1, 1, atol=1e-10)
+
+
+def test_the_numbers_are_in_the_report_the_metrics_and_the_results(project):
+    results = pd.read_csv(project / "reports/results.csv")
+    assert set(results[results.metric == "jko_energy"].method) == set(NAMES)
+    assert set(results[results.metric == "jko_w2_exact"].method) == set(NAMES)
+    metrics, page = ((project / "reports" / name).read_text() for name in ("metrics.json", "index.html"))
+    assert '"jko_energy"' in metrics
+    assert 'id="gradient_flows"' in page
+    for name in NAMES:
+        assert f"<b>{name}</b>" in page
+    assert Image.open(project / "reports/result.png").n_frames == 5
+
+
+def test_a_step_length_runs_its_row_and_more_steps_go_on_to_the_same_bytes(project):
+    tiny.replace(project, "params.yaml", "tau: 0.1, steps: 3", "tau: 0.05, steps: 3")
+    assert set(tiny.repro(project)) == {"check", "jko@noised", "report"}
+    before = {name: steps(project, name) for name in ("boxed", "walked")}
+    tiny.replace(project, "params.yaml", "tau: 0.1, steps: 4", "tau: 0.1, steps: 6")
+    assert set(tiny.repro(project)) == {"check", "jko@boxed", "jko@walked", "report"}
+    parts = ("steps.parquet", "frames.parquet", "states.safetensors", "measures.parquet")
+    went_on = {(name, part): path(project, name, part).read_bytes() for name in before for part in parts}
+    for name, of in before.items():
+        after = steps(project, name)
+        pd.testing.assert_frame_equal(after[after.step <= 4].reset_index(drop=True), of.reset_index(drop=True))
+        path(project, name, "states.safetensors").unlink()  # nothing to go on from
+        done = tiny.run(project, "python", "-m", "stages.jko", name)
+        assert done.returncode == 0, done.stderr
+    assert went_on == {(name, part): path(project, name, part).read_bytes() for name in before for part in parts}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("dataset: bimodal", "dataset: mine", "boxed.dataset: 'mine' is not one of bimodal"),
+        ("mean: [1.5, 1.0]", "mean: [1.5]", "boxed.source: it has 1 dimensions, and bimodal has 2"),
+        ("tau: 0.1", "tau: 0.0", "boxed.tau: 0.0: input should be greater than 0"),
+        ("steps: 4", "steps: 0", "boxed.steps: 0: input should be greater than or equal to 1"),
+        ("eps: 0.2}", "eps: 0.02}", "boxed.scheme.eps: 0.02 underflows"),
+        ("low: -8,", "low: -3,", "boxed.scheme.high: 8.0 and low, -3.0, cut off"),
+        ("name: langevin, points: 80", "name: walk", "walked.scheme.name: 'walk' is not one of grid, exact"),
+        ("name: langevin, points: 80", "name: flow", "walked.scheme.name: 'flow' follows kl to one Gaussian alone"),
+        ("centres: 4", "centres: 1", "walked.recover.centres: 1 must be at least 2"),
+        (
+            "teacher: bimodal-icfm-round0",
+            "teacher: bimodal-icfm-round1",
+            "noised.teacher: 'bimodal-icfm-round1' has no score",
+        ),
+        ("teacher: bimodal-icfm-round0", "teacher: nobody", "noised.teacher: 'nobody' is not one of"),
+        ("target: source,", "target: source, energy: {name: warmth},", "noised.energy.name: 'warmth' is not one of kl"),
+    ],
+)
+def test_bad_rows_are_refused_in_one_line(tmp_path, old, new, said):
+    rows = ROWS.replace(old, new, 1)
+    assert rows != ROWS
+    where = tiny.clone(tmp_path, tiny.PARAMS + rows)
+    done = tiny.run(where, "python", "-m", "stages.check")
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+# ---- Pictures that move.
+
+
+def test_a_moving_picture_has_a_frame_for_every_step_and_the_same_bytes_twice():
+    frames = np.random.default_rng(0).normal(size=(5, 30, 2))
+    for kind in ("GIF", "PNG"):
+        made = moving_picture({"a": frames, "b": 2 * frames}, kind)
+        assert Image.open(io.BytesIO(made)).n_frames == 5
+        assert made == moving_picture({"a": frames, "b": 2 * frames}, kind)
+
+
+def test_places_are_whole_numbers_within_the_box():
+    x = np.array([[0.0, 0.0], [1.0, 2.0], [50.0, -50.0]])
+    low, high = np.zeros(2), np.array([1.0, 2.0])
+    assert quantised(x, low, high).tolist() == [[0, 0], [4095, 4095], [4095, 0]]
+    low, high = corners({"a": x[:2]})
+    assert np.allclose(high - low, (high - low)[0])
+
+
+def test_a_player_needs_nothing_from_elsewhere():
+    short, long = np.zeros((3, 4, 2)), np.zeros((9, 4, 2))
+    page = player("kl to </script>", {"a": short, "long": long, "b": short + 1}, {"a": 0.1, "b": 0.1, "long": 0.1})
+    assert page.count("</script>") == 1
+    assert not re.search(r"https?://", page)
+    assert '"names": ["a", "b"]' in page
