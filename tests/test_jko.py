@@ -3,13 +3,16 @@
 import io
 import re
 
+import needs
 import numpy as np
 import pandas as pd
 import pytest
 import tiny
 from PIL import Image
+from playwright.sync_api import expect, sync_playwright
 
-from stages.report.animation import corners, moving_picture, player, quantised
+from stages.report.animation import SCRIPT, corners, moving_picture, player, quantised
+from stages.report.html import document, section
 from stages.shared.io import read_table
 
 FROM = "dataset: bimodal, source: {name: gaussian, mean: [1.5, 1.0]}, tau: 0.1, steps: 4, test: 50"
@@ -137,3 +140,33 @@ def test_a_player_needs_nothing_from_elsewhere():
     assert page.count("</script>") == 1
     assert not re.search(r"https?://", page)
     assert '"names": ["a", "b"]' in page
+
+
+def test_the_player_plays_stops_at_every_tenth_step_and_works_by_keyboard(tmp_path):
+    generator = np.random.default_rng(0)
+    frames = {"a": generator.normal(size=(26, 30, 2)), "b": generator.normal(size=(26, 40, 2))}
+    moving = section("moving", "Moving", player("two", frames, {"a": 0.1, "b": 0.1}), SCRIPT)
+    (tmp_path / "page.html").write_text(document("x", "x", [moving]))
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=needs.browser(), args=["--no-sandbox"])
+        page = browser.new_context(offline=True).new_page()
+        errors = []
+        page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto((tmp_path / "page.html").as_uri())
+        said, slider = page.locator("figure output"), page.get_by_role("slider")
+        first = page.locator("canvas").evaluate("canvas => canvas.toDataURL()")
+        page.get_by_role("button", name="next ten").click()
+        expect(said).to_have_text("10, time 1.00")
+        page.wait_for_timeout(300)
+        expect(said).to_have_text("10, time 1.00")
+        assert page.locator("canvas").evaluate("canvas => canvas.toDataURL()") != first
+        slider.focus()
+        page.keyboard.press("ArrowRight")
+        expect(said).to_have_text("11, time 1.10")
+        page.keyboard.press("Space")
+        expect(page.get_by_role("button", name="pause")).to_be_visible()
+        expect(said).to_have_text("25, time 2.50")
+        expect(page.get_by_role("button", name="play")).to_be_visible()
+        browser.close()
+    assert not errors
