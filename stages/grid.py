@@ -19,7 +19,7 @@ from rectiflow.models import MODELS
 from rectiflow.networks import NETWORKS
 from rectiflow.objectives import OBJECTIVES
 from stages.shared.files import write_text
-from stages.shared.movements import GradientFlow, Movement, movements
+from stages.shared.movements import GradientFlow, Movement
 from stages.shared.params import GRID, PARAMS, Refused, Settings, merged, name_in, parse, parse_file
 from stages.shared.rows import BaselineRow, Choice, Couple, DensityRow, Draws, Flow, Method, Override, Relation, Round
 from stages.shared.start import run
@@ -27,6 +27,7 @@ from stages.shared.studies import Study
 
 Rows = dict[str, dict[str, dict[str, Any]]]
 
+NAMED = ("datasets", "tables", "couplings", "methods", "grid", "choices", "relations", "baselines", "gradient_flows")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 HEADER = "# Written by `python -m stages.grid` from the blocks of params.yaml, a row a line: edits are lost.\n"
 
@@ -109,23 +110,13 @@ def expand(content: Mapping[str, Any]) -> Rows:
         "samples": plain(draws(sections, cells)),
         "densities": plain(densities(sections, cells)),
         "baselined": plain(baselined(sections, content.get("density"))),
-        "movements": plain(descents(sections)),
+        "movements": plain(movements(sections)),
     }
 
 
 def check_sections(sections: Sections) -> None:
     """What the blocks may name is there, under names that can be file names and words of a command."""
-    for part in (
-        "datasets",
-        "tables",
-        "couplings",
-        "methods",
-        "grid",
-        "choices",
-        "relations",
-        "baselines",
-        "gradient_flows",
-    ):
+    for part in NAMED:
         for name in getattr(sections, part):
             if not NAME.fullmatch(name):
                 raise Refused(f"{PARAMS}: {part}: {name!r} is not a usable name; use letters, digits, '-' and '_'")
@@ -308,14 +299,17 @@ def baselined(sections: Sections, shared: Any) -> dict[str, BaselineRow]:
     return found
 
 
-def descents(sections: Sections) -> dict[str, Movement]:
+def movements(sections: Sections) -> dict[str, Movement]:
     """The gradient flows that are followed."""
-    schemes = {}
+    found: dict[str, Movement] = {}
     for name, row in sections.gradient_flows.items():
-        key = f"gradient_flows.{name}"
-        member(f"{key}.dataset", row.dataset, sections.datasets)
-        schemes[name] = name_in(SCHEMES, row.scheme, f"{key}.scheme")
-    return movements(sections.gradient_flows, schemes)
+        member(f"gradient_flows.{name}.dataset", row.dataset, sections.datasets)
+        found[name] = Movement(
+            dataset=row.dataset,
+            scheme=name_in(SCHEMES, row.scheme, f"gradient_flows.{name}.scheme"),
+            data=f"train/{row.teacher}" if row.teacher else f"generate/{row.dataset}",
+        )
+    return found
 
 
 def studies(content: Mapping[str, Any]) -> dict[str, Study]:

@@ -20,10 +20,10 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from rectiflow.datasets import Dataset
+from rectiflow.datasets import Dataset, Empirical
 from rectiflow.gradient_flows import SCHEMES
 from rectiflow.gradient_flows.energies import ENERGIES
-from rectiflow.gradient_flows.flow import trained_score
+from rectiflow.gradient_flows.flow import Score, trained_score
 from rectiflow.gradient_flows.line import Line
 from rectiflow.gradient_flows.recovery import Recovery
 from rectiflow.gradient_flows.scheme import Descent, Scheme, State
@@ -44,6 +44,7 @@ from stages.shared.rows import load_workers
 from stages.shared.start import run
 from stages.shared.tasks import Draw, Task, write_measures
 
+PARTS = ("state", "exact", "sums")  # of a Trace, that are kept
 SHOWN = 600  # points of a picture
 FAR = 2000  # points compared with the target: of a law far from it more take minutes, and tell no more
 
@@ -64,39 +65,27 @@ class Source:
         return self.sampler(n, generator)
 
 
-def gaussian(*, mean: list[float], std: float = 1.0) -> GaussianMixture:
+def gaussian(*, dataset: Dataset, mean: list[float], std: float = 1.0) -> GaussianMixture:
     """`N(mean, std^2 I)`."""
     return GaussianMixture(torch.ones(1), torch.tensor([mean], dtype=torch.float64), torch.tensor([std])).double()
 
 
-LAWS: dict[str, Callable[..., Any]] = {"gaussian": gaussian, "data": lambda: None}
+def data(*, dataset: Dataset) -> GaussianMixture | Source:
+    """The target of the data set. Raises ValueError where it has no density."""
+    target, log_prob = dataset.target, dataset.log_prob("target")
+    if isinstance(target, GaussianMixture):
+        return target.double()
+    if log_prob is None or isinstance(target, Empirical):
+        raise ValueError("name: 'data' needs a data set whose density is known")
+    return Source(target.sample, log_prob, math.prod(dataset.shape))
 
 
-def source_of(spec: Mapping[str, Any], dataset: Dataset, key: str) -> Any:
-    """The law that a row's `source` names. Raises Refused for one that is not known, or has no density."""
-    if spec == {"name": "data"}:
-        return law(dataset, "target", key)
-    return named(LAWS, spec, key)
+LAWS: dict[str, Callable[..., Any]] = {"gaussian": gaussian, "data": data}
 
 
-def law(dataset: Dataset, side: str, key: str) -> Any:
-    """A side of a data set as a law. Raises Refused where it has no density."""
-    found, log_prob = getattr(dataset, side), dataset.log_prob(side)
-    if isinstance(found, GaussianMixture):
-        return found.double()
-    if log_prob is None:
-        raise Refused(f"{PARAMS}: {key}: the {side} of this data set has no density that is known")
-    return Source(found.sample, log_prob, math.prod(dataset.shape))
-
-
-def build_scheme(spec: Mapping[str, Any], key: str) -> Scheme:
-    """The scheme that a row describes."""
-    return named(SCHEMES, spec, key)
-
-
-def build_descent(row: GradientFlow, dataset: Dataset, teacher: Any, key: str) -> Descent:
-    """The gradient flow that a row describes. Raises Refused in one line."""
-    source = source_of(row.source, dataset, f"{key}.source")
+def build_descent(row: GradientFlow, dataset: Dataset, score: Score | None, key: str) -> Descent:
+    """The gradient flow that a row describes, with a teacher's score. Raises Refused in one line."""
+    source = named(LAWS, row.source, f"{key}.source", dataset=dataset)
     if source.dim != (dim := math.prod(dataset.shape)):
         raise Refused(f"{PARAMS}: {key}.source: it has {source.dim} dimensions, and {row.dataset} has {dim}")
     target, log_prob = getattr(dataset, row.target), dataset.log_prob(row.target)
@@ -106,9 +95,8 @@ def build_descent(row: GradientFlow, dataset: Dataset, teacher: Any, key: str) -
         raise Refused(f"{PARAMS}: {key}.energy.{error}") from error
     mixture = target.double() if isinstance(target, GaussianMixture) and energy.potential is not None else None
     found = Descent(source, energy, row.tau, mixture)
-    if teacher is None:
+    if score is None:
         return found
-    score = trained_score(teacher)
     if row.target == "target":  # the teacher knows the data's slope; that of N(0, I) is known anyway
         start = torch.zeros((), dtype=torch.float64)
         found = replace(found, energy=replace(energy, score=partial(score, start)))
@@ -135,7 +123,7 @@ def reference(descent: Descent) -> Line | None:
 # ---- Following it.
 
 
-class Followed(NamedTuple):
+class Trace(NamedTuple):
     """One seed's run: the state after the last step, of the exact steps beside it, what was measured at every step, the
     points of every step that are shown, and the sums that the potential is recovered from.
     """
@@ -158,14 +146,14 @@ class Run:
     exact: Line | None
     recovery: Recovery | None
 
-    def begin(self, seed: int) -> Followed:
+    def begin(self, seed: int) -> Trace:
         """Before the first step."""
         state = self.scheme.begin(self.descent, self.stream("begin", seed, 0))
         exact = self.exact.begin(self.descent, Generator()) if self.exact else {}
-        found = Followed(state, exact, [], [], {})
+        found = Trace(state, exact, [], [], {})
         return self._looked_at(found, seed, 0, math.nan)
 
-    def step(self, before: Followed, seed: int, k: int) -> Followed:
+    def step(self, before: Trace, seed: int, k: int) -> Trace:
         """The k-th step. The stream of each is its own, so that more steps change nothing of those before."""
         state = self.scheme.step(self.descent, before.state, self.stream("step", seed, k))
         exact = self.exact.step(self.descent, before.exact, Generator()) if self.exact else {}
@@ -177,33 +165,36 @@ class Run:
         """Of one purpose of one step."""
         return stream(f"jko/{self.name}/{purpose}/{k}", seed)
 
-    def _looked_at(self, found: Followed, seed: int, k: int, length: float) -> Followed:
+    def _looked_at(self, found: Trace, seed: int, k: int, length: float) -> Trace:
         energy = self.scheme.energy(self.descent, found.state)
         if not math.isfinite(energy.energy):
             raise ArithmeticError(f"jko {self.name}: seed {seed}: the energy is {energy.energy:g} after {k} steps")
         exact = self.exact.energy(self.descent, found.exact).energy if self.exact else math.nan
         row = {
             "seed": seed, "step": k, "time": k * self.row.tau, "energy": energy.energy, "error": energy.error,
-            "length": length, "exact": exact, **self.modes(self.scheme, found.state),
+            "length": length, "exact": exact, **self.modes(found.state),
         }  # fmt: skip
-        n = min(SHOWN, getattr(self.scheme, "points", SHOWN))
-        shown = self.scheme.sample(found.state, n, self.stream("shown", seed, 0)).numpy().astype(np.float32)
+        shown = (
+            self.scheme.sample(found.state, self.scheme.available(SHOWN), self.stream("shown", seed, 0))
+            .numpy()
+            .astype(np.float32)
+        )
         return found._replace(rows=[*found.rows, row], frames=[*found.frames, shown])
 
-    def modes(self, scheme: Scheme, state: State) -> dict[str, float]:
+    def modes(self, state: State) -> dict[str, float]:
         """The share of the mass that is nearest to each mode of the target."""
         target = self.descent.target
         if target is None or len(target.weights) < 2:
             return {}
-        x, mass = scheme.weighted(state)
+        x, mass = self.scheme.weighted(state)
         nearest = torch.cdist(x, target.means).argmin(1)
         return {f"mode_{j}": float(mass[nearest == j].sum()) for j in range(len(target.means))}
 
-    def _summed(self, before: Followed, state: State, seed: int, k: int) -> State:
+    def _summed(self, before: Trace, state: State, seed: int, k: int) -> State:
         """The normal equations of the potential, with one more step in them."""
         if self.recovery is None:
             return {}
-        n = min(self.row.test, getattr(self.scheme, "points", self.row.test))
+        n = self.scheme.available(self.row.test)
         x, y = (
             self.scheme.sample(of, n, self.stream("recover", seed, at)) for of, at in ((before.state, k - 1), (state, k))
         )
@@ -230,12 +221,12 @@ def origin(name: str, row: GradientFlow, seeds: list[int]) -> str:
     return sha256("\n".join(parts).encode()).hexdigest()
 
 
-def packed(of_seeds: Mapping[int, Followed]) -> dict[str, np.ndarray]:
+def packed(of_seeds: Mapping[int, Trace]) -> dict[str, np.ndarray]:
     """The last states as arrays: `SEED/PART/NAME`."""
     return {
         f"{seed}/{part}/{name}": np.asarray(tensor)
         for seed, found in of_seeds.items()
-        for part in ("state", "exact", "sums")
+        for part in PARTS
         for name, tensor in getattr(found, part).items()
     }
 
@@ -246,7 +237,7 @@ def unpacked(arrays: Mapping[str, np.ndarray], seed: int, part: str) -> State:
     return {name.removeprefix(start): torch.from_numpy(of.copy()) for name, of in arrays.items() if name.startswith(start)}
 
 
-def kept(name: str, made_of: str, steps: int, seeds: list[int]) -> dict[int, Followed]:
+def kept(name: str, made_of: str, steps: int, seeds: list[int]) -> dict[int, Trace]:
     """What an earlier run of the same row left, if it went no further than this one is to go."""
     if not movements.states(name).exists():
         return {}
@@ -264,16 +255,15 @@ def kept(name: str, made_of: str, steps: int, seeds: list[int]) -> dict[int, Fol
         if len(table) != spec["steps"] + 1:
             return {}
         shown = list(frames["x"].reshape(spec["steps"] + 1, -1, frames["x"].shape[1])) if seed == seeds[0] else []
-        parts = (unpacked(arrays, seed, part) for part in ("state", "exact", "sums"))
-        state, exact, sums = parts
-        found[seed] = Followed(state, exact, [{n: v.item() for n, v in row.items()} for row in table], shown, sums)
+        state, exact, sums = (unpacked(arrays, seed, part) for part in PARTS)
+        found[seed] = Trace(state, exact, [{n: v.item() for n, v in row.items()} for row in table], shown, sums)
     return found
 
 
 # ---- What is measured at the end.
 
 
-def measures(run: Run, of_seeds: Mapping[int, Followed], seeds: list[int]) -> Iterator[Task]:
+def measures(run: Run, of_seeds: Mapping[int, Trace], seeds: list[int]) -> Iterator[Task]:
     """The energy, the mass by modes, the length of the way, and how far the end is from the target and the exact law."""
     other = "floor" if run.row.target == "target" else "validation"
     test, floor = (read_split(run.row.dataset, run.row.target, split) for split in ("test", other))
@@ -281,7 +271,7 @@ def measures(run: Run, of_seeds: Mapping[int, Followed], seeds: list[int]) -> It
     for k, seed in enumerate(seeds):
         found = of_seeds.get(seed, of_seeds[first])
         draw, last = Draw(seed, run.scheme.label, run.row.steps), found.rows[-1]
-        n = min(run.row.test, test.x.shape[1], floor.x.shape[1], getattr(run.scheme, "points", run.row.test))
+        n = run.scheme.available(min(run.row.test, test.x.shape[1], floor.x.shape[1]))
         ours = run.scheme.sample(found.state, n, run.stream("compared", seed, 0)).numpy()
         far = min(n, FAR)
         yield Task(draw, "jko_w2", partial(w2, ours[:far], test.x[k][:far]))
@@ -294,14 +284,14 @@ def measures(run: Run, of_seeds: Mapping[int, Followed], seeds: list[int]) -> It
             yield from numbers(run, draw, found, last)
 
 
-def numbers(run: Run, draw: Draw, found: Followed, last: Mapping[str, float]) -> Iterator[Task]:
+def numbers(run: Run, draw: Draw, found: Trace, last: Mapping[str, float]) -> Iterator[Task]:
     """What needs no sample."""
     lengths = [row["length"] for row in found.rows[1:]]
     values = {"jko_energy": last["energy"], "jko_energy_exact": last["exact"], "jko_length": sum(lengths)}
     if (target := run.descent.target) is not None and len(target.weights) > 1:
         values["jko_modes"] = sum(abs(last[f"mode_{j}"] - float(of)) for j, of in enumerate(target.weights)) / 2
     if run.recovery is not None:
-        x = run.scheme.sample(found.state, min(run.row.test, getattr(run.scheme, "points", run.row.test)), Generator())
+        x = run.scheme.sample(found.state, run.scheme.available(run.row.test), Generator())
         guess = run.recovery.features(x) @ run.recovery.solve(found.sums["matrix"], found.sums["right"])
         values["jko_potential"] = float(torch.corrcoef(torch.stack([guess, run.descent.energy.outer(x)]))[0, 1])
     for name, value in values.items():
@@ -315,7 +305,7 @@ def main(args: list[str]) -> None:
     prepare()
     key, row = f"gradient_flows.{name}", load(GradientFlow, f"gradient_flows.{name}")
     dataset = build_dataset("datasets", section(read(), f"datasets.{row.dataset}"), f"datasets.{row.dataset}")[1]
-    scheme = build_scheme(row.scheme, f"{key}.scheme")
+    scheme = named(SCHEMES, row.scheme, f"{key}.scheme")
     teacher, seeds = None, read_split(row.dataset, "target", "test").seeds
     if row.teacher:
         model, _ = read_model(places.model(places.trained(row.teacher)))
@@ -325,7 +315,7 @@ def main(args: list[str]) -> None:
     runs = {
         seed: Run(name, row, scheme, descent, reference(descent), recovery)
         for k, seed in enumerate(seeds if scheme.random else seeds[:1])
-        for descent in [build_descent(row, dataset, teacher.seed(k) if teacher else None, key)]
+        for descent in [build_descent(row, dataset, trained_score(teacher.seed(k)) if teacher else None, key)]
     }
     fitting(scheme, runs[seeds[0]].descent, key)
     made_of = origin(name, row, seeds)
@@ -342,7 +332,7 @@ def main(args: list[str]) -> None:
     write_measures(movements.measured(name), measures(runs[seeds[0]], found, seeds), load_workers())
 
 
-def write(name: str, made_of: str, row: GradientFlow, found: Mapping[int, Followed]) -> None:
+def write(name: str, made_of: str, row: GradientFlow, found: Mapping[int, Trace]) -> None:
     """What was followed, for the report and to go on from."""
     rows = [of for seed in found for of in found[seed].rows]
     columns = {column: column_of([of[column] for of in rows]) for column in rows[0]}

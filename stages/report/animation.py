@@ -11,7 +11,6 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 LEVELS = 4095  # places of a coordinate
-STOP = 10  # steps between two stops
 SIDE, TITLE = 280, 18  # pixels
 INK, PAPER, GREY = (59, 111, 182), (255, 255, 255), (84, 93, 107)
 MOST = 3  # runs side by side in a file

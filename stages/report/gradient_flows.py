@@ -7,15 +7,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from rectiflow.statistics import Estimate, estimate
+from rectiflow.statistics import estimate
 from stages.report import animation
 from stages.report.figures import COLOURS, panels, plt, uri
 from stages.report.html import Section, figure, note, section, table
 from stages.report.printing import html, plain
 from stages.report.results import select
 
-STRIP = 10  # steps between two pictures
-BESIDE = 6  # pictures side by side
+BESIDE = 6  # pictures of a strip
 
 
 class Followed(NamedTuple):
@@ -57,9 +56,9 @@ def sections(found: Mapping[str, Followed], results: pd.DataFrame) -> list[Secti
     parts = [note(said)]
     for problem in dict.fromkeys(of.problem for of in found.values()):
         here = {name: of for name, of in found.items() if of.problem == problem}
-        parts += [f"<h3>{escape(problem)}</h3>", *findings(here, results), measured(here, results)]
+        parts += [f"<h3>{escape(problem)}</h3>", *findings(here), measured(here, results)]
         parts.append(figure(over_time(here), "Energy over time and, where the target has modes, the share of the last one."))
-        parts.append(figure(strip(here), f"Every {STRIP}th step of the first seed, scheme by scheme."))
+        parts.append(figure(strip(here), "Evenly spaced steps of the first seed, scheme by scheme."))
         parts.append(animation.player(problem, {name: of.frames for name, of in here.items()}, tau(here)))
     return [section("gradient_flows", "Gradient flows", *parts, animation.SCRIPT)]
 
@@ -77,19 +76,13 @@ def tau(found: Mapping[str, Followed]) -> dict[str, float]:
     return {name: float(of.row["tau"]) for name, of in found.items()}
 
 
-def at(of: Followed, time: float, column: str = "energy") -> Estimate | None:
-    """A column at a time, over seeds; None where there is no step then."""
-    rows = of.steps[np.isclose(of.steps.time, time)]
-    return estimate(rows[column].tolist()) if len(rows) else None
-
-
-def findings(found: Mapping[str, Followed], results: pd.DataFrame) -> list[str]:
+def findings(found: Mapping[str, Followed]) -> list[str]:
     """What the rows say of each other, in sentences."""
     said = []
     for name, of in found.items():
-        last = of.steps[of.steps.step == of.steps.step.max()]
+        first, last = (of.steps[of.steps.step == k] for k in (0, of.steps.step.max()))
         rise = of.steps.groupby("seed").energy.diff().max()
-        ended = f"F falls from {plain(at(of, 0.0))} to {plain(estimate(last.energy.tolist()))}"
+        ended = f"F falls from {plain(estimate(first.energy.tolist()))} to {plain(estimate(last.energy.tolist()))}"
         exact = last.exact.iloc[0]
         if np.isfinite(exact) and of.row["scheme"]["name"] != "exact":
             ended += f" (exact steps: {exact:.4f}, {100 * (last.energy.mean() / exact - 1):+.1f} %)"
@@ -141,7 +134,7 @@ def over_time(found: Mapping[str, Followed]) -> str:
 
 
 def strip(found: Mapping[str, Followed]) -> str:
-    """Pictures of every STRIP-th step, a row for each gradient flow; of long ones evenly spaced steps."""
+    """Pictures of BESIDE evenly spaced steps, the first and the last among them, a row for each gradient flow."""
     points = np.concatenate([of.frames.reshape(-1, of.frames.shape[-1]) for of in found.values()])
     low, high = np.quantile(points, [0.001, 0.999], axis=0)
     drawn, axes = plt.subplots(

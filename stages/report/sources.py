@@ -34,7 +34,7 @@ def ended(names: Mapping[Key, str]) -> dict[Key, str]:
 
 def results(names: Mapping[Key, str]) -> pd.DataFrame:
     """The measurements of all models, of their densities too."""
-    return tidy({key: measured(name) for key, name in names.items()} | baselines() | descents())
+    return tidy({key: measured(name) for key, name in names.items()} | baselines() | energies())
 
 
 def baselines() -> dict[Key, dict[str, np.ndarray]]:
@@ -46,7 +46,7 @@ def baselines() -> dict[Key, dict[str, np.ndarray]]:
     }
 
 
-def descents() -> dict[Key, dict[str, np.ndarray]]:
+def energies() -> dict[Key, dict[str, np.ndarray]]:
     """The measurements of the gradient flows, each as if it were a method."""
     rows = read(GRID)["movements"]
     return {(row["dataset"], name, 0): read_table(movements.measured(name)) for name, row in rows.items()}

@@ -1,6 +1,5 @@
 """Gradient flows: their rows in `params.yaml` and `grid.yaml`, and where their artifacts lie."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -38,18 +37,6 @@ class Movement(Settings):
     dataset: str
     scheme: str
     data: str
-
-
-def movements(rows: Mapping[str, GradientFlow], schemes: Mapping[str, str]) -> dict[str, Movement]:
-    """The rows of `grid.yaml`; `schemes` are the names of the schemes, by row."""
-    return {
-        name: Movement(
-            dataset=row.dataset,
-            scheme=schemes[name],
-            data=f"train/{row.teacher}" if row.teacher else f"generate/{row.dataset}",
-        )
-        for name, row in rows.items()
-    }
 
 
 def folder(name: str) -> Path:

@@ -5,16 +5,14 @@ From any law, KL(. | N(c, r^2 I)) falls along the Ornstein-Uhlenbeck process, wh
 velocity field that was trained from N(0, I) to the data gives it, too. log p is carried along (see `likelihood`).
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Generator, Tensor
 
-from rectiflow.gradient_flows.points import Cloud
-from rectiflow.gradient_flows.scheme import Descent, Measured, State
+from rectiflow.gradient_flows.points import Carried
+from rectiflow.gradient_flows.scheme import Descent, State
 from rectiflow.likelihood import Exact, carried
 from rectiflow.mixtures import GaussianMixture
 from rectiflow.models.model import Field
@@ -28,14 +26,10 @@ EARLY = 1.25e-3  # the first time that a trained score is asked at: of noise .05
 
 
 @dataclass(frozen=True)
-class Flow(Cloud):
-    """`points` points, `substeps` steps of the classical Runge-Kutta method to one of length tau. Steps near the start are
-    as short as the first one, where a score is steep.
-    """
+class Flow(Carried):
+    """`points` points, `substeps` steps of the classical Runge-Kutta method to one of length tau."""
 
     substeps: int = 4
-
-    random: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -44,10 +38,6 @@ class Flow(Cloud):
     @property
     def label(self) -> str:
         return f"flow, {self.points} points, {self.substeps} substeps"
-
-    @property
-    def bandwidth(self) -> float:
-        return math.nan  # energies are those of log p itself
 
     def fits(self, descent: Descent) -> None:
         """Raises ValueError unless the energy is the divergence to one Gaussian, and the score is known."""
@@ -59,19 +49,19 @@ class Flow(Cloud):
             )
 
     def begin(self, descent: Descent, generator: Generator) -> State:
-        x = descent.source.sample(self.points, generator).double()
-        return {"x": x, "log_p": descent.source.log_prob(x).double(), "time": x.new_zeros(())}
+        return super().begin(descent, generator) | {"time": torch.zeros((), dtype=torch.float64)}
 
     @torch.no_grad()
     def step(self, descent: Descent, state: State, generator: Generator) -> State:
         assert descent.target is not None
-        score = descent.score or exact_score(descent.source, descent.target)
+        target, score = descent.target.double(), descent.score or exact_score(descent.source, descent.target)
         x, s = state["x"], float(state["time"])
 
         def field(t: Tensor, x: Tensor) -> Tensor:
-            return descent_slope(descent.target, x) - score(t, x)
+            return target.score(x) - score(t, x)
 
-        directions, divergence = Exact().directions(x, None), Exact()
+        divergence = Exact()
+        directions = divergence.directions(x, None)
 
         def integrand(_: Tensor, along: Tensor) -> Tensor:
             return divergence.parts(directions, along)
@@ -79,16 +69,6 @@ class Flow(Cloud):
         solver = SOLVERS["rk4"](steps=self.substeps)
         x, change, _ = carried(field, x, directions, integrand, 1, solver, (s, s + descent.tau))
         return {"x": x, "log_p": state["log_p"] - change[..., 0], "time": state["time"] + descent.tau}
-
-    def energy(self, descent: Descent, state: State) -> Measured:
-        each = state["log_p"] + descent.energy.outer(state["x"])
-        return Measured(float(each.mean()), float(each.std()) / math.sqrt(len(each)))
-
-
-def descent_slope(target: GaussianMixture | None, x: Tensor) -> Tensor:
-    """`-grad V` of `V = -log N(c, r^2 I)`."""
-    assert target is not None
-    return (target.means[0].to(x) - x) / target.stds[0].to(x).square()
 
 
 def exact_score(source: GaussianMixture, target: GaussianMixture) -> Score:

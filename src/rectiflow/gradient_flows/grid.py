@@ -18,6 +18,7 @@ import torch
 from torch import Generator, Tensor
 
 from rectiflow.entropy import LogProb
+from rectiflow.gradient_flows.axes import along, spread
 from rectiflow.gradient_flows.scheme import Descent, Measured, Scheme, State
 from rectiflow.ranges import at_least, positive
 
@@ -81,9 +82,13 @@ class Grid(Scheme):
         """All centres, `(cells^dim, dim)`, the last axis first to run."""
         return torch.cartesian_prod(*self.axes(dim)).reshape(-1, dim)
 
+    def sides(self, dim: int) -> list[float]:
+        """Of a cell."""
+        return [float(axis[1] - axis[0]) for axis in self.axes(dim)]
+
     def volume(self, dim: int) -> float:
         """Of a cell."""
-        return math.prod(float(axis[1] - axis[0]) for axis in self.axes(dim))
+        return math.prod(self.sides(dim))
 
     def fits(self, descent: Descent) -> None:
         """Raises ValueError for too many axes, for an `eps` that does not reach the next cell or is too large to be undone,
@@ -92,7 +97,7 @@ class Grid(Scheme):
         dim = descent.dim
         if dim > AXES:
             raise ValueError(f"name: 'grid' has {self.cells}^{dim} cells in {dim} dimensions, and is for up to {AXES}")
-        wide = max(float(axis[1] - axis[0]) for axis in self.axes(dim))
+        wide = max(self.sides(dim))
         least = 2 * (wide / REACH) ** 2
         if self.eps < least:
             raise ValueError(
@@ -144,11 +149,8 @@ class Grid(Scheme):
 
     def step(self, descent: Descent, state: State, generator: Generator) -> State:
         log_p, log_b = state["log_density"], state["log_b"]
-        kernel, volume, outer = (
-            self._kernel(descent.dim),
-            self.volume(descent.dim),
-            self._outer(descent, state["log_density"]),
-        )
+        kernel = Kernel([(axis[:, None] - axis).square() for axis in self.axes(descent.dim)], self.eps)
+        volume, outer = self.volume(descent.dim), self._outer(descent, log_p)
         march = Chebyshev(*self._spectrum(descent))
         for k in range(self.iterations):
             log_z = kernel(log_p - kernel(log_b))
@@ -164,9 +166,6 @@ class Grid(Scheme):
             f"grid: a step's density still moves by {moved:.1e} after {self.iterations} iterations: raise eps "
             f"({self.eps:g}) or iterations"
         )
-
-    def _kernel(self, dim: int) -> "Kernel":
-        return Kernel([_pairs(axis) for axis in self.axes(dim)], self.eps)
 
     def _spectrum(self, descent: Descent) -> tuple[float, float]:
         """Between what an iteration multiplies an error of log b by: `1 - 1 / slope` (see `_proximal`), and 0."""
@@ -187,9 +186,7 @@ class Grid(Scheme):
         offsets = [
             torch.cat([axis - axis[0], (axis - axis[0] - axis.numel() * (axis[1] - axis[0]))]) for axis in self.axes(p.ndim)
         ]
-        squares = sum(
-            offset.square().reshape([-1 if i == k else 1 for i in range(p.ndim)]) for k, offset in enumerate(offsets)
-        )
+        squares = sum(spread(offset.square(), k, p.ndim) for k, offset in enumerate(offsets))
         assert isinstance(squares, Tensor)
         size = [2 * self.cells] * p.ndim
         product = torch.fft.rfftn(descent.energy.pair(squares.sqrt())) * torch.fft.rfftn(p, size)
@@ -223,7 +220,7 @@ class Grid(Scheme):
     def sample(self, state: State, n: int, generator: Generator) -> Tensor:
         """Cells by their masses, and places within them at random."""
         x, mass = self.weighted(state)
-        sides = x.new_tensor([float(axis[1] - axis[0]) for axis in self.axes(x.shape[1])])
+        sides = x.new_tensor(self.sides(x.shape[1]))
         rows = torch.multinomial(mass, n, replacement=True, generator=generator)
         return x[rows] + sides * (torch.rand(n, x.shape[1], generator=generator, dtype=x.dtype) - 0.5)
 
@@ -236,15 +233,9 @@ class Grid(Scheme):
             rise = rise + energy.power / (energy.power - 1) * p ** (energy.power - 1)
         if energy.bound < math.inf:
             rise = torch.where(p > 0.999 * energy.bound, math.nan, rise)
-        sides = [float(axis[1] - axis[0]) for axis in self.axes(descent.dim)]
-        square = torch.stack(torch.gradient(rise, spacing=sides)).square().sum(0)
+        square = torch.stack(torch.gradient(rise, spacing=self.sides(descent.dim))).square().sum(0)
         known = square.isfinite()
         return descent.tau * math.sqrt(float((p * square)[known].sum()) * self.volume(descent.dim))
-
-
-def _pairs(axis: Tensor) -> Tensor:
-    """Squares of the differences of an axis' centres."""
-    return (axis[:, None] - axis[None, :]).square()
 
 
 @dataclass(frozen=True)
@@ -257,7 +248,7 @@ class Kernel:
     @cached_property
     def matrices(self) -> list[Tensor]:
         """One for each axis."""
-        return [(log_k).exp() for log_k in self.logarithms]
+        return [log_k.exp() for log_k in self.logarithms]
 
     @cached_property
     def logarithms(self) -> list[Tensor]:
@@ -268,7 +259,7 @@ class Kernel:
         """`log(K exp(f))`, where differences in f may be larger than double precision can multiply."""
         high, low = f.max(), f.min()
         if float(high - low) < FAR:
-            return high + _along(self.matrices, (f - high).exp()).log()
+            return high + along(self.matrices, (f - high).exp()).log()
         return self._apart(f)
 
     def _apart(self, f: Tensor) -> Tensor:
@@ -276,14 +267,13 @@ class Kernel:
         every sum is taken by its largest term.
         """
         lines = _lines(f)
-        rest = f - sum(line.reshape([-1 if i == k else 1 for i in range(f.ndim)]) for k, line in enumerate(lines))
+        rest = f - sum(spread(line, k, f.ndim) for k, line in enumerate(lines))
         high = rest.max()
         if float(high - rest.min()) < FAR:
             raised = [log_k + line for log_k, line in zip(self.logarithms, lines, strict=True)]
             tops = [part.amax(1, keepdim=True) for part in raised]
-            found = _along([(part - top).exp() for part, top in zip(raised, tops, strict=True)], (rest - high).exp()).log()
-            shapes = ([-1 if i == k else 1 for i in range(f.ndim)] for k in range(f.ndim))
-            return found + high + sum(top.reshape(shape) for top, shape in zip(tops, shapes, strict=True))
+            found = along([(part - top).exp() for part, top in zip(raised, tops, strict=True)], (rest - high).exp()).log()
+            return found + high + sum(spread(top, k, f.ndim) for k, top in enumerate(tops))
         for k, log_k in enumerate(self.logarithms):
             f = (log_k.reshape(*log_k.shape, *[1] * (f.ndim - 1)) + f.movedim(k, 0)[None]).logsumexp(1).movedim(0, k)
         return f
@@ -294,13 +284,6 @@ def _lines(f: Tensor) -> list[Tensor]:
     top = [int(i) for i in torch.unravel_index(f.argmax(), f.shape)]
     lines = [f[tuple(slice(None) if i == k else top[i] for i in range(f.ndim))] for k in range(f.ndim)]
     return [lines[0], *(line - f[tuple(top)] for line in lines[1:])]
-
-
-def _along(matrices: Sequence[Tensor], x: Tensor) -> Tensor:
-    """A product with one matrix along each axis."""
-    for k, matrix in enumerate(matrices):
-        x = (matrix @ x.movedim(k, -2)).movedim(-2, k)
-    return x
 
 
 class Chebyshev:

@@ -6,37 +6,28 @@ are those at which it is looked at.
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Generator
 
-from rectiflow.gradient_flows.points import Cloud, slope
+from rectiflow.gradient_flows.points import Blurred, slope
 from rectiflow.gradient_flows.scheme import Descent, State
-from rectiflow.ranges import at_least, positive
+from rectiflow.ranges import at_least
 
 
 @dataclass(frozen=True)
-class Langevin(Cloud):
-    """`points` particles, `substeps` to a step of length tau. `kernel` is the bandwidth that energies are estimated with."""
+class Langevin(Blurred):
+    """`points` particles, `substeps` to a step of length tau; energies are estimated with the `bandwidth`."""
 
     substeps: int = 10
-    kernel: float = 0.2
-
-    random: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
         at_least(1, substeps=self.substeps)
-        positive(kernel=self.kernel)
 
     @property
     def label(self) -> str:
         return f"langevin, {self.points} points, {self.substeps} substeps"
-
-    @property
-    def bandwidth(self) -> float:
-        return self.kernel
 
     def fits(self, descent: Descent) -> None:
         """Raises ValueError for energies whose noise depends on the density, or that bound it."""

@@ -126,9 +126,7 @@ class Line(Scheme):
         """The logarithm of the density at points `(n, dim)`, between the nodes by straight lines; -inf beyond them."""
         frame, q = _Frame(state["axis"], state["sides"]), state["quantiles"]
         log_p, middle = (self._levels().diff() / q.diff()).log(), (q[1:] + q[:-1]) / 2
-        s = (x @ frame.axis).contiguous()
-        right = torch.searchsorted(middle, s).clamp(1, len(middle) - 1)
-        part = (s - middle[right - 1]) / (middle[right] - middle[right - 1])
+        right, part = _between(middle, (x @ frame.axis).contiguous())
         line = torch.where((part < 0) | (part > 1), -math.inf, log_p[right - 1] * (1 - part) + log_p[right] * part)
         off = (x @ frame.sides.mT - state["mean"]) / state["std"]
         return line - (off.square().sum(-1) + off.shape[-1] * (2 * math.pi * state["std"].square()).log()) / 2
@@ -144,8 +142,7 @@ class Line(Scheme):
     def sample(self, state: State, n: int, generator: Generator) -> Tensor:
         levels, q = self._levels(), state["quantiles"]
         u = levels[0] + (levels[-1] - levels[0]) * torch.rand(n, generator=generator, dtype=torch.float64)
-        right = torch.searchsorted(levels, u).clamp(1, len(levels) - 1)
-        part = (u - levels[right - 1]) / (levels[right] - levels[right - 1])
+        right, part = _between(levels, u)
         z = torch.randn(n, len(state["mean"]), generator=generator, dtype=torch.float64)
         return self._placed(state, q[right - 1] * (1 - part) + q[right] * part, state["mean"] + state["std"] * z)
 
@@ -184,6 +181,12 @@ class _Frame:
     def across(self, x: Tensor) -> Tensor:
         """Points' places across the line."""
         return x @ self.sides.mT
+
+
+def _between(known: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    """The place of the ascending number to the right of x, and how far x is from the one on the left to it, as a share."""
+    right = torch.searchsorted(known, x).clamp(1, len(known) - 1)
+    return right, (x - known[right - 1]) / (known[right] - known[right - 1])
 
 
 def _mixture(name: str, law: object) -> GaussianMixture:

@@ -14,8 +14,8 @@ import torch
 from torch import Generator, Tensor
 
 from rectiflow.gradient_flows.energies import Energy
-from rectiflow.gradient_flows.points import Cloud
-from rectiflow.gradient_flows.scheme import Descent, Measured, State
+from rectiflow.gradient_flows.points import Carried
+from rectiflow.gradient_flows.scheme import Descent, State
 from rectiflow.models.frame import Frame
 from rectiflow.models.model import Model
 from rectiflow.networks.mlp import MLP
@@ -44,7 +44,7 @@ class Residual(Model):
 
 
 @dataclass(frozen=True)
-class Movement:
+class Step:
     """The objective of one step, of points x of the law before it (see `training.fit`)."""
 
     network: Build
@@ -77,7 +77,7 @@ class Movement:
 
 
 @dataclass(frozen=True)
-class Neural(Cloud):
+class Neural(Carried):
     """`points` points that a network of `width` and `depth` moves, trained for `updates` of `batch` points at the rate `lr`
     in every step, from the weights of the step before.
     """
@@ -88,8 +88,6 @@ class Neural(Cloud):
     batch: int = 256
     lr: float = 5e-3
 
-    random: ClassVar[bool] = True
-
     def __post_init__(self) -> None:
         super().__post_init__()
         at_least(1, width=self.width, depth=self.depth, updates=self.updates, batch=self.batch)
@@ -99,18 +97,10 @@ class Neural(Cloud):
     def label(self) -> str:
         return f"neural, {self.points} points, {self.updates} updates"
 
-    @property
-    def bandwidth(self) -> float:
-        return math.nan  # energies are those of log p itself
-
     def fits(self, descent: Descent) -> None:
         """Raises ValueError for energies of the density that a change of variables does not give."""
         if descent.energy.power or descent.energy.pair is not None or descent.energy.bound < math.inf:
             raise ValueError("name: 'neural' follows kl, heat and potential")
-
-    def begin(self, descent: Descent, generator: Generator) -> State:
-        x = descent.source.sample(self.points, generator)
-        return {"x": x.double(), "log_p": descent.source.log_prob(x.double()).double()}
 
     def step(self, descent: Descent, state: State, generator: Generator) -> State:
         x = state["x"].float()[None]
@@ -122,14 +112,10 @@ class Neural(Cloud):
         if "theta" in state:
             frame = Frame(*(state[name].float() for name in FRAME))
             start = Residual(network(inputs=descent.dim, outputs=descent.dim), {"theta": state["theta"].float()}, frame)
-        objective = Movement(network, descent.energy, descent.tau)
+        objective = Step(network, descent.energy, descent.tau)
         model, _ = fit(objective, Points(x), Points(x[:, : self.batch]), [generator], options, start)
         with torch.no_grad():
             g, log_det = model.displaced(x)
         kept = {"theta": model.theta, **{name: getattr(model.frame, name) for name in FRAME}}
         found = {"x": (x + g)[0], "log_p": state["log_p"] - log_det[0]}
         return {name: part.double() for name, part in (found | kept).items()}
-
-    def energy(self, descent: Descent, state: State) -> Measured:
-        each = descent.energy.entropy * state["log_p"] + descent.energy.outer(state["x"])
-        return Measured(float(each.mean()), float(each.std()) / math.sqrt(len(each)))

@@ -6,42 +6,33 @@ W2 while no two points could change places with gain, which exact plans see to.
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Generator, Tensor
 
-from rectiflow.gradient_flows.points import AXES, Cloud, internal, pairs
+from rectiflow.gradient_flows.points import AXES, Blurred
 from rectiflow.gradient_flows.scheme import Descent, State
-from rectiflow.ranges import at_least, positive
+from rectiflow.ranges import at_least
 from rectiflow.transport.assignment import match
 
 
 @dataclass(frozen=True)
-class Particles(Cloud):
-    """`points` particles whose density is blurred by `kernel`. A step is minimised in at most `inner` iterations of L-BFGS,
-    and again from the exact plan where this is another than the one before, up to `plans` times; 0 asks for no plan.
+class Particles(Blurred):
+    """`points` particles whose density is blurred by `bandwidth`. A step is minimised in at most `inner` iterations of
+    L-BFGS, and again from the exact plan where this is another than the one before, up to `plans` times; 0 asks for no plan.
     """
 
-    kernel: float = 0.2
     inner: int = 20
     plans: int = 1
 
-    random: ClassVar[bool] = True
-
     def __post_init__(self) -> None:
         super().__post_init__()
-        positive(kernel=self.kernel)
         at_least(1, inner=self.inner)
         at_least(0, plans=self.plans)
 
     @property
     def label(self) -> str:
-        return f"particles, {self.points} points, kernel {self.kernel:g}"
-
-    @property
-    def bandwidth(self) -> float:
-        return self.kernel
+        return f"particles, {self.points} points, bandwidth {self.bandwidth:g}"
 
     def fits(self, descent: Descent) -> None:
         """Raises ValueError for too many axes, and for a bound, which points cannot keep."""
@@ -68,12 +59,10 @@ class Particles(Cloud):
         def closure() -> Tensor:
             search.zero_grad()
             with torch.enable_grad():
-                each = descent.energy.outer(y) + (y - x).square().sum(1) / (2 * descent.tau)
-                if descent.energy.entropy or descent.energy.power:
-                    each = each + internal(descent.energy, y, self.bandwidth)
-                if descent.energy.pair is not None:
-                    each = each + pairs(descent.energy, y) / 2
-                value = each.sum()  # n times the objective, which scales the search's first step
+                moved = (y - x).square().sum(1) / (2 * descent.tau)
+                value = (
+                    self.each(descent.energy, y) + moved
+                ).sum()  # n times the objective, which scales the search's first step
             value.backward()
             return value
 

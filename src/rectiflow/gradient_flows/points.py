@@ -6,15 +6,16 @@ among the corners of its cell, the grid is blurred along each axis, and read off
 
 import itertools
 import math
-from abc import abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Generator, Tensor
 
+from rectiflow.gradient_flows.axes import along
 from rectiflow.gradient_flows.energies import Energy
 from rectiflow.gradient_flows.scheme import Descent, Measured, Scheme, State
-from rectiflow.ranges import at_least
+from rectiflow.ranges import at_least, positive
 
 AXES = 3
 FINE = 4.0  # cells of the grid in a bandwidth
@@ -27,30 +28,17 @@ class Cloud(Scheme):
 
     points: int = 2000
 
+    random: ClassVar[bool] = True
+
     def __post_init__(self) -> None:
         at_least(2, points=self.points)
-
-    @property
-    @abstractmethod
-    def bandwidth(self) -> float:
-        """Of the density that the energy is read off."""
-
-    def begin(self, descent: Descent, generator: Generator) -> State:
-        return {"x": descent.source.sample(self.points, generator).double()}
-
-    def energy(self, descent: Descent, state: State) -> Measured:
-        """F with the density estimated from the points: too low by what the blur adds to it."""
-        x = state["x"]
-        each = descent.energy.outer(x)
-        if descent.energy.entropy or descent.energy.power:
-            each = each + internal(descent.energy, x, self.bandwidth)
-        if descent.energy.pair is not None:
-            each = each + pairs(descent.energy, x) / 2
-        return Measured(float(each.mean()), float(each.std()) / math.sqrt(len(x)))
 
     def weighted(self, state: State) -> tuple[Tensor, Tensor]:
         x = state["x"]
         return x, x.new_full((len(x),), 1 / len(x))
+
+    def available(self, n: int) -> int:
+        return min(n, self.points)
 
     def sample(self, state: State, n: int, generator: Generator) -> Tensor:
         x = state["x"]
@@ -61,6 +49,48 @@ class Cloud(Scheme):
     def length(self, descent: Descent, before: State, after: State) -> float:
         """The root mean square of what the points have moved: W2 where none could change places with gain, else above it."""
         return float((after["x"] - before["x"]).square().sum(1).mean().sqrt())
+
+
+@dataclass(frozen=True)
+class Blurred(Cloud):
+    """Points whose density is estimated from themselves, by Gaussians of deviation `bandwidth`."""
+
+    bandwidth: float = 0.2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        positive(bandwidth=self.bandwidth)
+
+    def begin(self, descent: Descent, generator: Generator) -> State:
+        return {"x": descent.source.sample(self.points, generator).double()}
+
+    def each(self, energy: Energy, x: Tensor) -> Tensor:
+        """What each point contributes to n F, `(n,)`; it may be differentiated."""
+        found = energy.outer(x)
+        if energy.entropy or energy.power:
+            found = found + internal(energy, x, self.bandwidth)
+        return found if energy.pair is None else found + pairs(energy, x) / 2
+
+    def energy(self, descent: Descent, state: State) -> Measured:
+        """F by the density of the points: too low by what the blur adds to it."""
+        return mean(self.each(descent.energy, state["x"]))
+
+
+@dataclass(frozen=True)
+class Carried(Cloud):
+    """Points that carry the logarithm of their law's density along, `log_p` `(n,)`."""
+
+    def begin(self, descent: Descent, generator: Generator) -> State:
+        x = descent.source.sample(self.points, generator).double()
+        return {"x": x, "log_p": descent.source.log_prob(x).double()}
+
+    def energy(self, descent: Descent, state: State) -> Measured:
+        return mean(descent.energy.entropy * state["log_p"] + descent.energy.outer(state["x"]))
+
+
+def mean(each: Tensor) -> Measured:
+    """The mean over points with its standard error."""
+    return Measured(float(each.mean()), float(each.std()) / math.sqrt(len(each)))
 
 
 def internal(energy: Energy, x: Tensor, bandwidth: float) -> Tensor:
@@ -87,14 +117,17 @@ def density(x: Tensor, bandwidth: float) -> Tensor:
         shares.append(torch.where(up.bool(), part, 1 - part).prod(1))
     mass = x.new_zeros(math.prod(size)).index_add(0, torch.cat(cells), torch.cat(shares))
     p = mass.reshape(size) / (n * h**dim)
-    for k, length in enumerate(size):
-        at = torch.arange(length, dtype=x.dtype)
-        # What sharing a point among corners blurs is taken off the Gaussian's variance: h^2 / 6 each way, on average.
-        deviation = math.sqrt(bandwidth**2 - h**2 / 3)
-        blur = torch.exp(-((at[:, None] - at) * h).square() / (2 * deviation**2))
-        p = ((blur / blur.sum(1).max()) @ p.movedim(k, -2 if dim > 1 else 0)).movedim(-2 if dim > 1 else 0, k)
-    flat = p.flatten()
+    # What sharing a point among corners blurs is taken off the Gaussian's variance: h^2 / 6 each way, on average.
+    deviation = math.sqrt(bandwidth**2 - h**2 / 3)
+    flat = along([_blur(length, h / deviation, x) for length in size], p).flatten()
     return sum((flat[cell] * share for cell, share in zip(cells, shares, strict=True)), start=torch.zeros_like(flat[:1]))
+
+
+def _blur(length: int, h: float, like: Tensor) -> Tensor:
+    """A Gaussian of deviation 1 between places h apart, as a matrix whose middle rows sum to 1."""
+    at = torch.arange(length, dtype=like.dtype)
+    blur = torch.exp(-((at[:, None] - at) * h).square() / 2)
+    return blur / blur.sum(1).max()
 
 
 def pairs(energy: Energy, x: Tensor) -> Tensor:

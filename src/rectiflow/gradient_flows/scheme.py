@@ -71,6 +71,10 @@ class Scheme(ABC):
     def weighted(self, state: State) -> tuple[Tensor, Tensor]:
         """Points `(n, dim)` and their masses `(n,)`, which sum to 1."""
 
+    def available(self, n: int) -> int:
+        """How many of n points a state can give: all, unless it is made of fewer."""
+        return n
+
     @abstractmethod
     def sample(self, state: State, n: int, generator: Generator) -> Tensor:
         """n points of the state's law, `(n, dim)`: drawn from it or, where it is made of points, the first n of these.
