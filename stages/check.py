@@ -27,10 +27,10 @@ from stages.couple import build_pairing
 from stages.density import build_plan
 from stages.generate import build_dataset, build_seeds, check_table, description, gaussian_source, parse_builtin
 from stages.grid import Block, Rows, Sections, expand, member, studies, write_grid
-from stages.jko import build_descent, fitting
 from stages.reflow import Reflow
 from stages.report.studies.kinds import STUDIES
 from stages.sample import Sample, build_samplers, serving
+from stages.shared.descents import build_descent, fitting
 from stages.shared.files import write_text
 from stages.shared.measures import shown_in
 from stages.shared.movements import GradientFlow

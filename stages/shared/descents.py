@@ -1,0 +1,87 @@
+"""What rows of `gradient_flows` describe: a law to set out from, and the descent."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+
+from rectiflow.datasets import Dataset, Empirical
+from rectiflow.gradient_flows.energies import ENERGIES
+from rectiflow.gradient_flows.flow import Score
+from rectiflow.gradient_flows.line import Line
+from rectiflow.gradient_flows.scheme import Descent, Scheme
+from rectiflow.mixtures import GaussianMixture
+from stages.shared.movements import GradientFlow
+from stages.shared.params import PARAMS, Refused, named
+
+
+@dataclass(frozen=True)
+class Source:
+    """A law to set out from, by its draws and its log density."""
+
+    sampler: Any
+    log_prob: Any
+    dim: int
+
+    def sample(self, n: int, generator: Generator) -> Tensor:
+        """n draws, `(n, dim)`."""
+        return self.sampler(n, generator)
+
+
+def gaussian(*, dataset: Dataset, mean: list[float], std: float = 1.0) -> GaussianMixture:
+    """`N(mean, std^2 I)`."""
+    return GaussianMixture(torch.ones(1), torch.tensor([mean], dtype=torch.float64), torch.tensor([std])).double()
+
+
+def data(*, dataset: Dataset) -> GaussianMixture | Source:
+    """The target of the data set. Raises ValueError where it has no density."""
+    target, log_prob = dataset.target, dataset.log_prob("target")
+    if isinstance(target, GaussianMixture):
+        return target.double()
+    if log_prob is None or isinstance(target, Empirical):
+        raise ValueError("name: 'data' needs a data set whose density is known")
+    return Source(target.sample, log_prob, math.prod(dataset.shape))
+
+
+LAWS: dict[str, Callable[..., Any]] = {"gaussian": gaussian, "data": data}
+
+
+def build_descent(row: GradientFlow, dataset: Dataset, score: Score | None, key: str) -> Descent:
+    """The gradient flow that a row describes, with a teacher's score. Raises Refused in one line."""
+    source = named(LAWS, row.source, f"{key}.source", dataset=dataset)
+    if source.dim != (dim := math.prod(dataset.shape)):
+        raise Refused(f"{PARAMS}: {key}.source: it has {source.dim} dimensions, and {row.dataset} has {dim}")
+    target, log_prob = getattr(dataset, row.target), dataset.log_prob(row.target)
+    try:
+        energy = named(ENERGIES, row.energy, f"{key}.energy").of(log_prob)
+    except ValueError as error:
+        raise Refused(f"{PARAMS}: {key}.energy.{error}") from error
+    mixture = target.double() if isinstance(target, GaussianMixture) and energy.potential is not None else None
+    found = Descent(source, energy, row.tau, mixture)
+    if score is None:
+        return found
+    if row.target == "target":  # the teacher knows the data's slope; that of N(0, I) is known anyway
+        start = torch.zeros((), dtype=torch.float64)
+        found = replace(found, energy=replace(energy, score=partial(score, start)))
+    return replace(found, score=score)
+
+
+def fitting(scheme: Scheme, descent: Descent, key: str) -> None:
+    """Raise Refused where a scheme cannot follow a descent."""
+    try:
+        scheme.fits(descent)
+    except ValueError as error:
+        raise Refused(f"{PARAMS}: {key}.scheme.{error}") from error
+
+
+def reference(descent: Descent) -> Line | None:
+    """The exact steps, where they are known."""
+    try:
+        (exact := Line()).fits(descent)
+    except ValueError:
+        return None
+    return exact
