@@ -30,7 +30,7 @@ from stages.grid import Block, Rows, Sections, expand, member, studies, write_gr
 from stages.reflow import Reflow
 from stages.report.studies.kinds import STUDIES
 from stages.sample import Sample, build_samplers, serving
-from stages.shared.descents import build_descent, fitting
+from stages.shared.descents import Teacher, build_descent, fitting
 from stages.shared.files import write_text
 from stages.shared.measures import shown_in
 from stages.shared.movements import GradientFlow
@@ -349,38 +349,52 @@ def check_relation(name: str, row: Relation, content: Mapping[str, Any], params:
 
 
 def check_gradient_flow(name: str, row: GradientFlow, content: Mapping[str, Any], params: Params, rows: Rows) -> None:
-    """Its data set has the densities that it needs, its scheme can follow it, and its teacher knows the score."""
+    """Its data set has the densities that it needs, its scheme can follow it, and its teacher knows what is asked."""
     key, dataset = f"gradient_flows.{name}", build_dataset("datasets", params.datasets[row.dataset], row.dataset)[1]
-    scheme, score = named(SCHEMES, row.scheme, f"{key}.scheme"), None
+    scheme, teacher = named(SCHEMES, row.scheme, f"{key}.scheme"), None
     if row.recover is not None:
         build(Recovery, row.recover, f"{key}.recover")
     if row.teacher is not None:
-        check_teacher(f"{key}.teacher", row, content, params, rows)
-        score = unasked
-    fitting(scheme, build_descent(row, dataset, score, key), key)
+        flows = [flow for flow, of in rows["flows"].items() if of["dataset"] == row.dataset]
+        member(f"{key}.teacher", row.teacher, flows)
+        TEACHERS[scheme.taught](key, row, row.teacher, content, params, rows)
+        teacher = Teacher(unasked, unasked)
+    fitting(scheme, build_descent(row, dataset, teacher, key), key)
 
 
-def unasked(s: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    """A score in place of a teacher's that is not trained yet: whether there is one is all that is looked at."""
+def unasked(t: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """In place of a teacher that is not trained yet: whether there is one is all that is looked at."""
     raise NotImplementedError
 
 
-def check_teacher(key: str, row: GradientFlow, content: Mapping[str, Any], params: Params, rows: Rows) -> None:
-    """A flow of independent pairs from N(0, I) to the row's data set, on a path without latent: its velocity gives the
-    score.
-    """
-    assert row.teacher is not None
-    flows = [name for name, of in rows["flows"].items() if of["dataset"] == row.dataset]
-    member(key, row.teacher, flows)
-    method = rows["flows"][row.teacher]["method"]
-    independent = rows["samples"][row.teacher]["independent"] and not params.methods[method].auto
+def check_velocity(
+    key: str, row: GradientFlow, teacher: str, content: Mapping[str, Any], params: Params, rows: Rows
+) -> None:
+    """A velocity field, from where the row sets out."""
+    method = params.methods[rows["flows"][teacher]["method"]]
+    if not issubclass(MODELS[method.model["name"]], Field):
+        raise Refused(f"{PARAMS}: {key}.teacher: {teacher!r} is no velocity field")
+    if row.source["name"] != "source" or row.target != "target":
+        raise Refused(
+            f"{PARAMS}: {key}.source.name: {row.source['name']!r} must be 'source', where {teacher!r} sets out from, and "
+            f"{key}.target 'target', where it goes to"
+        )
+
+
+def check_score(key: str, row: GradientFlow, teacher: str, content: Mapping[str, Any], params: Params, rows: Rows) -> None:
+    """A flow of independent pairs from N(0, I), on a path without latent: its velocity gives the score."""
+    method = rows["flows"][teacher]["method"]
+    independent = rows["samples"][teacher]["independent"] and not params.methods[method].auto
     objective = objective_of(content, content["methods"][method], f"methods.{method}", {}) if independent else None
     path = getattr(objective, "interpolant", None)
     if path is None or path.noisy or not has_gaussian_source(row.dataset, params):
         raise Refused(
-            f"{PARAMS}: {key}: {row.teacher!r} has no score: a teacher is a flow of round 0, of independent pairs from "
+            f"{PARAMS}: {key}.teacher: {teacher!r} has no score: a teacher is a flow of round 0, of independent pairs from "
             f"N(0, I), on a path without latent"
         )
+
+
+TEACHERS = {"score": check_score, "velocity": check_velocity}
 
 
 def check_study(name: str, row: Study, params: Params, rows: Rows) -> None:

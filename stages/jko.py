@@ -1,18 +1,19 @@
 """Follow a Wasserstein gradient flow by minimising movements: the folder `data/evaluate/jko/NAME`.
 
-`steps.parquet` has a row for every seed and step: `(seed, step, time, energy, error, length, exact)`, and the share of the
-mass nearest to each mode of the target, `mode_0` and so on, where it is a mixture. `error` is the standard error of an
-energy that is a mean over points, `exact` the energy of the exact steps where these are known. `frames.parquet` holds points
-of the first seed's laws, rows `(step, x)`, `measures.parquet` the numbers at the end, rows as those of `stages.evaluate`.
-`states.safetensors` are the last states: a row with more steps, and nothing else changed, goes on from there, to the same
-bytes. Schemes without noise are run once, for the first seed.
+`steps.parquet` has a row for every seed and step: `(seed, step, time, energy, error, length, exact, w2, floor)`, and the
+share of the mass nearest to each mode of the target, `mode_0` and so on, where it is a mixture. `error` is the standard
+error of an energy that is a mean over points, `exact` the energy of the exact steps where these are known, `w2` how far
+SHOWN points are from the target's, `floor` how far as many others are. `frames.parquet` holds points of the first seed's
+laws, rows `(step, x)`, `measures.parquet` the numbers at the end, rows as those of `stages.evaluate`. `states.safetensors`
+are the last states: a row with more steps, and nothing else changed, goes on from there, to the same bytes. Schemes without
+noise are run once, for the first seed.
 """
 
 import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from hashlib import sha256
 from typing import NamedTuple
 
@@ -25,12 +26,13 @@ from rectiflow.gradient_flows.flow import trained_score
 from rectiflow.gradient_flows.line import Line
 from rectiflow.gradient_flows.recovery import Recovery
 from rectiflow.gradient_flows.scheme import Descent, Scheme, State
+from rectiflow.gradient_flows.velocity import trained_velocity
 from rectiflow.metrics import w2
 from rectiflow.models.model import Field
 from stages.generate import build_dataset
 from stages.shared import movements, places
 from stages.shared.compute import prepare, stream
-from stages.shared.descents import build_descent, fitting, reference
+from stages.shared.descents import Teacher, build_descent, fitting, reference
 from stages.shared.files import rounded
 from stages.shared.io import read_table, read_weights, write_table, write_weights
 from stages.shared.models import read_model
@@ -72,6 +74,8 @@ class Run:
     descent: Descent
     exact: Line | None
     recovery: Recovery | None
+    test: np.ndarray  # `(n, dim)` of the target's side, of one seed
+    other: np.ndarray  # as many, of which the floor is made
 
     def begin(self, seed: int) -> Trace:
         """Before the first step."""
@@ -101,12 +105,20 @@ class Run:
             "seed": seed, "step": k, "time": k * self.row.tau, "energy": energy.energy, "error": energy.error,
             "length": length, "exact": exact, **self.modes(found.state),
         }  # fmt: skip
-        shown = (
-            self.scheme.sample(found.state, self.scheme.available(SHOWN), self.stream("shown", seed, 0))
-            .numpy()
-            .astype(np.float32)
-        )
-        return found._replace(rows=[*found.rows, row], frames=[*found.frames, shown])
+        shown = self.scheme.sample(found.state, self.scheme.available(SHOWN), self.stream("shown", seed, 0)).numpy()
+        n = self.compared
+        row |= {"w2": w2(shown[:n], self.test[:n]), "floor": self.floor}
+        return found._replace(rows=[*found.rows, row], frames=[*found.frames, shown.astype(np.float32)])
+
+    @property
+    def compared(self) -> int:
+        """How many of the points that are shown are compared with the target at every step."""
+        return min(self.scheme.available(SHOWN), len(self.test), len(self.other))
+
+    @cached_property
+    def floor(self) -> float:
+        """W2 between as many points of the target and as many others."""
+        return w2(self.other[: self.compared], self.test[: self.compared])
 
     def modes(self, state: State) -> dict[str, float]:
         """The share of the mass that is nearest to each mode of the target."""
@@ -190,25 +202,36 @@ def kept(name: str, made_of: str, steps: int, seeds: list[int]) -> dict[int, Tra
 # ---- What is measured at the end.
 
 
-def measures(run: Run, of_seeds: Mapping[int, Trace], seeds: list[int]) -> Iterator[Task]:
-    """The energy, the mass by modes, the length of the way, and how far the end is from the target and the exact law."""
-    other = "floor" if run.row.target == "target" else "validation"
-    test, floor = (read_split(run.row.dataset, run.row.target, split) for split in ("test", other))
+def measures(runs: Mapping[int, Run], of_seeds: Mapping[int, Trace], seeds: list[int]) -> Iterator[Task]:
+    """The energy, the mass by modes, the length of the way, and how far the end is from the start, the target and the exact
+    law. Of a scheme without noise the one run is compared with every seed's points.
+    """
     first = next(iter(of_seeds))
+    test, other = compared(runs[first].row)
     for k, seed in enumerate(seeds):
-        found = of_seeds.get(seed, of_seeds[first])
+        run, found = runs.get(seed, runs[first]), of_seeds.get(seed, of_seeds[first])
         draw, last = Draw(seed, run.scheme.label, run.row.steps), found.rows[-1]
-        n = run.scheme.available(min(run.row.test, test.x.shape[1], floor.x.shape[1]))
-        ours = run.scheme.sample(found.state, n, run.stream("compared", seed, 0)).numpy()
-        far = min(n, FAR)
-        yield Task(draw, "jko_w2", partial(w2, ours[:far], test.x[k][:far]))
-        yield Task(draw, "jko_w2_floor", partial(w2, floor.x[k][:far], test.x[k][:far]))
+        ours = run.scheme.sample(found.state, run.scheme.available(run.row.test), run.stream("compared", seed, 0)).numpy()
+        n = min(len(ours), test.shape[1], other.shape[1], FAR)
+        yield Task(draw, "jko_w2", partial(w2, ours[:n], test[k][:n]))
+        yield Task(draw, "jko_w2_floor", partial(w2, other[k][:n], test[k][:n]))
         if run.exact is not None:
-            sides = [run.exact.sample(found.exact, n, run.stream(f"exact {side}", seed, 0)).numpy() for side in range(2)]
+            sides = [
+                run.exact.sample(found.exact, len(ours), run.stream(f"exact {side}", seed, 0)).numpy() for side in range(2)
+            ]
             yield Task(draw, "jko_w2_exact", partial(w2, ours, sides[0]))
             yield Task(draw, "jko_w2_exact_floor", partial(w2, sides[1], sides[0]))
         if seed in of_seeds:
+            n = min(len(ours), FAR)
+            start = run.scheme.sample(run.begin(seed).state, n, run.stream("start", seed, 0)).numpy()
+            yield Task(draw, "jko_distance", partial(w2, start, ours[:n]))
             yield from numbers(run, draw, found, last)
+
+
+def compared(row: GradientFlow) -> tuple[np.ndarray, np.ndarray]:
+    """Points of the target for every seed, and as many others, `(seeds, n, dim)`."""
+    other = "floor" if row.target == "target" else "validation"
+    return read_split(row.dataset, row.target, "test").x, read_split(row.dataset, row.target, other).x
 
 
 def numbers(run: Run, draw: Draw, found: Trace, last: Mapping[str, float]) -> Iterator[Task]:
@@ -226,6 +249,11 @@ def numbers(run: Run, draw: Draw, found: Trace, last: Mapping[str, float]) -> It
             yield Task(draw, name, partial(float, value))
 
 
+def taught_by(field: Field) -> Teacher:
+    """What one seed's field knows."""
+    return Teacher(trained_score(field), trained_velocity(field))
+
+
 def main(args: list[str]) -> None:
     """`python -m stages.jko NAME`, NAME a row of `gradient_flows`."""
     (name,) = args
@@ -239,11 +267,11 @@ def main(args: list[str]) -> None:
         assert isinstance(model, Field)
         teacher = model.plain()  # operations that have forward mode
     recovery = build(Recovery, row.recover, f"{key}.recover") if row.recover is not None else None
-    runs = {
-        seed: Run(name, row, scheme, descent, reference(descent), recovery)
-        for k, seed in enumerate(seeds if scheme.random else seeds[:1])
-        for descent in [build_descent(row, dataset, trained_score(teacher.seed(k)) if teacher else None, key)]
-    }
+    runs, (test, other) = {}, compared(row)
+    for k, seed in enumerate(seeds if scheme.random else seeds[:1]):
+        descent = build_descent(row, dataset, taught_by(teacher.seed(k)) if teacher else None, key)
+        exact = reference(descent) if scheme.downhill else None
+        runs[seed] = Run(name, row, scheme, descent, exact, recovery, test[k], other[k])
     fitting(scheme, runs[seeds[0]].descent, key)
     made_of = origin(name, row, seeds)
     found = kept(name, made_of, row.steps, list(runs))
@@ -256,7 +284,7 @@ def main(args: list[str]) -> None:
             say(k * (row.steps - done) + at - done, f"seed {seed}, step {at}, energy {of_seed.rows[-1]['energy']:.4f}")
         found[seed] = of_seed
     write(name, made_of, row, found)
-    write_measures(movements.measured(name), measures(runs[seeds[0]], found, seeds), load_workers())
+    write_measures(movements.measured(name), measures(runs, found, seeds), load_workers())
 
 
 def write(name: str, made_of: str, row: GradientFlow, found: Mapping[int, Trace]) -> None:

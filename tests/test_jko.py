@@ -20,7 +20,7 @@ BOX = "scheme: {name: grid, low: -8, high: 8, cells: 40, eps: 0.2}"
 ROWS = f"""gradient_flows:
   boxed: {{{FROM}, {BOX}}}
   walked: {{{FROM}, scheme: {{name: langevin, points: 80}}, recover: {{centres: 4}}}}
-  noised: {{dataset: bimodal, source: {{name: data}}, target: source, tau: 0.1, steps: 3, test: 40,
+  noised: {{dataset: bimodal, source: {{name: target}}, target: source, tau: 0.1, steps: 3, test: 40,
     scheme: {{name: flow, points: 60}}, teacher: bimodal-icfm-round0}}
 """
 FOLLOWED = tiny.PARAMS + ROWS

@@ -239,9 +239,9 @@ def two_spirals(noise: float, scale: float, turns: float) -> Law:
     return _curve(draw, arcs, noise, scale, torch.zeros(2, dtype=torch.float64))
 
 
-def bimodal(*, distance: float = 2.0) -> Dataset:
-    """N(0, I) -> 1/2 N((-d, 0), I) + 1/2 N((d, 0), I): the exercise with a closed form."""
-    return Dataset(normal(2), _mixture(torch.tensor([[-distance, 0.0], [distance, 0.0]]), 1.0))
+def bimodal(*, distance: float = 2.0, start: Sequence[float] = (0.0, 0.0)) -> Dataset:
+    """N(start, I) -> 1/2 N((-d, 0), I) + 1/2 N((d, 0), I): the exercise with a closed form."""
+    return Dataset(_mixture(torch.tensor([start]), 1.0), _mixture(torch.tensor([[-distance, 0.0], [distance, 0.0]]), 1.0))
 
 
 def moons(

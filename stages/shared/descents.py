@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Generator, Tensor
@@ -15,7 +15,8 @@ from rectiflow.gradient_flows.flow import Score
 from rectiflow.gradient_flows.line import Line
 from rectiflow.gradient_flows.scheme import Descent, Scheme
 from rectiflow.mixtures import GaussianMixture
-from stages.shared.movements import GradientFlow
+from rectiflow.solvers import VelocityField
+from stages.shared.movements import GradientFlow, Side
 from stages.shared.params import PARAMS, Refused, named
 
 
@@ -37,21 +38,32 @@ def gaussian(*, dataset: Dataset, mean: list[float], std: float = 1.0) -> Gaussi
     return GaussianMixture(torch.ones(1), torch.tensor([mean], dtype=torch.float64), torch.tensor([std])).double()
 
 
-def data(*, dataset: Dataset) -> GaussianMixture | Source:
-    """The target of the data set. Raises ValueError where it has no density."""
-    target, log_prob = dataset.target, dataset.log_prob("target")
-    if isinstance(target, GaussianMixture):
-        return target.double()
-    if log_prob is None or isinstance(target, Empirical):
-        raise ValueError("name: 'data' needs a data set whose density is known")
-    return Source(target.sample, log_prob, math.prod(dataset.shape))
+def side(name: Side, *, dataset: Dataset) -> GaussianMixture | Source:
+    """The source or the target of the data set. Raises ValueError where it has no density."""
+    law, log_prob = getattr(dataset, name), dataset.log_prob(name)
+    if isinstance(law, GaussianMixture):
+        return law.double()
+    if log_prob is None or isinstance(law, Empirical):
+        raise ValueError(f"name: {name!r} needs a data set whose {name} has a known density")
+    return Source(law.sample, log_prob, math.prod(dataset.shape))
 
 
-LAWS: dict[str, Callable[..., Any]] = {"gaussian": gaussian, "data": data}
+LAWS: dict[str, Callable[..., Any]] = {
+    "gaussian": gaussian,
+    "source": partial(side, "source"),
+    "target": partial(side, "target"),
+}
 
 
-def build_descent(row: GradientFlow, dataset: Dataset, score: Score | None, key: str) -> Descent:
-    """The gradient flow that a row describes, with a teacher's score. Raises Refused in one line."""
+class Teacher(NamedTuple):
+    """What a trained field knows."""
+
+    score: Score
+    velocity: VelocityField
+
+
+def build_descent(row: GradientFlow, dataset: Dataset, teacher: Teacher | None, key: str) -> Descent:
+    """The gradient flow that a row describes. Raises Refused in one line."""
     source = named(LAWS, row.source, f"{key}.source", dataset=dataset)
     if source.dim != (dim := math.prod(dataset.shape)):
         raise Refused(f"{PARAMS}: {key}.source: it has {source.dim} dimensions, and {row.dataset} has {dim}")
@@ -61,13 +73,13 @@ def build_descent(row: GradientFlow, dataset: Dataset, score: Score | None, key:
     except ValueError as error:
         raise Refused(f"{PARAMS}: {key}.energy.{error}") from error
     mixture = target.double() if isinstance(target, GaussianMixture) and energy.potential is not None else None
-    found = Descent(source, energy, row.tau, mixture)
-    if score is None:
+    found = Descent(source, energy, row.tau, mixture, steps=row.steps)
+    if teacher is None:
         return found
     if row.target == "target":  # the teacher knows the data's slope; that of N(0, I) is known anyway
         start = torch.zeros((), dtype=torch.float64)
-        found = replace(found, energy=replace(energy, score=partial(score, start)))
-    return replace(found, score=score)
+        found = replace(found, energy=replace(energy, score=partial(teacher.score, start)))
+    return replace(found, score=teacher.score, velocity=teacher.velocity)
 
 
 def fitting(scheme: Scheme, descent: Descent, key: str) -> None:

@@ -83,6 +83,7 @@ MEASURES: dict[str, Measure] = {
     "jko_w2_exact_floor": Measure("W2 floor of exact steps", LENGTH, "", shown=("metrics",)),
     "jko_modes": Measure("TV over modes", shown=("metrics",)),
     "jko_length": Measure("length of a gradient flow", LENGTH, "", shown=("metrics",)),
+    "jko_distance": Measure("W2 from a gradient flow's first law to its last", LENGTH, "", shown=("metrics",)),
     "jko_potential": Measure("correlation of the potential recovered", "", "larger", shown=("metrics",)),
     "sliced_w2": Measure("sliced W2", LENGTH, "smaller", "sliced_w2_floor", role="reference"),
     "sliced_w2_1step": Measure("sliced W2, 1 step", LENGTH, "smaller", "sliced_w2_floor", "sliced_w2", "one_step"),

@@ -8,19 +8,21 @@ from pydantic import Field
 from stages.shared.params import Settings
 from stages.shared.places import DATA
 
+Side = Literal["source", "target"]
+
 
 class GradientFlow(Settings):
     """A row of `gradient_flows`: from the law `source` downhill `energy`, which is that to the `target` side of the data
-    set, in `steps` steps of length `tau`, by `scheme`. `source` is `{name: gaussian, mean, std}`, or `{name: data}`, the
-    target itself. `teacher` names a flow of the grid whose field gives the score in place of the data set's own density.
-    `test` points are compared by W2. `recover` asks for the potential behind the steps (see
-    `rectiflow.gradient_flows.recovery`).
+    set, in `steps` steps of length `tau`, by `scheme`. `source` is `{name: gaussian, mean, std}`, or the `source` or the
+    `target` of the data set. `teacher` names a flow of the grid whose field gives the score in place of the data set's own
+    density, or the velocity where the scheme asks for it. `test` points are compared by W2. `recover` asks for the potential
+    behind the steps (see `rectiflow.gradient_flows.recovery`).
     """
 
     dataset: str
-    source: dict[str, Any]
+    source: dict[str, Any] = {"name": "source"}
     energy: dict[str, Any] = {"name": "kl"}
-    target: Literal["target", "source"] = "target"
+    target: Side = "target"
     tau: float = Field(gt=0)
     steps: int = Field(ge=1)
     scheme: dict[str, Any]

@@ -9,6 +9,7 @@ SCHEMES = Registry(
         "particles": "rectiflow.gradient_flows.particles:Particles",
         "langevin": "rectiflow.gradient_flows.langevin:Langevin",
         "flow": "rectiflow.gradient_flows.flow:Flow",
+        "velocity": "rectiflow.gradient_flows.velocity:Velocity",
         "neural": "rectiflow.gradient_flows.neural:Neural",
     }
 )

@@ -9,31 +9,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
-from rectiflow.gradient_flows.points import Carried
-from rectiflow.gradient_flows.scheme import Descent, State
-from rectiflow.likelihood import Exact, carried
+from rectiflow.gradient_flows.points import Timed
+from rectiflow.gradient_flows.scheme import Descent
 from rectiflow.mixtures import GaussianMixture
 from rectiflow.models.model import Field
 from rectiflow.models.rescheduled import matching_time
 from rectiflow.predictions import convert
-from rectiflow.ranges import at_least
-from rectiflow.solvers import SOLVERS
+from rectiflow.solvers import VelocityField
 
 Score = Callable[[Tensor, Tensor], Tensor]  # of the time s and points `(n, dim)`
 EARLY = 1.25e-3  # the first time that a trained score is asked at: of noise .05, where an error counts twenty times
 
 
 @dataclass(frozen=True)
-class Flow(Carried):
+class Flow(Timed):
     """`points` points, `substeps` steps of the classical Runge-Kutta method to one of length tau."""
-
-    substeps: int = 4
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        at_least(1, substeps=self.substeps)
 
     @property
     def label(self) -> str:
@@ -48,27 +40,11 @@ class Flow(Carried):
                 "name: 'flow' needs the score of what lies between: of a mixture it is known, else name a teacher"
             )
 
-    def begin(self, descent: Descent, generator: Generator) -> State:
-        return super().begin(descent, generator) | {"time": torch.zeros((), dtype=torch.float64)}
-
-    @torch.no_grad()
-    def step(self, descent: Descent, state: State, generator: Generator) -> State:
+    def field(self, descent: Descent) -> VelocityField:
+        """`grad log pi - grad log p_s`."""
         assert descent.target is not None
         target, score = descent.target.double(), descent.score or exact_score(descent.source, descent.target)
-        x, s = state["x"], float(state["time"])
-
-        def field(t: Tensor, x: Tensor) -> Tensor:
-            return target.score(x) - score(t, x)
-
-        divergence = Exact()
-        directions = divergence.directions(x, None)
-
-        def integrand(_: Tensor, along: Tensor) -> Tensor:
-            return divergence.parts(directions, along)
-
-        solver = SOLVERS["rk4"](steps=self.substeps)
-        x, change, _ = carried(field, x, directions, integrand, 1, solver, (s, s + descent.tau))
-        return {"x": x, "log_p": state["log_p"] - change[..., 0], "time": state["time"] + descent.tau}
+        return lambda t, x: target.score(x) - score(t, x)
 
 
 def exact_score(source: GaussianMixture, target: GaussianMixture) -> Score:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator
 
-from rectiflow.gradient_flows.points import Blurred, slope
+from rectiflow.gradient_flows.points import Blurred, score, slope
 from rectiflow.gradient_flows.scheme import Descent, State
 from rectiflow.ranges import at_least
 
@@ -30,7 +30,8 @@ class Langevin(Blurred):
         return f"langevin, {self.points} points, {self.substeps} substeps"
 
     def fits(self, descent: Descent) -> None:
-        """Raises ValueError for energies whose noise depends on the density, or that bound it."""
+        """Raises ValueError for too many axes, for energies whose noise depends on the density, or that bound it."""
+        super().fits(descent)
         if descent.energy.power or descent.energy.bound < math.inf:
             raise ValueError("name: 'langevin' follows kl, heat, potential and interaction; take particles or grid")
 
@@ -42,3 +43,13 @@ class Langevin(Blurred):
                 z = torch.randn(x.shape, generator=generator, dtype=x.dtype)
                 x = x + math.sqrt(2 * h * descent.energy.entropy) * z
         return {"x": x}
+
+    def length(self, descent: Descent, before: State, after: State) -> float:
+        """tau times the root mean square of the velocity that moves the law as the noise does, `-grad V - grad (W * p) -
+        entropy grad log p`: where the points went is mostly noise.
+        """
+        x, energy = after["x"], descent.energy
+        v = -slope(energy, x)
+        if energy.entropy:
+            v = v - energy.entropy * score(x, self.bandwidth)
+        return descent.tau * float(v.square().sum(1).mean().sqrt())

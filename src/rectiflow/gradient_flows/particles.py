@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from rectiflow.gradient_flows.points import AXES, Blurred
+from rectiflow.gradient_flows.points import Blurred
 from rectiflow.gradient_flows.scheme import Descent, State
 from rectiflow.ranges import at_least
 from rectiflow.transport.assignment import match
@@ -36,8 +36,7 @@ class Particles(Blurred):
 
     def fits(self, descent: Descent) -> None:
         """Raises ValueError for too many axes, and for a bound, which points cannot keep."""
-        if descent.dim > AXES:
-            raise ValueError(f"name: 'particles' estimates a density in {descent.dim} dimensions, and is for up to {AXES}")
+        super().fits(descent)
         if descent.energy.bound < math.inf:
             raise ValueError("name: 'particles' cannot bound a density; take grid")
 

@@ -6,6 +6,7 @@ among the corners of its cell, the grid is blurred along each axis, and read off
 
 import itertools
 import math
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -15,7 +16,9 @@ from torch import Generator, Tensor
 from rectiflow.gradient_flows.axes import along
 from rectiflow.gradient_flows.energies import Energy
 from rectiflow.gradient_flows.scheme import Descent, Measured, Scheme, State
+from rectiflow.likelihood import Exact, carried
 from rectiflow.ranges import at_least, positive
+from rectiflow.solvers import SOLVERS, VelocityField
 
 AXES = 3
 FINE = 4.0  # cells of the grid in a bandwidth
@@ -61,6 +64,11 @@ class Blurred(Cloud):
         super().__post_init__()
         positive(bandwidth=self.bandwidth)
 
+    def fits(self, descent: Descent) -> None:
+        """Raises ValueError for too many axes."""
+        if descent.dim > AXES:
+            raise ValueError(f"points: their density is estimated in up to {AXES} dimensions, and there are {descent.dim}")
+
     def begin(self, descent: Descent, generator: Generator) -> State:
         return {"x": descent.source.sample(self.points, generator).double()}
 
@@ -86,6 +94,36 @@ class Carried(Cloud):
 
     def energy(self, descent: Descent, state: State) -> Measured:
         return mean(descent.energy.entropy * state["log_p"] + descent.energy.outer(state["x"]))
+
+
+@dataclass(frozen=True)
+class Timed(Carried):
+    """Points that an equation carries, in `substeps` steps of the classical Runge-Kutta method to one of length tau."""
+
+    substeps: int = 4
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least(1, substeps=self.substeps)
+
+    def begin(self, descent: Descent, generator: Generator) -> State:
+        return super().begin(descent, generator) | {"time": torch.zeros((), dtype=torch.float64)}
+
+    @abstractmethod
+    def field(self, descent: Descent) -> VelocityField:
+        """What carries them, a function of time and points."""
+
+    @torch.no_grad()
+    def step(self, descent: Descent, state: State, generator: Generator) -> State:
+        x, time, divergence = state["x"], state["time"], Exact()
+        directions = divergence.directions(x, None)
+
+        def integrand(_: Tensor, along: Tensor) -> Tensor:
+            return divergence.parts(directions, along)
+
+        solver, times = SOLVERS["rk4"](steps=self.substeps), (float(time), float(time) + descent.tau)
+        x, change, _ = carried(self.field(descent), x, directions, integrand, 1, solver, times)
+        return {"x": x, "log_p": state["log_p"] - change[..., 0], "time": time + descent.tau}
 
 
 def mean(each: Tensor) -> Measured:
@@ -121,6 +159,14 @@ def density(x: Tensor, bandwidth: float) -> Tensor:
     deviation = math.sqrt(bandwidth**2 - h**2 / 3)
     flat = along([_blur(length, h / deviation, x) for length in size], p).flatten()
     return sum((flat[cell] * share for cell, share in zip(cells, shares, strict=True)), start=torch.zeros_like(flat[:1]))
+
+
+def score(x: Tensor, bandwidth: float) -> Tensor:
+    """The gradient of their log density at points `(n, dim)`, shaped like them."""
+    with torch.enable_grad():
+        at = x.detach().requires_grad_()
+        (slope,) = torch.autograd.grad(density(at, bandwidth).log().sum(), at)
+    return slope
 
 
 def _blur(length: int, h: float, like: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from rectiflow.gradient_flows.energies import Energy
-from rectiflow.gradient_flows.points import density
+from rectiflow.gradient_flows.points import score
 from rectiflow.ranges import at_least, positive
 from rectiflow.transport.assignment import match
 
@@ -74,15 +74,9 @@ class Recovery:
         rows = torch.as_tensor(match(y.numpy(), x.numpy()))
         right = -(y - x[rows]) / tau
         if energy.entropy:
-            right = right - energy.entropy * self._score(y)
+            right = right - energy.entropy * score(y, self.bandwidth)
         slopes = self.slopes(y)
         return torch.einsum("nik,nil->kl", slopes, slopes), torch.einsum("nik,ni->k", slopes, right)
-
-    def _score(self, y: Tensor) -> Tensor:
-        with torch.enable_grad():
-            at = y.detach().requires_grad_()
-            (slope,) = torch.autograd.grad(density(at, self.bandwidth).log().sum(), at)
-        return slope
 
     def solve(self, matrix: Tensor, right: Tensor) -> Tensor:
         """theta, from the sums over all steps."""

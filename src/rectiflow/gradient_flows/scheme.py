@@ -1,35 +1,43 @@
 """What every scheme is: a way to the next of the laws `p_{k+1} = argmin_p F(p) + W2^2(p, p_k) / (2 tau)`."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from torch import Generator, Tensor
 
 from rectiflow.gradient_flows.energies import Energy
 from rectiflow.mixtures import GaussianMixture
+from rectiflow.solvers import VelocityField
 
 State = dict[str, Tensor]  # all that the next step needs, by name
+Taught = Literal["score", "velocity"]  # what a scheme asks a teacher for
 
 
 @dataclass(frozen=True)
 class Descent:
-    """A gradient flow to follow: from the law `source` downhill the `energy`, in steps of length `tau`.
+    """A gradient flow to follow: from the law `source` downhill the `energy`, in `steps` steps of length `tau`.
 
     `target` is the mixture that the energy is the KL divergence to, where it is one; schemes in closed form go by it.
-    `score` is that of the law after a time, `grad log p_s(x)`, where it was learned.
+    `score` is that of the law after a time, `grad log p_s(x)`, where it was learned, and `velocity` a learned v(t, x).
     """
 
     source: Any
     energy: Energy
     tau: float
     target: GaussianMixture | None = None
-    score: Callable[[Tensor, Tensor], Tensor] | None = None
+    score: VelocityField | None = None
+    velocity: VelocityField | None = None
+    steps: int = 1
 
     @property
     def dim(self) -> int:
         return int(self.source.dim)
+
+    @property
+    def end(self) -> float:
+        """The time of the last step."""
+        return self.tau * self.steps
 
 
 class Measured(NamedTuple):
@@ -42,10 +50,13 @@ class Measured(NamedTuple):
 class Scheme(ABC):
     """A scheme with its options. Its states are tensors, in double precision where nothing else is said.
 
-    `random` says whether a run depends on a generator; where it does not all seeds share one.
+    `random` says whether a run depends on a generator; where it does not all seeds share one. `downhill` says whether it
+    follows the gradient flow, `taught` what it takes from a teacher.
     """
 
     random: ClassVar[bool]
+    downhill: ClassVar[bool] = True
+    taught: ClassVar[Taught] = "score"
 
     @property
     @abstractmethod
