@@ -80,6 +80,15 @@ def distances(folder: Path) -> Iterator[Row]:
     )  # fmt: skip
 
 
+def movements(folder: Path) -> Iterator[Row]:
+    for cells in (32, 64):
+        options = {"problem": str(folder / f"step{cells}.npz"), "cells": cells}
+        yield Row(
+            f"a step of a gradient flow on {cells} x {cells} cells, eps .3; against ot.sinkhorn_unbalanced", "steps/s", 5,
+            ("movement", options), ("movement", options), 3, 1e-4, ALONE,
+        )  # fmt: skip
+
+
 def samplings(folder: Path) -> Iterator[Row]:
     options = {"models": 1, "points": 10_000, "weights": str(folder / "weights.npz")}
     for solver, label, within in ((EULER, "Euler-100", 1e-4), (DOPRI5, "dopri5 at 1e-4", 1e-3)):
@@ -187,7 +196,7 @@ def write_problems(side: Side, folder: Path) -> None:
     """What both sides read: a trained field, the grid's draws, points of two moons, two large clouds."""
     for call, name, options in (
         ("write_weights", "weights", {}), ("write_grid", "grid", {}), ("write_points", "points", {}),
-        ("write_clouds", "large", {"n": 10_000, "dim": 2}),
+        ("write_clouds", "large", {"n": 10_000, "dim": 2}), *(("write_step", f"step{n}", {"cells": n}) for n in (32, 64)),
     ):  # fmt: skip
         side.do((call, {"path": str(folder / f"{name}.npz"), **options}))
 
@@ -200,7 +209,14 @@ def table(device: str, only: str, neighbours: Path) -> Iterator[dict[str, Any]]:
         theirs = stack.enter_context(Side(neighbours, "bench.theirs"))
         if device == "cpu":
             write_problems(ours, folder)
-            rows = [*trainings(), *transports(), *distances(folder), *samplings(folder), *densities(folder)]
+            rows = [
+                *trainings(),
+                *transports(),
+                *distances(folder),
+                *movements(folder),
+                *samplings(folder),
+                *densities(folder),
+            ]
         else:
             rows = [*accelerated(device)]
         for row in rows:

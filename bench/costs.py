@@ -62,6 +62,12 @@ GROWTHS = (
         "exact pairs, one batch of 1000", "pairs", "dim", DIMS,
         "augmenting paths: the plane is hardest", (("points", 1000), ("batch", 10**9)),
     ),
+    Growth("10 debiased steps of a gradient flow in the plane", "grid", "cells", (32, 64, 128, 256), "products along axes"),
+    Growth("10 debiased steps of a gradient flow, 32 cells an axis", "grid", "dim", (1, 2, 3), "products along axes"),
+    Growth(
+        "2 steps of a gradient flow by particles", "particles", "points", (1000, 10_000, 100_000),
+        "the density on its grid, then the points",
+    ),
     Growth("exact W2", "distance", "points", (1000, 2000, 5000, 10_000), "the simplex on few arcs"),
 )  # fmt: skip
 

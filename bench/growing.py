@@ -8,7 +8,12 @@ from torch import Generator
 
 from bench.clouds import clouds
 from bench.worker import Call, Done
+from rectiflow.gradient_flows.energies import KL
+from rectiflow.gradient_flows.grid import Grid
+from rectiflow.gradient_flows.particles import Particles
+from rectiflow.gradient_flows.scheme import Descent, Scheme
 from rectiflow.metrics import w2_squared
+from rectiflow.mixtures import GaussianMixture, normal
 from rectiflow.models.frame import Frame
 from rectiflow.models.velocity import Velocity
 from rectiflow.networks.mlp import MLP
@@ -74,3 +79,35 @@ def distance(points: int, dim: int = 2) -> Call:
         return Done(1)
 
     return once
+
+
+def relaxation(dim: int) -> Descent:
+    """From N(1, I) to N(0, I), in steps of 0.1."""
+    one, target = torch.ones(1, dtype=torch.float64), normal(dim).double()
+    return Descent(GaussianMixture(one, torch.ones(1, dim, dtype=torch.float64), one), KL().of(target.log_prob), 0.1, target)
+
+
+def followed(scheme: Scheme, dim: int, steps: int) -> Call:
+    """Steps of a gradient flow; the amount is their number."""
+    descent = relaxation(dim)
+    scheme.fits(descent)
+
+    def call() -> Done:
+        generator = Generator().manual_seed(0)
+        state = scheme.begin(descent, generator)
+        for _ in range(steps):
+            state = scheme.step(descent, state, generator)
+        return Done(steps)
+
+    return call
+
+
+def grid(cells: int = 32, dim: int = 2) -> Call:
+    """Ten debiased steps."""
+    return followed(Grid(cells=cells, low=-6.0, high=7.0, eps=0.2), dim, 10)
+
+
+def particles(points: int) -> Call:
+    """Two steps of points by their own density."""
+    followed(Particles(points=10, plans=0), 2, 1)()  # imports what torch's optimisers are made with: seconds
+    return followed(Particles(points=points, plans=0), 2, 2)

@@ -4,6 +4,7 @@ Every function prepares a piece of work and returns the call that does it; the c
 does problems side by side, so does the call: on as many threads as torch has.
 """
 
+import math
 import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -16,10 +17,13 @@ from torch import Generator, Tensor
 from bench.clouds import clouds, read_arrays, read_problems
 from bench.worker import Call, Done
 from rectiflow.datasets import DATASETS
+from rectiflow.gradient_flows.energies import KL
+from rectiflow.gradient_flows.grid import Grid
+from rectiflow.gradient_flows.scheme import Descent
 from rectiflow.interpolants import Linear
 from rectiflow.likelihood import Exact, Pushforward
 from rectiflow.metrics import w2_squared
-from rectiflow.mixtures import normal
+from rectiflow.mixtures import GaussianMixture, normal
 from rectiflow.models.coupling_layers import CouplingLayers
 from rectiflow.models.frame import Frame
 from rectiflow.models.transforms import Spline
@@ -224,6 +228,36 @@ def write_weights(path: str) -> Call:
     return call
 
 
+def exercise() -> Descent:
+    """From N((3, 3), I) to two modes."""
+    modes = DATASETS["bimodal"](start=[3.0, 3.0])
+    source, target = modes.source, modes.target
+    assert isinstance(source, GaussianMixture)
+    assert isinstance(target, GaussianMixture)
+    target = target.double()
+    return Descent(source.double(), KL().of(target.log_prob), 0.1, target)
+
+
+def box(cells: int) -> Grid:
+    """Of entropic steps, as the neighbour's are."""
+    return Grid(cells=cells, low=-8.0, high=8.0, eps=0.3, debiased=False)
+
+
+def movement(problem: str, cells: int) -> Call:
+    """An entropic step; the amount is one. Found: the divergence to the target after it."""
+    arrays = read_arrays(problem)
+    before = torch.as_tensor(arrays["before"]).reshape(cells, cells)
+
+    def call() -> Done:
+        descent, grid = exercise(), box(cells)
+        log_density = before.log() - math.log(grid.volume(2))
+        state = {"log_density": log_density, "log_b": torch.zeros_like(log_density)}
+        p = grid.weighted(grid.step(descent, state, Generator()))[1].numpy()
+        return Done(1, float((p * np.log(p / arrays["target"])).sum()))
+
+    return call
+
+
 def write_grid(path: str) -> Call:
     """The W2 problems of the working tree's grid, one seed's: every flow's draws and the target."""
 
@@ -255,6 +289,23 @@ def write_clouds(path: str, n: int, dim: int) -> Call:
 
     def call() -> Done:
         np.savez(path, *clouds(n, dim))
+        return Done(1)
+
+    return call
+
+
+def write_step(path: str, cells: int) -> Call:
+    """A gradient flow's tenth step on a grid: the masses of the cells before it, those of the target, and the centres."""
+
+    def call() -> Done:
+        descent, grid = exercise(), box(cells)
+        state = grid.begin(descent, Generator())
+        for _ in range(9):
+            state = grid.step(descent, state, Generator())
+        x, before = grid.weighted(state)
+        assert descent.target is not None
+        target = descent.target.log_prob(x).exp()
+        np.savez(path, x=x.numpy(), before=before.numpy(), target=(target / target.sum()).numpy())
         return Done(1)
 
     return call

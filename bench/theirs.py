@@ -76,6 +76,24 @@ def plans(n: int, dim: int, times: int) -> Call:
     return call
 
 
+def movement(problem: str, cells: int) -> Call:
+    """A minimising movement by `ot.unbalanced.sinkhorn_unbalanced`: a plan whose first marginal is exact and whose second is
+    drawn to the target with the weight 2 tau. The amount is one; found: the divergence to the target after it.
+    """
+    arrays = read_arrays(problem)
+    x, before, target = (arrays[name] for name in ("x", "before", "target"))
+    costs = ot.dist(x, x)
+
+    def call() -> Done:
+        plan = ot.unbalanced.sinkhorn_unbalanced(
+            before, target, costs, reg=0.3, reg_m=(float("inf"), 0.2), reg_type="entropy", stopThr=1e-9, numItermax=10_000
+        )
+        p = plan.sum(0)
+        return Done(1, float((p * np.log(p / target)).sum()))
+
+    return call
+
+
 def distances(problems: str) -> Call:
     """Exact W2 by `ot.emd2`, one problem after the other; the amount is their number. Found: the mean square."""
     pairs = read_problems(problems)

@@ -1,5 +1,6 @@
 """Minimising movements against closed forms: Gaussian steps, heat, the porous medium, exact steps, and what is refused."""
 
+import dataclasses
 import itertools
 import math
 
@@ -326,6 +327,55 @@ def test_a_run_goes_on_to_the_same_bytes():
         assert all(torch.equal(whole[part], again[part]) for part in whole)
 
 
+@pytest.mark.parametrize("mean", [[1.0], [1.0, -0.5, 0.25]], ids=["a line", "space"])
+def test_grids_of_one_and_three_axes_take_the_steps_in_closed_form(mean):
+    tau, std, scheme = 0.1, 1.0, Grid(low=-6, high=7, cells=128 if len(mean) == 1 else 36, eps=0.2)
+    states = followed(scheme, relaxation(mean, std, tau), 3)
+    for _ in range(3):
+        mean, std = zip(*(gaussian_step(m, std, tau) for m in mean), strict=True)
+        std = std[0]
+    found = moments(scheme, states[-1])
+    assert found[0].tolist() == pytest.approx(mean, rel=1e-3)
+    assert found[1].tolist() == pytest.approx([std] * len(mean), rel=0.01)
+
+
+def test_the_length_of_langevins_way_is_that_of_its_law():
+    """From N((3, 0), I) to N(0, I) the law is N(3 e^-t, I): its way is straight, and as long as what its mean has gone."""
+    scheme = SCHEMES["langevin"](points=4000, substeps=10)
+    descent = relaxation([3.0, 0.0], 1.0, 0.05)
+    states = followed(scheme, descent, 20)
+    length = sum(scheme.length(descent, a, b) for a, b in itertools.pairwise(states))
+    assert length == pytest.approx(3 * (1 - math.exp(-1)), rel=0.1)
+    moved = sum(float((b["x"] - a["x"]).square().sum(1).mean().sqrt()) for a, b in itertools.pairwise(states))
+    assert moved > 3 * length  # most of it noise
+
+
+# ---- The way of a trained field.
+
+
+def shift(v, tau=0.25, steps=4):
+    """From N((3, 0), I) along a velocity, looked at as on the way to N(0, I)."""
+    return dataclasses.replace(relaxation([3.0, 0.0], 1.0, tau), velocity=v, steps=steps)
+
+
+def test_a_field_that_only_shifts_goes_straight_and_arrives():
+    scheme = SCHEMES["velocity"](points=500, substeps=2)
+    descent = shift(lambda t, x: torch.tensor([-3.0, 0.0], dtype=DOUBLE).expand_as(x))
+    states = followed(scheme, descent, 4)
+    found = [scheme.energy(descent, state) for state in states]
+    assert [of.energy for of in found] == pytest.approx([4.5 * (1 - t) ** 2 for t in (0, 0.25, 0.5, 0.75, 1)], abs=0.4)
+    assert found[-1].energy == pytest.approx(0, abs=1e-9)  # log p is that of N(0, I), point by point
+    assert sum(scheme.length(descent, a, b) for a, b in itertools.pairwise(states)) == pytest.approx(3, rel=1e-9)
+
+
+def test_a_field_that_spreads_carries_its_density():
+    """`v = x` doubles nothing but the logarithm: log p falls by one for each axis in the time 1."""
+    scheme, descent = SCHEMES["velocity"](points=50), shift(lambda t, x: x)
+    states = followed(scheme, descent, 4)
+    assert torch.allclose(states[-1]["x"], states[0]["x"] * math.e, rtol=1e-4)
+    assert torch.allclose(states[-1]["log_p"], states[0]["log_p"] - 2, atol=1e-9)
+
+
 # ---- What is refused.
 
 
@@ -350,6 +400,9 @@ def test_a_run_goes_on_to_the_same_bytes():
             ),
             "means on one line",
         ),
+        (SCHEMES["velocity"](), exercise(), "name: 'velocity' follows a trained field: name a teacher"),
+        (SCHEMES["velocity"](), shift(lambda t, x: x, 0.3), "goes from time 0 to 1, and tau times steps is 1.2"),
+        (SCHEMES["langevin"](), relaxation([0.0] * 4, 1.0, 0.1), "points: their density is estimated in up to 3 dimensions"),
         (SCHEMES["flow"](), exercise(), "name: 'flow' follows kl to one Gaussian alone"),
         (SCHEMES["langevin"](), Descent(gaussian([0.0, 0.0]), ENERGIES["porous"]().of(None), 0.1), "take particles or grid"),
         (SCHEMES["neural"](), Descent(gaussian([0.0, 0.0]), ENERGIES["porous"]().of(None), 0.1), "'neural' follows kl"),

@@ -1,7 +1,10 @@
 """The stage jko on real files: what it writes, what runs again, what goes on from where it was, what is refused."""
 
 import io
+import json
 import re
+import shutil
+from pathlib import Path
 
 import needs
 import numpy as np
@@ -13,6 +16,7 @@ from playwright.sync_api import expect, sync_playwright
 
 from stages.report.animation import SCRIPT, corners, moving_picture, player, quantised
 from stages.report.html import document, section
+from stages.report.pace import order, pace
 from stages.shared.io import read_table
 
 FROM = "dataset: bimodal, source: {name: gaussian, mean: [1.5, 1.0]}, tau: 0.1, steps: 4, test: 50"
@@ -22,14 +26,22 @@ ROWS = f"""gradient_flows:
   walked: {{{FROM}, scheme: {{name: langevin, points: 80}}, recover: {{centres: 4}}}}
   noised: {{dataset: bimodal, source: {{name: target}}, target: source, tau: 0.1, steps: 3, test: 40,
     scheme: {{name: flow, points: 60}}, teacher: bimodal-icfm-round0}}
+  straight: {{dataset: bimodal, tau: 0.25, steps: 4, test: 40, scheme: {{name: velocity, points: 60}},
+    teacher: bimodal-icfm-round1}}
 """
 FOLLOWED = tiny.PARAMS + ROWS
-NAMES = ("boxed", "walked", "noised")
+NAMES = ("boxed", "walked", "noised", "straight")
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    return tiny.computed(tmp_path_factory, FOLLOWED)
 
 
 @pytest.fixture
-def project(tmp_path_factory):
-    return tiny.computed(tmp_path_factory, FOLLOWED)
+def changed(project, tmp_path):
+    """A copy to change things in."""
+    return Path(shutil.copytree(project, tmp_path / "copy", symlinks=True))
 
 
 def path(project, name, which):
@@ -58,30 +70,78 @@ def test_every_step_is_written_and_the_energy_falls(project):
 def test_the_numbers_are_in_the_report_the_metrics_and_the_results(project):
     results = pd.read_csv(project / "reports/results.csv")
     assert set(results[results.metric == "jko_energy"].method) == set(NAMES)
-    assert set(results[results.metric == "jko_w2_exact"].method) == set(NAMES)
+    assert set(results[results.metric == "jko_w2_exact"].method) == {"boxed", "walked", "noised"}  # a field has no tau
+    length, distance = (
+        results[(results.metric == metric) & (results.method == "straight")].value
+        for metric in ("jko_length", "jko_distance")
+    )
+    assert (length.to_numpy() > 0.9 * distance.to_numpy()).all()
     metrics, page = ((project / "reports" / name).read_text() for name in ("metrics.json", "index.html"))
     assert '"jko_energy"' in metrics
     assert 'id="gradient_flows"' in page
+    assert "Ways between the two laws of bimodal" in page
     for name in NAMES:
         assert f"<b>{name}</b>" in page
     assert Image.open(project / "reports/result.png").n_frames == 5
 
 
-def test_a_step_length_runs_its_row_and_more_steps_go_on_to_the_same_bytes(project):
-    tiny.replace(project, "params.yaml", "tau: 0.1, steps: 3", "tau: 0.05, steps: 3")
-    assert set(tiny.repro(project)) == {"check", "jko@noised", "report"}
-    before = {name: steps(project, name) for name in ("boxed", "walked")}
-    tiny.replace(project, "params.yaml", "tau: 0.1, steps: 4", "tau: 0.1, steps: 6")
-    assert set(tiny.repro(project)) == {"check", "jko@boxed", "jko@walked", "report"}
+def test_a_step_length_runs_its_row_and_more_steps_go_on_to_the_same_bytes(changed):
+    tiny.replace(changed, "params.yaml", "tau: 0.1, steps: 3", "tau: 0.05, steps: 3")
+    assert set(tiny.repro(changed)) == {"check", "jko@noised", "report"}
+    before = {name: steps(changed, name) for name in ("boxed", "walked")}
+    tiny.replace(changed, "params.yaml", "tau: 0.1, steps: 4", "tau: 0.1, steps: 6")
+    assert set(tiny.repro(changed)) == {"check", "jko@boxed", "jko@walked", "report"}
     parts = ("steps.parquet", "frames.parquet", "states.safetensors", "measures.parquet")
-    went_on = {(name, part): path(project, name, part).read_bytes() for name in before for part in parts}
+    went_on = {(name, part): path(changed, name, part).read_bytes() for name in before for part in parts}
     for name, of in before.items():
-        after = steps(project, name)
+        after = steps(changed, name)
         pd.testing.assert_frame_equal(after[after.step <= 4].reset_index(drop=True), of.reset_index(drop=True))
-        path(project, name, "states.safetensors").unlink()  # nothing to go on from
-        done = tiny.run(project, "python", "-m", "stages.jko", name)
+        path(changed, name, "states.safetensors").unlink()  # nothing to go on from
+        done = tiny.run(changed, "python", "-m", "stages.jko", name)
         assert done.returncode == 0, done.stderr
-    assert went_on == {(name, part): path(project, name, part).read_bytes() for name in before for part in parts}
+    assert went_on == {(name, part): path(changed, name, part).read_bytes() for name in before for part in parts}
+
+
+def test_comparisons_and_metrics_tell_what_a_longer_step_changed(changed):
+    tiny.replace(
+        changed,
+        "params.yaml",
+        "tau: 0.1, steps: 4, test: 50, scheme: {name: grid",
+        "tau: 0.2, steps: 4, test: 50, scheme: {name: grid",
+    )
+    tiny.repro(changed)
+    said = tiny.run(changed, "dvc", "metrics", "diff", "--json").stdout
+    moved = json.loads(said)["reports/metrics.json"]
+    assert moved["bimodal.boxed.round0.jko_energy"]["diff"] < 0
+    assert not any("walked" in key for key in moved)
+    done = tiny.run(changed, "python", "-m", "flows.compare", "HEAD", "--metrics", "jko_energy,jko_w2_exact")
+    assert done.returncode == 0, done.stderr
+    assert "boxed" in (changed / "reports/compare.html").read_text()
+
+
+# ---- How fast it goes.
+
+
+def falling(energy, tau=0.1, steps=50):
+    time = tau * np.arange(steps + 1)
+    return pd.DataFrame({"seed": 0, "step": np.arange(steps + 1), "time": time, "energy": energy(time)})
+
+
+def test_the_pace_of_what_decays_at_one_rate_is_its_half_life():
+    found = pace(falling(lambda t: 5 * 2.0 ** (-t / 1.5)))
+    assert found == pytest.approx((1.5, 5.0, 1.5, 1.5), abs=0.1)
+    slow = pace(falling(lambda t: 1 + 4 * np.exp(-3 * t)))
+    assert np.isnan(slow.tenth)
+    assert slow.late > 100 * slow.early
+
+
+def test_the_order_is_that_of_three_halved_steps():
+    rows, steps = {}, {}
+    for name, tau in (("a", 0.2), ("b", 0.1), ("c", 0.05)):
+        rows[name] = {"dataset": "bimodal", "tau": tau, "steps": round(1 / tau), "scheme": {"name": "exact"}}
+        steps[name] = falling(lambda t, tau=tau: np.exp(-t) + tau**2, tau, round(1 / tau))
+    assert order(rows, steps).order == pytest.approx(2)
+    assert order({"a": rows["a"], "b": rows["b"], "c": rows["c"] | {"steps": 21}}, steps) is None
 
 
 @pytest.mark.parametrize(
@@ -100,6 +160,17 @@ def test_a_step_length_runs_its_row_and_more_steps_go_on_to_the_same_bytes(proje
             "teacher: bimodal-icfm-round0",
             "teacher: bimodal-icfm-round1",
             "noised.teacher: 'bimodal-icfm-round1' has no score",
+        ),
+        (
+            "teacher: bimodal-icfm-round1",
+            "teacher: mine-otcfm-round0",
+            "straight.teacher: 'mine-otcfm-round0' is not one of",
+        ),
+        ("tau: 0.25, steps: 4, test", "tau: 0.25, steps: 5, test", "straight.scheme.name: 'velocity' goes from time 0 to 1"),
+        (
+            "bimodal, tau: 0.25",
+            "bimodal, source: {name: target}, tau: 0.25",
+            "straight.source.name: 'target' must be 'source'",
         ),
         ("teacher: bimodal-icfm-round0", "teacher: nobody", "noised.teacher: 'nobody' is not one of"),
         ("target: source,", "target: source, energy: {name: warmth},", "noised.energy.name: 'warmth' is not one of kl"),

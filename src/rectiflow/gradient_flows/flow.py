@@ -7,6 +7,7 @@ velocity field that was trained from N(0, I) to the data gives it, too. log p is
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -65,13 +66,18 @@ def trained_score(field: Field) -> Score:
     """
     path = field.path
 
+    @cache
+    def there(s: float) -> tuple[Tensor, Tensor]:
+        """The path's time, and what points are multiplied by: asked for again at every evaluation of one time."""
+        time = torch.tensor(max(s, EARLY), dtype=torch.float64)
+        spread = torch.sqrt(-torch.expm1(-2 * time))
+        t = matching_time(path, -time - spread.log())
+        return t.float(), path.alpha(t) / spread
+
     def score(s: Tensor, x: Tensor) -> Tensor:
-        s = s.double().clamp_min(EARLY)
-        spread = torch.sqrt(-torch.expm1(-2 * s))
-        t = matching_time(path, -s - spread.log())
-        factor = path.alpha(t) / spread
-        xt, time = (x * factor).float(), t.float()
-        found = convert(path, time, xt, field(time, xt[None])[0], "velocity", "score")
+        t, factor = there(float(s))
+        xt = (x * factor).float()
+        found = convert(path, t, xt, field(t, xt[None])[0], "velocity", "score")
         return found.to(x) * factor
 
     return score

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator
 
-from rectiflow.gradient_flows.points import Blurred, score, slope
+from rectiflow.gradient_flows.points import Blurred, slope
 from rectiflow.gradient_flows.scheme import Descent, State
 from rectiflow.ranges import at_least
 
@@ -45,11 +45,8 @@ class Langevin(Blurred):
         return {"x": x}
 
     def length(self, descent: Descent, before: State, after: State) -> float:
-        """tau times the root mean square of the velocity that moves the law as the noise does, `-grad V - grad (W * p) -
-        entropy grad log p`: where the points went is mostly noise.
+        """`sqrt(tau (F before - F after))`: along a gradient flow F falls at the rate of the square of its speed in W2, and
+        where the points went is mostly noise. 0 where F rose.
         """
-        x, energy = after["x"], descent.energy
-        v = -slope(energy, x)
-        if energy.entropy:
-            v = v - energy.entropy * score(x, self.bandwidth)
-        return descent.tau * float(v.square().sum(1).mean().sqrt())
+        fallen = self.energy(descent, before).energy - self.energy(descent, after).energy
+        return math.sqrt(descent.tau * max(0.0, fallen))
