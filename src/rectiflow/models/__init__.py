@@ -5,6 +5,7 @@ from rectiflow.registry import Registry
 MODELS = Registry(
     {
         "velocity": "rectiflow.models.velocity:Velocity",
+        "flow_map": "rectiflow.models.flow_map:FlowMap",
         "coupling_layers": "rectiflow.models.coupling_layers:CouplingLayers",
         "autoregressive_layers": "rectiflow.models.autoregressive_layers:AutoregressiveLayers",
         "glow": "rectiflow.models.glow:Glow",

@@ -7,5 +7,8 @@ OBJECTIVES = Registry(
         "matching": "rectiflow.objectives.matching:Matching",
         "likelihood": "rectiflow.objectives.likelihood:Likelihood",
         "cnf": "rectiflow.objectives.cnf:Cnf",
+        "meanflow": "rectiflow.objectives.meanflow:MeanFlow",
+        "lagrangian": "rectiflow.objectives.lagrangian:Lagrangian",
+        "shortcut": "rectiflow.objectives.shortcut:Shortcut",
     }
 )

@@ -12,6 +12,7 @@ STUDIES = Registry(
         "paths": "stages.report.studies.paths:paths",
         "rounds": "stages.report.studies.rounds:rounds",
         "steps": "stages.report.studies.steps:steps",
+        "one_step": "stages.report.studies.one_step:one_step",
         "fields": "stages.report.studies.fields:fields",
         "choice": "stages.report.studies.choice:choice",
         "likelihood": "stages.report.studies.likelihood:likelihood",

@@ -1,0 +1,56 @@
+"""Maps between any two times of a flow, by their average velocity."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from rectiflow.interpolants import INTERPOLANTS, Interpolant, Linear
+from rectiflow.models.model import Field, Jumps, Maps
+
+
+@dataclass(frozen=True)
+class FlowMap(Field, Jumps, Maps):
+    """`X_{s,t}(x) = x + (t - s) u(s, t, x)` for s <= t, with the average velocity u of the flow between the two times
+    (Boffi et al., arXiv 2406.07507; Geng et al., arXiv 2505.13447). The network sees x, s and t - s.
+
+    On the diagonal u is the flow's own velocity, `v(t, x) = u(t, t, x)`, so that this is a field as well; from end to end it
+    is a map in one pass.
+    """
+
+    path: Interpolant = Linear()  # noqa: RUF009  frozen
+
+    parts: ClassVar[Mapping[str, Mapping[str, Any]]] = {"path": INTERPOLANTS}
+
+    def u(self, s: Tensor, t: Tensor, x: Tensor) -> Tensor:
+        """The average velocity from s to t of what is at x `(seeds, batch, dim)` at the time s; times `()` or `(seeds,
+        batch)`.
+        """
+        return self.frame.speed * self.network.through(self.theta, self.columns(s, t, x)).mT
+
+    def columns(self, s: Tensor, t: Tensor, x: Tensor) -> Tensor:
+        """What the network sees; times and x may have axes before that of the seeds."""
+        return self.network.columns((x - self.frame.shift) / self.frame.scale, s, t - s)
+
+    def jump(self, s: Tensor, t: Tensor, x: Tensor) -> Tensor:
+        return x + (t - s)[..., None] * self.u(s, t, x)
+
+    def push(self, x0: Tensor) -> Tensor:
+        """From one end of the path's span to the other."""
+        low, high = (torch.tensor(end, dtype=x0.dtype, device=x0.device) for end in self.path.span)
+        return self.jump(low, high, self.path.start(x0))
+
+    def __call__(self, t: Tensor, x: Tensor) -> Tensor:
+        return self.u(t, t, x)
+
+    def slopes(self, t: Tensor, x: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
+        """v and its derivatives along directions `(k, seeds, batch, dim)`, by the network's `tangents` if it has any."""
+        tangents = getattr(self.network, "tangents", None)
+        if tangents is None:
+            return super().slopes(t, x, directions)
+        nothing = torch.zeros_like(t)
+        moved = self.network.columns(directions / self.frame.scale, nothing, nothing)
+        v, along = tangents(self.theta, self.columns(t, t, x), moved)
+        return self.frame.speed * v.mT, self.frame.speed * along.mT

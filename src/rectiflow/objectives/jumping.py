@@ -1,0 +1,110 @@
+"""What all objectives of flow maps share: the model they begin, pairs of times, and points of the path at the first one."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Generator, Tensor
+
+from rectiflow.interpolants import INTERPOLANTS, Interpolant, Linear
+from rectiflow.models.flow_map import FlowMap
+from rectiflow.models.frame import Frame
+from rectiflow.models.model import Model
+from rectiflow.networks.network import Build
+from rectiflow.pairs import Pairs, Points
+from rectiflow.ranges import inside
+from rectiflow.weights import initial
+
+
+class Drawn(NamedTuple):
+    """One step's draws in the network's units and layout, where points are columns, `(seeds, ..., batch)`: what it sees, of
+    which the last two rows are s and t - s; the velocity of the pair; t - s; and the weight of squared errors.
+    """
+
+    columns: Tensor
+    target: Tensor
+    gap: Tensor
+    weight: Tensor
+
+
+@dataclass(frozen=True)
+class Jumping(ABC):
+    """A flow map along `interpolant`; a share `diagonal` of the batches is at t = s, where the loss is that of matching."""
+
+    network: Build
+    interpolant: Interpolant = Linear()  # noqa: RUF009  frozen
+    diagonal: float = 0.5
+
+    data: ClassVar[type[Points | Pairs]] = Pairs
+    trains: ClassVar[type[Model]] = FlowMap
+    players: ClassVar[Sequence[str]] = ("theta",)
+    smooth: ClassVar[bool] = False
+    gaussian_source: ClassVar[bool] = False
+    parts: ClassVar[Mapping[str, Mapping[str, Any]]] = {"interpolant": INTERPOLANTS}
+
+    def __post_init__(self) -> None:
+        inside("(0, 1)", diagonal=self.diagonal)
+
+    def begin(self, data: Pairs, generators: Sequence[Generator], start: FlowMap | None = None) -> FlowMap:
+        """Fresh weights in the units of the pairs; or those of `start`. Raises ValueError for a network without
+        derivatives in forward mode.
+        """
+        if start:
+            return replace(start, weights={"theta": start.theta.clone()}, path=self.interpolant)
+        dim = data.x0.shape[-1]
+        network = self.network(inputs=dim + 2, outputs=dim)
+        if not hasattr(network, "tangents"):
+            raise ValueError("network: a flow map needs one with derivatives in forward mode, as mlp has")
+        theta = initial(network, generators).to(data.x0.device)
+        return FlowMap(network, {"theta": theta}, Frame.of(data.x0, data.x1), self.interpolant)
+
+    def times(self, shape: Sequence[int], generator: Generator) -> tuple[Tensor, Tensor]:
+        """s and t on [0, 1], s <= t: two uniform times in order or, on the diagonal, one of them twice."""
+        first, second, place = torch.rand((3, *shape), generator=generator)
+        s, t = torch.minimum(first, second), torch.maximum(first, second)
+        return s, torch.where(place < self.diagonal, s, t)
+
+    def draw(self, model: FlowMap, data: Pairs, rows: Tensor, generator: Generator) -> tuple[Tensor, ...]:
+        """What is drawn for some steps of one seed (see `Drawn`), `(steps, ..., batch)`."""
+        path, speed, device = self.interpolant, model.frame.speed, data.x0.device
+        low, high = path.span
+        s, t = (low + (high - low) * time.to(data.x0) for time in self.times(rows.shape, generator))
+        z = torch.randn((*rows.shape, data.dim), generator=generator).to(device) if path.noisy else None
+        x0, x1 = data.x0[rows.to(device)], data.x1[rows.to(device)]
+        xs, us = path.path(s, x0, x1, z)
+        weight = speed.square() * s.new_ones(len(s), 1, 1)
+        return model.columns(s, t, xs), (us / speed).mT.contiguous(), (t - s)[..., None, :], weight
+
+    def losses(self, player: str, model: FlowMap, average: FlowMap, batch: tuple[Tensor, ...]) -> Tensor:
+        """Squared errors, `(seeds, dim, batch)`."""
+        drawn = Drawn(*batch)
+        return drawn.weight * self.errors(model, average, drawn).square()
+
+    @abstractmethod
+    def errors(self, model: FlowMap, average: FlowMap, drawn: Drawn) -> Tensor:
+        """What is to be zero, in the network's units, `(seeds, dim, batch)`."""
+
+
+def moved(model: FlowMap, columns: Tensor, gap: Tensor, u: Tensor, after: Tensor) -> Tensor:
+    """The columns after a jump over `gap` by u, at the time s + gap, from where a jump over `after` is to follow."""
+    x, s = columns[..., :-2, :], columns[..., -2:-1, :]
+    return torch.cat([x + gap * velocity(model, u), s + gap, after], -2)
+
+
+def velocity(model: FlowMap, u: Tensor) -> Tensor:
+    """What the network says, in units of its inputs instead of its outputs."""
+    return u * (model.frame.speed / model.frame.scale)
+
+
+def still(columns: Tensor) -> Tensor:
+    """The same points and times s, with t = s."""
+    return torch.cat([columns[..., :-1, :], torch.zeros_like(columns[..., -1:, :])], -2)
+
+
+def derived(model: FlowMap, columns: Tensor, along: Tensor) -> tuple[Tensor, Tensor]:
+    """What the network says, and how it changes along a direction, all `(seeds, rows, batch)`."""
+    network: Any = model.network
+    u, (slope,) = network.tangents(model.theta, columns, along[None])
+    return u, slope

@@ -1,0 +1,24 @@
+"""Lagrangian self-distillation: where a jump arrives it moves on as the flow does."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from rectiflow.models.flow_map import FlowMap
+from rectiflow.objectives.jumping import Drawn, Jumping, derived, moved
+
+
+@dataclass(frozen=True)
+class Lagrangian(Jumping):
+    """`min E |d/dt X_{s,t}(xs) - v(t, X_{s,t}(xs))|^2` off the diagonal, v the map's own velocity, held fixed, and matching
+    on the diagonal, where it is learned (Boffi et al., arXiv 2505.18825). `d/dt X = u + (t - s) du/dt` keeps its gradient.
+    """
+
+    def errors(self, model: FlowMap, average: FlowMap, drawn: Drawn) -> Tensor:
+        gap = drawn.gap
+        later = torch.cat([torch.zeros_like(drawn.columns[..., :-1, :]), torch.ones_like(gap)], -2)
+        u, slope = derived(model, drawn.columns, later)
+        with torch.no_grad():
+            v = model.network.through(model.theta, moved(model, drawn.columns, gap, u, torch.zeros_like(gap)))
+        return u + gap * slope - torch.where(gap > 0, v, drawn.target)

@@ -1,0 +1,70 @@
+"""Ways to one step: W2 after one evaluation over that of the teacher's many, seed by seed."""
+
+from html import escape
+
+import numpy as np
+
+from rectiflow.statistics import estimate
+from stages.report.evidence import Evidence, at_nfe, finding, values, verdict
+from stages.report.figures import COLOURS, panels, uri
+from stages.report.html import figure, note, table
+from stages.report.printing import plain, shown
+from stages.report.results import Values
+from stages.shared.studies import Study
+
+ONE = ("once", "euler")  # how one evaluation is made, the first that a model has
+
+
+def one_step(study: Study, evidence: Evidence) -> list[str]:
+    """Each data set's finding and table, and the figure of all. The first of the methods, in round 0, is the teacher."""
+    teacher = study.methods[0]
+    parts = [part for dataset in study.datasets for part in of_dataset(study, evidence, dataset)]
+    return [
+        note(
+            f"W2 of one evaluation over W2 of the reference draw of {escape(teacher)}, from the same source points to the "
+            f"same test points: 1 is one step as good as all of the teacher's. A flow map is drawn from by one jump, a field "
+            f"by one step of Euler's. A single seed's ratio scatters by about a tenth, as both distances are near their floor."
+        ),
+        *parts,
+        figure(ratios(study, evidence), "Ratios by data set; bars are 95 % intervals over seeds, the line is the teacher."),
+    ]
+
+
+def of_dataset(study: Study, evidence: Evidence, dataset: str) -> list[str]:
+    """What was found on a data set, and its table."""
+    teacher = values(evidence, "w2", dataset, study.methods[0], 0)
+    found = over_teacher(study, evidence, dataset)
+    if not found or not teacher:
+        return [finding(dataset, "nothing was drawn from in one step")]
+    said = f"the teacher's W2 is {plain(estimate(teacher))}; {verdict(found, 'ratio')}."
+    rows = [[escape(row.label), shown([r * t for r, t in zip(row.values, teacher, strict=True)]), shown(row.values)]
+            for row in found]  # fmt: skip
+    head = ["one evaluation of", "W2", "over the teacher's"]
+    return [finding(f"{dataset} (floor {evidence.floors[dataset]:.3f})", said), table(head, rows)]
+
+
+def over_teacher(study: Study, evidence: Evidence, dataset: str) -> list[Values]:
+    """The ratio of every method and round, seed by seed."""
+    teacher, found = np.array(values(evidence, "w2", dataset, study.methods[0], 0)), []
+    for method in study.methods:
+        rounds = evidence.results[(evidence.results.dataset == dataset) & (evidence.results.method == method)]["round"]
+        for k in sorted(set(rounds.tolist())):
+            drawn = (at_nfe(evidence, dataset, method, k, 1, solver) for solver in ONE)
+            if w2 := next((each for each in drawn if each), None):
+                found.append(Values(f"{method}, round {k}", (np.array(w2) / teacher).tolist()))
+    return found
+
+
+def ratios(study: Study, evidence: Evidence) -> str:
+    """A panel for each data set, a bar for each method and round."""
+    drawn, axes = panels(len(study.datasets))
+    for ax, dataset in zip(axes, study.datasets, strict=False):
+        found = over_teacher(study, evidence, dataset)
+        for k, row in enumerate(found):
+            of = estimate(row.values)
+            ax.errorbar([of.mean], [k], xerr=[of.half], marker="o", ms=4, capsize=2, color=COLOURS[k % len(COLOURS)])
+        ax.axvline(1, color="#545d6b", lw=0.8)
+        ax.set(title=dataset, xscale="log", xlabel="W2 of one evaluation over the teacher's")
+        ax.set_yticks(range(len(found)), [row.label for row in found], fontsize=7)
+        ax.invert_yaxis()
+    return uri(drawn, "svg")

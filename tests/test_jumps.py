@@ -1,0 +1,225 @@
+"""Flow maps against one whose average velocity is known in closed form, and by what every flow map satisfies."""
+
+import math
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch.func import jvp
+
+from rectiflow.interpolants import INTERPOLANTS
+from rectiflow.metrics import w2
+from rectiflow.models.flow_map import FlowMap
+from rectiflow.models.frame import Frame
+from rectiflow.networks.mlp import MLP
+from rectiflow.objectives import OBJECTIVES
+from rectiflow.objectives.jumping import derived, still
+from rectiflow.pairs import Pairs
+from rectiflow.samplers import SAMPLERS, sample
+from rectiflow.training import Training, fit
+from rectiflow.weights import initial
+
+DOUBLE = torch.float64
+PATH = INTERPOLANTS["trig"]()
+MEAN, STD = 1.5, 0.4  # x1 = MEAN + STD x0: a flow whose velocity is that of every pair, and whose paths are curved
+
+
+def alpha(t):
+    return torch.cos(math.pi / 2 * t) + STD * torch.sin(math.pi / 2 * t)
+
+
+def shift(t):
+    return MEAN * torch.sin(math.pi / 2 * t)
+
+
+def average_velocity(x, s, t):
+    """`(X_{s,t}(x) - x) / (t - s)`, and its limit `v(s, x)`."""
+    x0 = (x - shift(s)) / alpha(s)
+    rate = math.pi / 2 * (STD * torch.cos(math.pi / 2 * s) - torch.sin(math.pi / 2 * s))
+    v = rate * x0 + MEAN * math.pi / 2 * torch.cos(math.pi / 2 * s)
+    gap = torch.where(t > s, t - s, 1.0)
+    return torch.where(t > s, (alpha(t) * x0 + shift(t) - x) / gap, v)
+
+
+@dataclass(frozen=True)
+class Known:
+    """The closed form, bent by as much as theta says, as a network of columns x, s and t - s."""
+
+    inputs: int = 3
+    outputs: int = 1
+    fused: bool = True
+
+    @property
+    def shapes(self):
+        return {"bend": (4, 1)}
+
+    def init(self, generator):
+        return {"bend": torch.zeros(4, 1, dtype=DOUBLE)}
+
+    def columns(self, x, *times):
+        return torch.cat([x.mT, *(t.expand(x.shape[:-1])[..., None, :] for t in times)], -2)
+
+    def through(self, theta, columns):
+        x, s, gap = (part[:, None] for part in columns.unbind(-2))
+        bends = torch.cat([torch.ones_like(x), x, s * x, torch.sin(3 * gap)], 1)
+        return average_velocity(x, s, s + gap) + (theta[..., None] * bends).sum(1, keepdim=True)
+
+    def tangents(self, theta, columns, directions):
+        found = [jvp(lambda at: self.through(theta, at), (columns,), (along,)) for along in directions]
+        return found[0][0], torch.stack([slope for _, slope in found])
+
+
+def known():
+    one = torch.ones(1, 1, 1, dtype=DOUBLE)
+    return FlowMap(Known(), {"theta": torch.zeros(1, 4, dtype=DOUBLE)}, Frame(0 * one, one, one), PATH)
+
+
+def pairs(n=500):
+    x0 = torch.randn(1, n, 1, dtype=DOUBLE, generator=torch.Generator().manual_seed(0))
+    return Pairs(x0, MEAN + STD * x0)
+
+
+def one_batch(objective, model, data, n=500):
+    rows = torch.randint(data.rows, (1, n), generator=torch.Generator().manual_seed(1))
+    parts = objective.draw(model, data.seed(0), rows, torch.Generator().manual_seed(2))
+    return tuple(part.double() for part in parts)
+
+
+ROWS = [
+    ("meanflow", {"tangent": "own"}),
+    ("meanflow", {"tangent": "pair"}),
+    ("lagrangian", {}),
+    ("shortcut", {"diagonal": 0.3}),
+]
+NAMES = ["meanflow own", "meanflow pair", "lagrangian", "shortcut"]
+
+
+@pytest.mark.parametrize(("name", "options"), ROWS, ids=NAMES)
+def test_the_exact_map_is_where_every_objective_rests(name, options):
+    objective, model = OBJECTIVES[name](Known, PATH, **options), known()
+    batch = one_batch(objective, model, pairs())
+    theta = model.theta.clone().requires_grad_()
+    trained = FlowMap(model.network, {"theta": theta}, model.frame, PATH)
+    losses = objective.losses("theta", trained, model, batch)
+    (slope,) = torch.autograd.grad(losses.mean(), theta)
+    assert float(losses.max()) < 1e-12
+    assert float(slope.abs().max()) < 1e-6
+
+
+@pytest.mark.parametrize(("name", "options"), ROWS, ids=NAMES)
+def test_any_other_map_is_pushed_back(name, options):
+    """The gradient turns against the bend, for every way to bend it."""
+    objective, model = OBJECTIVES[name](Known, PATH, **options), known()
+    batch = one_batch(objective, model, pairs())
+    for k in range(4):
+        theta = torch.zeros(1, 4, dtype=DOUBLE)
+        theta[0, k] = 0.01
+        theta.requires_grad_()
+        trained = FlowMap(model.network, {"theta": theta}, model.frame, PATH)
+        losses = objective.losses("theta", trained, model, batch)
+        (slope,) = torch.autograd.grad(losses.mean(), theta)
+        assert float(slope[0, k]) > 1e-4
+
+
+@pytest.fixture
+def random_map(generator):
+    network = MLP(inputs=4, outputs=2, width=16, depth=2)
+    x0, x1 = torch.randn(2, 2, 100, 2, generator=generator)
+    theta = 3 * initial(network, [generator, generator])
+    return FlowMap(network, {"theta": theta}, Frame.of(x0, 2 * x1 + 1))
+
+
+@pytest.fixture
+def generator():
+    return torch.Generator().manual_seed(0)
+
+
+def test_no_time_is_no_jump_and_the_diagonal_is_the_field(random_map, generator):
+    x, t = torch.randn(2, 50, 2, generator=generator), torch.rand(2, 50, generator=generator)
+    assert torch.equal(random_map.jump(t, t, x), x)
+    assert torch.equal(random_map(t, x), random_map.u(t, t, x))
+    zero, one = torch.zeros(()), torch.ones(())
+    assert torch.equal(random_map.push(x), random_map.jump(zero, one, x))
+    short = torch.full((), 1e-3)
+    jumped = (random_map.jump(zero, short, x) - x) / short
+    torch.testing.assert_close(jumped, random_map(zero, x), rtol=0.02, atol=0.02)
+
+
+def test_derivatives_are_those_of_central_differences(random_map, generator):
+    columns = torch.randn(2, 4, 30, generator=generator)
+    along = torch.randn(2, 4, 30, generator=generator)
+    u, slope = derived(random_map, columns, along)
+    double = FlowMap(random_map.network, {"theta": random_map.theta.double()}, random_map.frame).plain()
+    ahead, behind = (double.network.through(double.theta, (columns + h * along).double()) for h in (1e-3, -1e-3))
+    torch.testing.assert_close(slope.double(), (ahead - behind) / 2e-3, rtol=2e-3, atol=2e-3)
+    torch.testing.assert_close(u, random_map.network.through(random_map.theta, columns))
+    assert torch.equal(still(columns)[:, :-1], columns[:, :-1])
+    assert not still(columns)[:, -1].any()
+    x, t, directions = columns[:, :2].mT, torch.rand((), generator=generator), along[None, :, :2].mT
+    v, found = random_map.slopes(t, x, directions)
+    torch.testing.assert_close(v, random_map(t, x))
+    h = 1e-2
+    ahead, behind = (random_map(t, x + step * directions[0]) for step in (h, -h))
+    torch.testing.assert_close(found[0], (ahead - behind) / (2 * h), rtol=0.02, atol=0.02)
+
+
+@pytest.mark.parametrize(("name", "options"), ROWS, ids=NAMES)
+def test_times_are_in_order_on_the_span_and_as_often_equal_as_said(name, options):
+    objective = OBJECTIVES[name](Known, **options)
+    s, t = objective.times((40, 500), torch.Generator().manual_seed(0))
+    assert float(s.min()) >= 0
+    assert float(t.max()) <= 1
+    assert (s <= t).all()
+    assert float((s == t).double().mean()) == pytest.approx(objective.diagonal, abs=0.01)
+    if name == "shortcut":
+        lengths = (t - s)[t > s]
+        levels = lengths.log2().round()
+        assert torch.allclose(lengths, 2.0**levels, atol=1e-6)
+        assert sorted(set(levels.tolist())) == list(range(-6, 1))
+
+
+@pytest.mark.parametrize(("name", "options"), ROWS, ids=NAMES)
+def test_one_step_learns_what_euler_needs_many_for(name, options):
+    """Two modes: a straight step to the mean of the data, which one of Euler's is, is far off."""
+    draw = torch.Generator().manual_seed(0)
+    x0 = torch.randn(1, 4000, 2, generator=draw)
+    signs = torch.randint(2, (1, 4000, 1), generator=draw) * 2 - 1
+    x1 = 0.3 * torch.randn(1, 4000, 2, generator=draw) + signs * torch.tensor([2.0, 0.0])
+    objective = OBJECTIVES[name](lambda **sizes: MLP(**sizes, width=64, depth=3), **options)
+    held_out = Pairs(x0[:, :200], x1[:, :200])
+    options = Training(steps=600, batch=256, lr=5e-3, log_every=200)
+    model, curves = fit(objective, Pairs(x0, x1), held_out, [torch.Generator().manual_seed(1)], options)
+    fresh = torch.randn(1, 1000, 2, generator=draw)
+    found = {
+        label: w2(sample(model, sampler, fresh, [None])[0].end[0].numpy(), x1[0, :1000].numpy())
+        for label, sampler in (("once", SAMPLERS["once"]()), ("euler", SAMPLERS["euler"](steps=1)))
+    }
+    assert found["once"] < 0.45 * found["euler"]
+    assert torch.isfinite(curves.validation).all()
+
+
+def test_a_seed_does_not_depend_on_its_neighbours():
+    draw = torch.Generator().manual_seed(0)
+    x0, x1 = torch.randn(2, 3, 200, 2, generator=draw)
+    for name, options in ROWS:
+        objective = OBJECTIVES[name](lambda **sizes: MLP(**sizes, width=16, depth=2), **options)
+        few = Training(steps=5, batch=32, log_every=5)
+
+        def trained(seeds, objective=objective, few=few):
+            data = Pairs(x0[seeds], x1[seeds])
+            return fit(objective, data, data, [torch.Generator().manual_seed(k) for k in seeds], few)[0].theta
+
+        assert torch.equal(trained([0, 1, 2])[1:2], trained([1]))
+
+
+@pytest.mark.parametrize(
+    ("build", "said"),
+    [
+        (lambda: OBJECTIVES["meanflow"](Known, diagonal=1.0), "diagonal: 1.0 must lie in"),
+        (lambda: OBJECTIVES["meanflow"](Known, tangent="teacher"), "tangent: 'teacher' is not one of own, pair"),
+        (lambda: OBJECTIVES["shortcut"](Known, levels=0), "levels: 0 must be at least 1"),
+    ],
+)
+def test_options_out_of_range_are_refused_by_name(build, said):
+    with pytest.raises(ValueError, match=said):
+        build()
