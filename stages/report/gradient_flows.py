@@ -12,7 +12,7 @@ from stages.report import animation
 from stages.report.figures import COLOURS, GREY, panels, plt, uri
 from stages.report.html import Section, figure, note, section, table
 from stages.report.pace import order, pace
-from stages.report.printing import html, plain
+from stages.report.printing import html, plain, shown
 from stages.report.results import select
 
 BESIDE = 6  # pictures of a strip
@@ -98,7 +98,8 @@ def findings(found: Mapping[str, Followed], results: pd.DataFrame) -> list[str]:
         ended += ", in every step" if rise <= 0 else f", not in every step: one rises by {rise:.2g}"
         if mode := last_of_modes(of.steps):
             ended += f"; {100 * last[mode].mean():.1f} % of the mass is at the last mode"
-        said.append(f"<li><b>{escape(name)}</b>: {ended}.</li>")
+        row = f"{of.scheme}, {of.row['steps']} steps of {of.row['tau']:g}"
+        said.append(f"<li><b>{escape(name)}</b> ({escape(row)}): {ended}.</li>")
     if halved := order({name: of.row for name, of in found.items()}, {name: of.steps for name, of in found.items()}):
         taus, energies = (", ".join(f"{value:.4g}" for value in values) for values in halved)
         said.append(
@@ -138,12 +139,9 @@ def measured(found: Mapping[str, Followed], results: pd.DataFrame) -> str:
         (name, metric): select(results, metric, dataset=of.row["dataset"], method=name).value.tolist()
         for name, of in found.items() for metric in COLUMNS
     }  # fmt: skip
-    shown = [metric for metric in COLUMNS if any(values[name, metric] for name in found)]
-    rows = []
-    for name, of in found.items():
-        cells = [html(estimate(values[name, metric])) if values[name, metric] else "" for metric in shown]
-        rows.append([escape(name), escape(of.scheme), f"{of.row['tau']:g}", str(of.row["steps"]), *cells])
-    return table(["gradient flow", "scheme", "tau", "steps", *(COLUMNS[metric] for metric in shown)], rows)
+    metrics = [metric for metric in COLUMNS if any(values[name, metric] for name in found)]
+    rows = [[escape(name), *(shown(values[name, metric]) for metric in metrics)] for name in found]
+    return table(["gradient flow", *(COLUMNS[metric] for metric in metrics)], rows)
 
 
 def speeds(found: Mapping[str, Followed]) -> list[str]:
@@ -236,17 +234,22 @@ def over_time(found: Mapping[str, Followed]) -> str:
 
 
 def strip(found: Mapping[str, Followed]) -> str:
-    """Pictures of BESIDE evenly spaced steps, the first and the last among them, a row for each gradient flow."""
+    """Pictures of BESIDE evenly spaced steps, the first and the last among them, two gradient flows side by side."""
     points = np.concatenate([of.frames.reshape(-1, of.frames.shape[-1]) for of in found.values()])
     low, high = np.quantile(points, [0.001, 0.999], axis=0)
+    across = min(2, len(found))
+    down = -(-len(found) // across)
     drawn, axes = plt.subplots(
-        len(found), BESIDE, figsize=(1.2 * BESIDE, 1.3 * len(found)), squeeze=False, layout="constrained"
+        down, across * BESIDE, figsize=(0.9 * across * BESIDE, 1.05 * down), squeeze=False, layout="constrained"
     )
-    for row, (name, of) in zip(axes, found.items(), strict=True):
+    for ax in axes.flat:
+        ax.axis("off")
+    for row, (name, of) in zip(axes.reshape(-1, BESIDE), found.items(), strict=False):
         for ax, k in zip(row, strip_steps(len(of.frames) - 1), strict=True):
-            ax.plot(*of.frames[k].T[:2], ".", ms=0.8, color=COLOURS[0], rasterized=True)
+            ax.axis("on")
+            ax.plot(*of.frames[k].T[:2], ".", ms=0.6, color=COLOURS[0], rasterized=True)
             ax.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), xticks=[], yticks=[])
-            ax.set_title(f"{name}, step {k}", fontsize=6)
+            ax.set_title(f"{name if k == 0 else 'step'} {k or ''}", fontsize=6)
     return uri(drawn, "png")
 
 

@@ -17,6 +17,7 @@ from rectiflow.gradient_flows.scheme import Descent
 from rectiflow.mixtures import GaussianMixture
 from rectiflow.models.model import Field
 from rectiflow.models.rescheduled import matching_time
+from rectiflow.models.velocity import Velocity
 from rectiflow.predictions import convert
 from rectiflow.solvers import VelocityField
 
@@ -65,19 +66,23 @@ def trained_score(field: Field) -> Score:
     the time of its path with as much noise in its signal, up to scale (see `models.rescheduled`).
     """
     path = field.path
+    ask, given = (field.predict, field.prediction) if isinstance(field, Velocity) else (field, "velocity")
 
     @cache
-    def there(s: float) -> tuple[Tensor, Tensor]:
-        """The path's time, and what points are multiplied by: asked for again at every evaluation of one time."""
+    def there(s: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The path's time, what points are multiplied by, and the score as a sum of a point and what is predicted there:
+        asked for again at every evaluation of one time, and slower than the field.
+        """
         time = torch.tensor(max(s, EARLY), dtype=torch.float64)
         spread = torch.sqrt(-torch.expm1(-2 * time))
         t = matching_time(path, -time - spread.log())
-        return t.float(), path.alpha(t) / spread
+        unit, zero = torch.ones(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
+        own, said = (convert(path, t, xt, value, given, "score") for xt, value in ((unit, zero), (zero, unit)))
+        return t.float(), path.alpha(t) / spread, own, said
 
     def score(s: Tensor, x: Tensor) -> Tensor:
-        t, factor = there(float(s))
-        xt = (x * factor).float()
-        found = convert(path, t, xt, field(t, xt[None])[0], "velocity", "score")
-        return found.to(x) * factor
+        t, factor, own, said = there(float(s))
+        xt = x * factor
+        return (own * xt + said * ask(t, xt.float()[None])[0].to(x)) * factor
 
     return score

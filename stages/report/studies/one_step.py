@@ -22,8 +22,9 @@ def one_step(study: Study, evidence: Evidence) -> list[str]:
     return [
         note(
             f"W2 of one evaluation over W2 of the reference draw of {escape(teacher)}, from the same source points to the "
-            f"same test points: 1 is one step as good as all of the teacher's. A flow map is drawn from by one jump, a field "
-            f"by one step of Euler's. A single seed's ratio scatters by about a tenth, as both distances are near their floor."
+            f"same test points: 1 is one step as good as all of the teacher's. A flow map is drawn from by one jump, a "
+            f"field by one step of Euler's. A single seed's ratio scatters by about a tenth, as both distances are near "
+            f"their floor."
         ),
         *parts,
         figure(ratios(study, evidence), "Ratios by data set; bars are 95 % intervals over seeds, the line is the teacher."),
