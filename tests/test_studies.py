@@ -7,6 +7,7 @@ import pytest
 from stages.report.evidence import Evidence, verdict
 from stages.report.results import COLUMNS, Values, against_first, best
 from stages.report.studies.likelihood import likelihood
+from stages.report.studies.one_step import one_step, over_teacher
 from stages.report.studies.paths import steps_until
 from stages.report.studies.rounds import ends_after
 from stages.shared.studies import Study
@@ -143,3 +144,29 @@ def test_a_data_set_without_a_known_density_has_outliers_alone():
     assert "AUROC" in said
     assert "ceiling" not in said
     assert "KL" not in said
+
+
+def drawn(method, k, solver, nfe, w2):
+    """W2 of draws, ten in a hundred apart over seeds."""
+    role = "reference" if nfe == 50 else "one_step" if solver == "euler" else ""
+    keys = {"dataset": "ring", "method": method, "round": k, "solver": solver, "nfe": nfe, "metric": "w2", "role": role}
+    return [keys | {"seed": seed, "value": w2 * (1 + seed / 10)} for seed in SEEDS]
+
+
+def test_one_step_is_set_beside_the_teachers_many_seed_by_seed():
+    rows = [
+        *drawn("icfm", 0, "euler", 50, 0.5), *drawn("icfm", 0, "euler", 1, 5.0), *drawn("icfm", 1, "euler", 50, 0.5),
+        *drawn("icfm", 1, "euler", 1, 0.55), *drawn("map", 0, "euler", 50, 0.5), *drawn("map", 0, "euler", 1, 4.0),
+        *drawn("map", 0, "once", 1, 0.6),
+        *[row | {"metric": "w2_floor", "role": ""} for row in drawn("", 0, "", 0, 0.45)],
+    ]  # fmt: skip
+    study = Study(kind="one_step", title="", datasets=["ring"], methods=["icfm", "map"])
+    evidence = Evidence(pd.DataFrame(rows, columns=COLUMNS))
+    ratios = {row.label: row.values for row in over_teacher(study, evidence, "ring")}
+    assert ratios["icfm, round 0"] == pytest.approx([10.0] * 5)
+    assert ratios["icfm, round 1"] == pytest.approx([1.1] * 5)
+    assert ratios["map, round 0"] == pytest.approx([1.2] * 5)  # by a jump, not by a step of Euler's
+    _, said, table, figure = one_step(study, evidence)
+    assert "the smallest ratio is that of icfm, round 1" in said
+    assert table.count("<tr>") == 4
+    assert "data:image/svg" in figure
