@@ -25,7 +25,9 @@ def publish(project: Path, name: str, run: Revision, baseline: Revision | None) 
         create_markdown_artifact(said, "difference", f"Against {baseline.name}, paired by seed")
     picture = (project / "reports/result.png").read_bytes()
     source = f"data:image/png;base64,{base64.b64encode(picture).decode()}"
-    create_image_artifact(source, "figure", "W2 against function evaluations, and the paths of each round")
+    create_image_artifact(
+        source, "figure", "W2 against evaluations and the paths of each round, or the steps of gradient flows"
+    )
 
 
 def fetch(name: str) -> str:
