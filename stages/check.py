@@ -5,18 +5,20 @@ whenever the file was edited, and a mistake stops it before any work. So does a 
 written anew. This stage also removes what rows that are gone have left behind.
 """
 
+import math
 import shutil
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 
-from rectiflow.datasets import FINITE
+from rectiflow.datasets import FINITE, Dataset
 from rectiflow.gradient_flows import SCHEMES
 from rectiflow.gradient_flows.recovery import Recovery
 from rectiflow.interpolants import INTERPOLANTS
 from rectiflow.models import MODELS
 from rectiflow.models.model import Density, Field, Model
+from rectiflow.models.velocity import Velocity
 from rectiflow.objectives.objective import Objective
 from rectiflow.pairs import Pairs, Points
 from rectiflow.predictions import PREDICTIONS
@@ -85,11 +87,18 @@ def check_data(params: Params) -> None:
     for name, row in params.datasets.items():
         call, sizes, options = parse_builtin(row, f"datasets.{name}")
         if row["name"] not in FINITE or set(options.values()) - {None}:  # loading these costs seconds
-            finish(call, options, f"datasets.{name}")
+            check_sides(finish(call, options, f"datasets.{name}"), f"datasets.{name}")
         if row["name"] not in FINITE and sizes.train is None:
             raise Refused(f"{PARAMS}: datasets.{name}.train is missing: say how many rows to draw")
     for name, row in params.tables.items():
         check_table(row, f"tables.{name}")
+
+
+def check_sides(dataset: Dataset, key: str) -> None:
+    """Source and target have as many dimensions."""
+    dims = [getattr(side, "dim", math.prod(dataset.shape)) for side in (dataset.source, dataset.target)]
+    if dims[0] != dims[1]:
+        raise Refused(f"{PARAMS}: {key}: its source has {dims[0]} dimensions, and its target {dims[1]}")
 
 
 def check_sampling(params: Params) -> None:
@@ -197,7 +206,7 @@ def check_block(name: str, block: Block, content: Mapping[str, Any], params: Par
     key = f"grid.{name}"
     for method in (params.methods[name] for name in block.methods):
         check_specs(params, f"{key}.", method.network, block.network, method.training, block.training)
-        if block.last and not issubclass(kind := MODELS[method.model["name"]], Field):
+        if block.last and not issubclass(kind := MODELS[method.model["name"]], Velocity):
             raise Refused(f"{PARAMS}: {key}.rounds: {block.last}: {kind.__name__} is no velocity field, and has no rounds")
     if block.until is not None and len(params.seeds) < 2:
         raise Refused(f"{PARAMS}: {key}.until: {block.until} needs two seeds or more, to tell a gain from chance")
@@ -354,9 +363,13 @@ def check_gradient_flow(name: str, row: GradientFlow, content: Mapping[str, Any]
     scheme, teacher = named(SCHEMES, row.scheme, f"{key}.scheme"), None
     if row.recover is not None:
         build(Recovery, row.recover, f"{key}.recover")
+        if not scheme.downhill:
+            raise Refused(f"{PARAMS}: {key}.recover: {row.scheme['name']!r} follows no potential that could be recovered")
     if row.teacher is not None:
         flows = [flow for flow, of in rows["flows"].items() if of["dataset"] == row.dataset]
         member(f"{key}.teacher", row.teacher, flows)
+        if scheme.taught is None:
+            raise Refused(f"{PARAMS}: {key}.teacher: {row.teacher!r} should be left out: {row.scheme['name']!r} asks nobody")
         TEACHERS[scheme.taught](key, row, row.teacher, content, params, rows)
         teacher = Teacher(unasked, unasked)
     fitting(scheme, build_descent(row, dataset, teacher, key), key)
@@ -372,13 +385,19 @@ def check_velocity(
 ) -> None:
     """A velocity field, from where the row sets out."""
     method = params.methods[rows["flows"][teacher]["method"]]
-    if not issubclass(MODELS[method.model["name"]], Field):
+    if not issubclass(MODELS[method.model["name"]], Velocity):
         raise Refused(f"{PARAMS}: {key}.teacher: {teacher!r} is no velocity field")
-    if row.source["name"] != "source" or row.target != "target":
-        raise Refused(
-            f"{PARAMS}: {key}.source.name: {row.source['name']!r} must be 'source', where {teacher!r} sets out from, and "
-            f"{key}.target 'target', where it goes to"
-        )
+    if row.source.get("name") != "source":
+        raise Refused(f"{PARAMS}: {key}.source: {row.source!r} must be {{name: source}}, where {teacher!r} sets out from")
+    if row.target != "target":
+        raise Refused(f"{PARAMS}: {key}.target: {row.target!r} must be 'target', where {teacher!r} goes to")
+    if teacher.endswith("round0") and not method.auto:
+        name = rows["flows"][teacher]["method"]
+        path = getattr(objective_of(content, content["methods"][name], f"methods.{name}", {}), "interpolant", None)
+        if path is not None and abs(float(path.start(torch.ones(1))) - 1) > NEAR:
+            raise Refused(
+                f"{PARAMS}: {key}.teacher: {teacher!r} does not set out from the source itself, but from a scaled one"
+            )
 
 
 def check_score(key: str, row: GradientFlow, teacher: str, content: Mapping[str, Any], params: Params, rows: Rows) -> None:
@@ -394,6 +413,7 @@ def check_score(key: str, row: GradientFlow, teacher: str, content: Mapping[str,
         )
 
 
+NEAR = 0.01  # how much of the source a diffusion may lack where it sets out
 TEACHERS = {"score": check_score, "velocity": check_velocity}
 
 

@@ -223,7 +223,8 @@ def measures(runs: Mapping[int, Run], of_seeds: Mapping[int, Trace], seeds: list
             yield Task(draw, "jko_w2_exact_floor", partial(w2, sides[1], sides[0]))
         if seed in of_seeds:
             n = min(len(ours), FAR)
-            start = run.scheme.sample(run.begin(seed).state, n, run.stream("start", seed, 0)).numpy()
+            begun = run.scheme.begin(run.descent, run.stream("begin", seed, 0))
+            start = run.scheme.sample(begun, n, run.stream("start", seed, 0)).numpy()
             yield Task(draw, "jko_distance", partial(w2, start, ours[:n]))
             yield from numbers(run, draw, found, last)
 

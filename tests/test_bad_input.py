@@ -166,6 +166,12 @@ MISTAKES = [
     ("grid/own/methods", ["sbcfm"], ["grid.own.methods", "'sbcfm'", "icfm, otcfm"]),
     ("grid/own/methods", [], ["grid.own.methods", "[]"]),
     ("grid/own/methods", "otcfm", ["grid.own.methods", "'otcfm'", "list"]),
+    ("datasets/bimodal/start", [1, 2, 3], ["datasets.bimodal", "source has 3 dimensions", "target 2"]),
+    (
+        "methods/icfm",
+        {"coupling": "independent", "objective": "meanflow", "model": {"name": "flow_map"}},
+        ["grid.plane.rounds", "FlowMap is no velocity field"],
+    ),
     ("grid/own/rounds", -1, ["grid.own.rounds", "-1"]),
     ("grid/plane/until", 1, ["grid.plane.until", "1", "greater than rounds, 1"]),
     ("grid/own/network", {"widht": 3}, ["grid.own.network.widht", "3", "unknown key", "width"]),

@@ -69,6 +69,13 @@ class Known:
         return found[0][0], torch.stack([slope for _, slope in found])
 
 
+class Plain:
+    """A network without derivatives."""
+
+    def __init__(self, **sizes):
+        pass
+
+
 def known():
     one = torch.ones(1, 1, 1, dtype=DOUBLE)
     return FlowMap(Known(), {"theta": torch.zeros(1, 4, dtype=DOUBLE)}, Frame(0 * one, one, one), PATH)
@@ -137,9 +144,7 @@ def generator():
 def test_no_time_is_no_jump_and_the_diagonal_is_the_field(random_map, generator):
     x, t = torch.randn(2, 50, 2, generator=generator), torch.rand(2, 50, generator=generator)
     assert torch.equal(random_map.jump(t, t, x), x)
-    assert torch.equal(random_map(t, x), random_map.u(t, t, x))
-    zero, one = torch.zeros(()), torch.ones(())
-    assert torch.equal(random_map.push(x), random_map.jump(zero, one, x))
+    zero = torch.zeros(())
     short = torch.full((), 1e-3)
     jumped = (random_map.jump(zero, short, x) - x) / short
     torch.testing.assert_close(jumped, random_map(zero, x), rtol=0.02, atol=0.02)
@@ -188,14 +193,13 @@ def test_one_step_learns_what_euler_needs_many_for(name, options):
     objective = OBJECTIVES[name](lambda **sizes: MLP(**sizes, width=64, depth=3), **options)
     held_out = Pairs(x0[:, :200], x1[:, :200])
     options = Training(steps=600, batch=256, lr=5e-3, log_every=200)
-    model, curves = fit(objective, Pairs(x0, x1), held_out, [torch.Generator().manual_seed(1)], options)
+    model, _ = fit(objective, Pairs(x0, x1), held_out, [torch.Generator().manual_seed(1)], options)
     fresh = torch.randn(1, 1000, 2, generator=draw)
     found = {
         label: w2(sample(model, sampler, fresh, [None])[0].end[0].numpy(), x1[0, :1000].numpy())
         for label, sampler in (("once", SAMPLERS["once"]()), ("euler", SAMPLERS["euler"](steps=1)))
     }
     assert found["once"] < 0.45 * found["euler"]
-    assert torch.isfinite(curves.validation).all()
 
 
 def test_a_seed_does_not_depend_on_its_neighbours():
@@ -218,6 +222,8 @@ def test_a_seed_does_not_depend_on_its_neighbours():
         (lambda: OBJECTIVES["meanflow"](Known, diagonal=1.0), "diagonal: 1.0 must lie in"),
         (lambda: OBJECTIVES["meanflow"](Known, tangent="teacher"), "tangent: 'teacher' is not one of own, pair"),
         (lambda: OBJECTIVES["shortcut"](Known, levels=0), "levels: 0 must be at least 1"),
+        (lambda: OBJECTIVES["meanflow"](Known, INTERPOLANTS["ve"]()), "interpolant: VE.* scales its points by time"),
+        (lambda: OBJECTIVES["meanflow"](Plain).begin(pairs(), [torch.Generator()]), "network: a flow map needs one with"),
     ],
 )
 def test_options_out_of_range_are_refused_by_name(build, said):

@@ -155,10 +155,13 @@ def speeds(found: Mapping[str, Followed]) -> list[str]:
     if not rows:
         return []
     said = (
-        "How fast F falls. At first the mass travels, and F halves quickly; what is left then is how the mass is shared "
-        "among the modes, and from one to another it passes where there is hardly any of it. Where F still halves slowly at "
-        "the end, the flow is far from the target however many steps it took."
+        "How fast F falls: when it is half and a tenth of what it was, and the time in which it halves at first and at last."
     )
+    if any(last_of_modes(of.steps) for of in found.values()):
+        said += (
+            " Where that is longer at last, the mass has come to the modes, and is still shared among them in another way "
+            "than the target's: from one to another it passes where there is hardly any of it."
+        )
     head = ["gradient flow", "F halved at time", "a tenth at", "halves in (first fifth)", "halves in (last fifth)"]
     modes = ["share of the last mode"] if any(len(row) > len(head) for row in rows) else []
     return [note(said), table([*head, *modes], rows)]

@@ -8,12 +8,13 @@ velocity field that was trained from N(0, I) to the data gives it, too. log p is
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from rectiflow.gradient_flows.points import Timed
-from rectiflow.gradient_flows.scheme import Descent
+from rectiflow.gradient_flows.scheme import Descent, Taught
 from rectiflow.mixtures import GaussianMixture
 from rectiflow.models.model import Field
 from rectiflow.models.rescheduled import matching_time
@@ -29,12 +30,15 @@ EARLY = 1.25e-3  # the first time that a trained score is asked at: of noise .05
 class Flow(Timed):
     """`points` points, `substeps` steps of the classical Runge-Kutta method to one of length tau."""
 
+    taught: ClassVar[Taught | None] = "score"
+
     @property
     def label(self) -> str:
         return f"flow, {self.points} points, {self.substeps} substeps"
 
     def fits(self, descent: Descent) -> None:
         """Raises ValueError unless the energy is the divergence to one Gaussian, and the score is known."""
+        super().fits(descent)
         if descent.target is None or len(descent.target.weights) > 1 or descent.energy.entropy != 1:
             raise ValueError("name: 'flow' follows kl to one Gaussian alone: what lies between is the law of a diffusion")
         if descent.score is None and not isinstance(descent.source, GaussianMixture):

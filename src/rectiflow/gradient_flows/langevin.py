@@ -6,12 +6,13 @@ are those at which it is looked at.
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Generator
 
 from rectiflow.gradient_flows.points import Blurred, slope
-from rectiflow.gradient_flows.scheme import Descent, State
+from rectiflow.gradient_flows.scheme import Descent, State, Taught
 from rectiflow.ranges import at_least
 
 
@@ -20,6 +21,8 @@ class Langevin(Blurred):
     """`points` particles, `substeps` to a step of length tau; energies are estimated with the `bandwidth`."""
 
     substeps: int = 10
+
+    taught: ClassVar[Taught | None] = "score"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -46,7 +49,8 @@ class Langevin(Blurred):
 
     def length(self, descent: Descent, before: State, after: State) -> float:
         """`sqrt(tau (F before - F after))`: along a gradient flow F falls at the rate of the square of its speed in W2, and
-        where the points went is mostly noise. 0 where F rose.
+        where the points went is mostly noise. 0 where F rose; near rest, where F only scatters, the sum over steps
+        is too long.
         """
         fallen = self.energy(descent, before).energy - self.energy(descent, after).energy
         return math.sqrt(descent.tau * max(0.0, fallen))

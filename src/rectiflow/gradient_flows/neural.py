@@ -4,7 +4,6 @@ The determinant is that of the map itself. (A flow in a step or two of a solver 
 log p is carried along, so that the energy of the points' law is their own.
 """
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -96,11 +95,6 @@ class Neural(Carried):
     @property
     def label(self) -> str:
         return f"neural, {self.points} points, {self.updates} updates"
-
-    def fits(self, descent: Descent) -> None:
-        """Raises ValueError for energies of the density that a change of variables does not give."""
-        if descent.energy.power or descent.energy.pair is not None or descent.energy.bound < math.inf:
-            raise ValueError("name: 'neural' follows kl, heat and potential")
 
     def step(self, descent: Descent, state: State, generator: Generator) -> State:
         x = state["x"].float()[None]

@@ -36,6 +36,11 @@ class Cloud(Scheme):
     def __post_init__(self) -> None:
         at_least(2, points=self.points)
 
+    @property
+    def name(self) -> str:
+        """What `params.yaml` calls it."""
+        return type(self).__name__.lower()
+
     def weighted(self, state: State) -> tuple[Tensor, Tensor]:
         x = state["x"]
         return x, x.new_full((len(x),), 1 / len(x))
@@ -65,9 +70,9 @@ class Blurred(Cloud):
         positive(bandwidth=self.bandwidth)
 
     def fits(self, descent: Descent) -> None:
-        """Raises ValueError for too many axes."""
-        if descent.dim > AXES:
-            raise ValueError(f"points: their density is estimated in up to {AXES} dimensions, and there are {descent.dim}")
+        """Raises ValueError for too many axes, where there is a density to estimate."""
+        if descent.dim > AXES and (descent.energy.entropy or descent.energy.power):
+            raise ValueError(f"name: {self.name!r} estimates a density in {descent.dim} dimensions, and is for up to {AXES}")
 
     def begin(self, descent: Descent, generator: Generator) -> State:
         return {"x": descent.source.sample(self.points, generator).double()}
@@ -88,6 +93,11 @@ class Blurred(Cloud):
 class Carried(Cloud):
     """Points that carry the logarithm of their law's density along, `log_p` `(n,)`."""
 
+    def fits(self, descent: Descent) -> None:
+        """Raises ValueError for energies of the density that a change of variables does not give."""
+        if descent.energy.power or descent.energy.pair is not None or descent.energy.bound < math.inf:
+            raise ValueError(f"name: {self.name!r} follows kl, heat and potential")
+
     def begin(self, descent: Descent, generator: Generator) -> State:
         x = descent.source.sample(self.points, generator).double()
         return {"x": x, "log_p": descent.source.log_prob(x).double()}
@@ -105,6 +115,14 @@ class Timed(Carried):
     def __post_init__(self) -> None:
         super().__post_init__()
         at_least(1, substeps=self.substeps)
+
+    def fits(self, descent: Descent) -> None:
+        """Raises ValueError for more axes than the divergence is worked out for, too."""
+        super().fits(descent)
+        if descent.dim > (most := Exact().most):
+            raise ValueError(
+                f"name: {self.name!r} carries a density in up to {most} dimensions, and there are {descent.dim}"
+            )
 
     def begin(self, descent: Descent, generator: Generator) -> State:
         return super().begin(descent, generator) | {"time": torch.zeros((), dtype=torch.float64)}

@@ -51,12 +51,12 @@ class Scheme(ABC):
     """A scheme with its options. Its states are tensors, in double precision where nothing else is said.
 
     `random` says whether a run depends on a generator; where it does not all seeds share one. `downhill` says whether it
-    follows the gradient flow, `taught` what it takes from a teacher.
+    follows the gradient flow, `taught` what it takes from a teacher, if anything.
     """
 
     random: ClassVar[bool]
     downhill: ClassVar[bool] = True
-    taught: ClassVar[Taught] = "score"
+    taught: ClassVar[Taught | None] = None
 
     @property
     @abstractmethod

@@ -22,7 +22,7 @@ class Velocity(Timed):
     """`points` points, `substeps` steps of the classical Runge-Kutta method to one of length tau."""
 
     downhill: ClassVar[bool] = False
-    taught: ClassVar[Taught] = "velocity"
+    taught: ClassVar[Taught | None] = "velocity"
 
     @property
     def label(self) -> str:
@@ -30,6 +30,7 @@ class Velocity(Timed):
 
     def fits(self, descent: Descent) -> None:
         """Raises ValueError without a field, and where the steps go beyond t = 1."""
+        super().fits(descent)
         if descent.velocity is None:
             raise ValueError("name: 'velocity' follows a trained field: name a teacher")
         if descent.end > END + ROUNDED:

@@ -46,11 +46,9 @@ class FlowMap(Field, Jumps, Maps):
         return self.u(t, t, x)
 
     def slopes(self, t: Tensor, x: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
-        """v and its derivatives along directions `(k, seeds, batch, dim)`, by the network's `tangents` if it has any."""
-        tangents = getattr(self.network, "tangents", None)
-        if tangents is None:
-            return super().slopes(t, x, directions)
+        """v and its derivatives along directions `(k, seeds, batch, dim)`, by the network's `tangents`."""
+        network: Any = self.network
         nothing = torch.zeros_like(t)
         moved = self.network.columns(directions / self.frame.scale, nothing, nothing)
-        v, along = tangents(self.theta, self.columns(t, t, x), moved)
+        v, along = network.tangents(self.theta, self.columns(t, t, x), moved)
         return self.frame.speed * v.mT, self.frame.speed * along.mT

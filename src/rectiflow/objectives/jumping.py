@@ -46,6 +46,10 @@ class Jumping(ABC):
 
     def __post_init__(self) -> None:
         inside("(0, 1)", diagonal=self.diagonal)
+        if self.interpolant.size(torch.zeros(())) is not None:
+            raise ValueError(
+                f"interpolant: {self.interpolant} scales its points by time, which a flow map's network does not"
+            )
 
     def begin(self, data: Pairs, generators: Sequence[Generator], start: FlowMap | None = None) -> FlowMap:
         """Fresh weights in the units of the pairs; or those of `start`. Raises ValueError for a network without

@@ -15,7 +15,7 @@ from rectiflow.ranges import at_least
 class Shortcut(Jumping):
     """`min E |u(s, s + 2d, x) - (u(s, s + d, x) + u(s + d, s + 2d, X_{s,s+d}(x))) / 2|^2`, the right side by the averaged
     weights, and matching on the diagonal (Frans et al., arXiv 2410.12557). Jumps are 1, 1/2, ... of the whole way long, in
-    `levels` lengths.
+    `levels` lengths; the halves of the shortest are never trained themselves, but lie between these and the diagonal.
     """
 
     diagonal: float = 0.75

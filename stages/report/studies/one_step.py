@@ -35,7 +35,7 @@ def of_dataset(study: Study, evidence: Evidence, dataset: str) -> list[str]:
     """What was found on a data set, and its table."""
     teacher = values(evidence, "w2", dataset, study.methods[0], 0)
     found = over_teacher(study, evidence, dataset)
-    if not found or not teacher:
+    if not found:
         return [finding(dataset, "nothing was drawn from in one step")]
     said = f"the teacher's W2 is {plain(estimate(teacher))}; {verdict(found, 'ratio')}."
     rows = [[escape(row.label), shown([r * t for r, t in zip(row.values, teacher, strict=True)]), shown(row.values)]
@@ -47,9 +47,12 @@ def of_dataset(study: Study, evidence: Evidence, dataset: str) -> list[str]:
 def over_teacher(study: Study, evidence: Evidence, dataset: str) -> list[Values]:
     """The ratio of every method and round, seed by seed."""
     teacher, found = np.array(values(evidence, "w2", dataset, study.methods[0], 0)), []
+    if not len(teacher):
+        return []
+    mine = evidence.results[evidence.results.dataset == dataset]
+    mine = mine if study.rounds is None else mine[mine["round"] <= study.rounds]
     for method in study.methods:
-        rounds = evidence.results[(evidence.results.dataset == dataset) & (evidence.results.method == method)]["round"]
-        for k in sorted(set(rounds.tolist())):
+        for k in sorted(set(mine["round"][mine.method == method].tolist())):
             drawn = (at_nfe(evidence, dataset, method, k, 1, solver) for solver in ONE)
             if w2 := next((each for each in drawn if each), None):
                 found.append(Values(f"{method}, round {k}", (np.array(w2) / teacher).tolist()))
