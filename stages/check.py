@@ -39,9 +39,10 @@ from stages.shared.movements import GradientFlow
 from stages.shared.objectives import build_network, objective_of, try_begin
 from stages.shared.params import GRID, PARAMS, Refused, build, finish, merged, named, parse, read
 from stages.shared.places import DATA
-from stages.shared.rows import Choice, Compute, Method, Relation, Workers
+from stages.shared.rows import Choice, Compute, Relation, Workers
 from stages.shared.start import run
 from stages.shared.studies import Published, Study
+from stages.shared.teachers import Learning
 
 
 class Params(Sections, Workers):
@@ -132,16 +133,17 @@ def check_method(name: str, content: Mapping[str, Any], params: Params) -> None:
     if method.auto:
         check_auto(name, method, specs)
         return
+    check_teacher(key, method, params)
     objective = objective_of(content, content["methods"][name], key, {})
-    if objective.data is Pairs and method.coupling is None:
+    if objective.data is Pairs and method.coupling is None and method.reflow is None:
         raise Refused(
             f"{PARAMS}: {key}.coupling is missing: {method.objective!r} trains on pairs; the choices are "
             f"{', '.join(params.couplings)}"
         )
-    if objective.data is Points and method.coupling is not None:
-        raise Refused(
-            f"{PARAMS}: {key}.coupling: {method.coupling!r} should be left out: {method.objective!r} trains on points"
-        )
+    given = {"coupling": method.coupling, "reflow": method.reflow}
+    for part, value in given.items():
+        if objective.data is Points and value is not None:
+            raise Refused(f"{PARAMS}: {key}.{part}: {value!r} should be left out: {method.objective!r} trains on points")
     samplers, model = build_samplers(specs, f"samplers.{name}"), MODELS[method.model["name"]]
     if not any(name in block.methods for block in params.grid.values()):  # those are begun with what the blocks say
         try_begin(objective, model.example, key)
@@ -159,7 +161,17 @@ def check_method(name: str, content: Mapping[str, Any], params: Params) -> None:
         )
 
 
-def check_auto(name: str, method: Method, specs: list[dict[str, Any]]) -> None:
+def check_teacher(key: str, method: Learning, params: Params) -> None:
+    """Whoever is asked for velocities, or for the pairs of a round, is a velocity field of a path that is known."""
+    for part in ("teacher", "reflow"):
+        if (name := getattr(method, part)) is None:
+            continue
+        other = params.methods[name]
+        if other.auto or not issubclass(MODELS[other.model["name"]], Velocity):
+            raise Refused(f"{PARAMS}: {key}.{part}: {name!r} should be a method whose model is a velocity field")
+
+
+def check_auto(name: str, method: Learning, specs: list[dict[str, Any]]) -> None:
     """A path that is not known yet allows nothing that depends on it."""
     options = method.model_extra or {}
     for where, value, right in (

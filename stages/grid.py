@@ -21,9 +21,10 @@ from rectiflow.objectives import OBJECTIVES
 from stages.shared.files import write_text
 from stages.shared.movements import GradientFlow, Movement
 from stages.shared.params import GRID, PARAMS, Refused, Settings, merged, name_in, parse, parse_file
-from stages.shared.rows import BaselineRow, Choice, Couple, DensityRow, Draws, Flow, Method, Override, Relation, Round
+from stages.shared.rows import BaselineRow, Choice, Couple, DensityRow, Draws, Override, Relation, Round
 from stages.shared.start import run
 from stages.shared.studies import Study
+from stages.shared.teachers import Learning, Taught
 
 Rows = dict[str, dict[str, dict[str, Any]]]
 
@@ -59,7 +60,7 @@ class Sections(Settings):
     tables: dict[str, dict[str, Any]]
     couplings: dict[str, dict[str, Any]]
     network: dict[str, Any]
-    methods: dict[str, Method]
+    methods: dict[str, Learning]
     samplers: dict[str, list[dict[str, Any]]]
     baselines: dict[str, dict[str, Any]]
     grid: dict[str, Block]
@@ -152,11 +153,16 @@ def unfold(sections: Sections) -> list[Cell]:
     return list(found.values())
 
 
-def check_method(name: str, method: Method, sections: Sections) -> None:
+def check_method(name: str, method: Learning, sections: Sections) -> None:
     """All that a method names exists."""
     key = f"methods.{name}"
     if method.coupling is not None:
         member(f"{key}.coupling", method.coupling, sections.couplings)
+    for part in ("teacher", "reflow"):
+        if (other := getattr(method, part)) is not None:
+            member(f"{key}.{part}", other, [each for each in sections.methods if each != name])
+    if method.reflow is not None and method.coupling is not None:
+        raise Refused(f"{PARAMS}: {key}.reflow: {method.reflow!r} gives the pairs; leave the coupling out, or this")
     member(f"{key}.objective", method.objective, OBJECTIVES)
     name_in(MODELS, method.model, f"{key}.model")
     name_in(NETWORKS, merged(sections.network, method.network), f"{key}.network" if method.network else "network")
@@ -199,22 +205,24 @@ def couples(sections: Sections, cells: Iterable[Cell]) -> dict[str, Couple]:
     return found
 
 
-def flows(sections: Sections, cells: Iterable[Cell]) -> dict[str, Flow]:
+def flows(sections: Sections, cells: list[Cell]) -> dict[str, Taught]:
     """All that is trained: round 0 of every cell, then the rounds of `reflows`, then those that end by themselves."""
-    found: dict[str, Flow] = {}
+    found: dict[str, Taught] = {}
+    there = {(other.dataset, other.method): other for other in cells}
     for cell, k in in_order(sections, cells):
         block, method = sections.grid[cell.block], sections.methods[cell.method]
         # A round continues the network of the round before.
         override = {"network": {} if k else block.network, "training": block.training}
-        found[cell.name(k)] = Flow(
+        found[cell.name(k)] = Taught(
             dataset=cell.dataset,
             method=cell.method,
             round=k,
-            data=f"reflow/{cell.name(k)}" if k else data(cell, sections),
+            data=f"reflow/{cell.name(k)}" if k else data(cell, sections, there),
             objective="matching" if k else method.objective,  # a round regresses a velocity, whatever round 0 did
             model=method.model["name"],
             network=network(sections, cell.method, block)["name"],
             override=Override(**override),
+            **teaching(cell, k, sections, there),
         )
     return found
 
@@ -225,9 +233,35 @@ def in_order(sections: Sections, cells: Iterable[Cell]) -> list[tuple[Cell, int]
     return sorted(rows, key=lambda row: 0 if not row[1] else 1 if row[1] <= sections.grid[row[0].block].rounds else 2)
 
 
-def data(cell: Cell, sections: Sections) -> str:
+def teaching(cell: Cell, k: int, sections: Sections, there: Mapping[tuple[str, str], Cell]) -> dict[str, str]:
+    """The teacher of a row, as `Taught` has it; rounds of rectification have none."""
+    method = sections.methods[cell.method]
+    asked = cell
+    if taught := method.teacher is not None and not k:
+        asked = another(cell, "teacher", sections, there)
+    return {
+        "teacher": f"train/{asked.name(0)}" if taught else f"generate/{cell.dataset}",
+        "teacher_model": sections.methods[asked.method].model["name"],
+        "teacher_network": network(sections, asked.method, sections.grid[asked.block])["name"],
+    }
+
+
+def another(cell: Cell, part: str, sections: Sections, there: Mapping[tuple[str, str], Cell]) -> Cell:
+    """The cell of the same data set whose method a `teacher` or a `reflow` names."""
+    name = getattr(sections.methods[cell.method], part)
+    if (found := there.get((cell.dataset, name))) is None:
+        raise Refused(f"{PARAMS}: methods.{cell.method}.{part}: {name!r} is not trained on {cell.dataset!r} in the grid")
+    return found
+
+
+def data(cell: Cell, sections: Sections, there: Mapping[tuple[str, str], Cell]) -> str:
     """What round 0 is trained on."""
     method = sections.methods[cell.method]
+    if method.reflow is not None:
+        other = another(cell, "reflow", sections, there)
+        if not sections.grid[other.block].last:
+            raise Refused(f"{PARAMS}: methods.{cell.method}.reflow: {method.reflow!r} has no rounds in grid.{other.block}")
+        return f"reflow/{other.name(1)}"
     if method.auto:
         if f"{cell.dataset}-{cell.method}" not in sections.choices:
             raise Refused(

@@ -70,7 +70,8 @@ def role(sampler: Sampler, samplers: Sequence[Sampler], reference: Sampler) -> s
     """The reference is the reference solve or, for a model that it cannot draw from, the first sampler that can."""
     if sampler == (reference if reference in samplers else samplers[0]):
         return REFERENCE
-    return ONE_STEP if sampler == SAMPLERS["euler"](steps=1) else ""
+    once, euler = SAMPLERS["once"](), SAMPLERS["euler"](steps=1)  # the map that a model is, or else the field's one step
+    return ONE_STEP if sampler == (once if once in samplers else euler) else ""
 
 
 def draws(

@@ -20,11 +20,11 @@ from stages.shared.pairs import read_labelled, read_pairs
 from stages.shared.params import GRID, load, read, section
 from stages.shared.places import DATA, ENDED, PROGRESS
 from stages.shared.progress import progress
-from stages.shared.rows import Flow, Method
 from stages.shared.start import run
+from stages.shared.teachers import Learning, Taught
 
 
-def read_data(flow: Flow, kind: type[Points | Pairs], split: str) -> tuple[list[int], Any]:
+def read_data(flow: Taught, kind: type[Points | Pairs], split: str) -> tuple[list[int], Any]:
     """The seeds and the rows that a flow is trained on: the target's points, or pairs."""
     if kind is Points:
         return read_labelled(flow.dataset, "target", split)
@@ -64,7 +64,7 @@ def main(args: list[str]) -> None:
     """`python -m stages.train NAME`, NAME a row of `flows`."""
     (name,) = args
     device = prepare()
-    content, flow = read(), load(Flow, f"flows.{name}", GRID)
+    content, flow = read(), load(Taught, f"flows.{name}", GRID)
     key = f"methods.{flow.method}"
     row = section(content, key)
     source, folder = DATA / flow.data, places.trained(name)
@@ -72,10 +72,11 @@ def main(args: list[str]) -> None:
         return
     if flow.rectified:
         row = rectified(row)
-    elif load(Method, key).auto:
+    elif load(Learning, key).auto:
         row = chosen(row, source)
     options = training_of(content, row, key, flow.override.training)
-    objective = objective_of(content, row, key, flow.override.network)
+    teacher = read_model(places.model(DATA / flow.teacher))[0].to(device) if flow.asks else None
+    objective = objective_of(content, row, key, flow.override.network, teacher)
     start = read_model(places.model(source))[0].to(device) if flow.rectified else None
     seeds, data = read_data(flow, objective.data, "train")
     _, held_out = read_data(flow, objective.data, "validation")

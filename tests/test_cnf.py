@@ -45,7 +45,7 @@ def density(model, x, k=0):
 def test_what_is_lowered_is_the_negative_log_likelihood():
     objective, data = Cnf(NETWORK, solver=RK4(steps=30)), points([0])
     model = objective.begin(data, generators([0]))
-    batch = objective.draw(model, data.seed(0), torch.arange(300)[None], generators([1])[0])
+    batch = objective.draw(model, data.seed(0), torch.arange(300)[None], generators([1])[0], 0.0)
     losses = objective.losses("theta", model, model, tuple(part for part in batch))
     torch.testing.assert_close(losses[0], -density(model, data.x[0]), atol=1e-4, rtol=0)
 
@@ -53,7 +53,7 @@ def test_what_is_lowered_is_the_negative_log_likelihood():
 def test_the_gradient_is_that_of_differences(generator):
     objective, data = Cnf(NETWORK, solver=RK4(steps=3), kinetic=0.1, jacobian=0.2), points([0], 20)
     begun = objective.begin(data, generators([0]))
-    (x,) = objective.draw(begun, data.seed(0), torch.arange(20)[None], generators([1])[0])
+    (x,) = objective.draw(begun, data.seed(0), torch.arange(20)[None], generators([1])[0], 0.0)
     frame = type(begun.frame)(*(part.double() for part in (begun.frame.shift, begun.frame.scale, begun.frame.speed)))
 
     def loss(theta):

@@ -88,7 +88,7 @@ def pairs(n=500):
 
 def one_batch(objective, model, data, n=500):
     rows = torch.randint(data.rows, (1, n), generator=torch.Generator().manual_seed(1))
-    parts = objective.draw(model, data.seed(0), rows, torch.Generator().manual_seed(2))
+    parts = objective.draw(model, data.seed(0), rows, torch.Generator().manual_seed(2), 0.0)
     return tuple(part.double() for part in parts)
 
 
@@ -220,7 +220,9 @@ def test_a_seed_does_not_depend_on_its_neighbours():
     ("build", "said"),
     [
         (lambda: OBJECTIVES["meanflow"](Known, diagonal=1.0), "diagonal: 1.0 must lie in"),
-        (lambda: OBJECTIVES["meanflow"](Known, tangent="teacher"), "tangent: 'teacher' is not one of own, pair"),
+        (lambda: OBJECTIVES["meanflow"](Known, tangent="mine"), "tangent: 'mine' is not one of own, pair"),
+        (lambda: OBJECTIVES["meanflow"](Known, tangent="teacher"), "tangent: 'teacher' needs the name of one"),
+        (lambda: OBJECTIVES["consistency"](Known, first=20, last=10), "last: 10 should be 20 or more"),
         (lambda: OBJECTIVES["shortcut"](Known, levels=0), "levels: 0 must be at least 1"),
         (lambda: OBJECTIVES["meanflow"](Known, INTERPOLANTS["ve"]()), "interpolant: VE.* scales its points by time"),
         (lambda: OBJECTIVES["meanflow"](Plain).begin(pairs(), [torch.Generator()]), "network: a flow map needs one with"),

@@ -260,6 +260,14 @@ def gaussians(
     return Dataset(_among(source, {"normal": normal(2), "moons": two_moons(noise, scale)}), eight_gaussians(radius, std))
 
 
+def grid25(*, spacing: float = 1.5, std: float = 0.1) -> Dataset:
+    """N(0, I) -> 25 isotropic Gaussians of equal weight on a square grid, in closed form: a test of whether a model finds
+    all modes.
+    """
+    places = spacing * (torch.arange(5) - 2.0)
+    return Dataset(normal(2), _mixture(torch.cartesian_prod(places, places), std))
+
+
 def _among(source: str, choices: dict[str, Distribution]) -> Distribution:
     among(choices, source=source)
     return choices[source]
@@ -428,6 +436,7 @@ DATASETS: dict[str, Callable[..., Dataset]] = {
     "bimodal": bimodal,
     "moons": moons,
     "8gaussians": gaussians,
+    "grid25": grid25,
     "checkerboard": checkerboard,
     "scurve": scurve,
     "spirals": spirals,

@@ -1,7 +1,7 @@
 """Samplers: how draws of the source become draws of a trained model.
 
 Each takes a model, source points and a generator, and knows how to start: the solvers of the flow, stochastic samplers with
-the flow's marginals, and one pass of a map.
+the flow's marginals, jumps of a flow map, and one pass of a map.
 
 For paths with a Gaussian source and independent ends a velocity gives the score (see `predictions`), and for any `g(t) >= 0`
 the equation `dx = [v + g^2/2 s] dt + g dW` has the same law at every time as the flow `dx = v dt` (Song et al., arXiv
@@ -17,11 +17,15 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Generator, Tensor
 
+from rectiflow.annealing import Langevin
 from rectiflow.interpolants import Interpolant
+from rectiflow.leaps import Leaps
 from rectiflow.models.model import Field, Maps, Model
+from rectiflow.models.noisy import Noisy
 from rectiflow.predictions import convert, ends
 from rectiflow.ranges import among, at_least, inside
 from rectiflow.solvers import SOLVERS, Solution, Solver, VelocityField, march
+from rectiflow.stops import noise, times
 
 
 class Sampler(Protocol):
@@ -31,8 +35,10 @@ class Sampler(Protocol):
     gives for independent pairs, x0 ~ N(0, I) and a path without latent alone. `label` and `steps` tell it from others.
     """
 
-    needs: ClassVar[type[Model]]
     score: ClassVar[bool]
+
+    @property
+    def needs(self) -> type[Model]: ...
 
     @property
     def label(self) -> str: ...
@@ -64,27 +70,6 @@ NOISES: dict[str, Callable[[Interpolant, Tensor], Tensor]] = {
     "alpha": lambda path, t: path.alpha(t).square(),
     "reverse": _reverse,
 }
-
-
-LATER = 1e-2
-
-
-def _first(path: Interpolant) -> float:
-    """Where to begin: the span's lower end, or LATER where the velocity there does not determine x0 and x1.
-
-    That is where both weights stand still, as on `polynomial`: the point has not moved much in between.
-    """
-    low = torch.tensor(path.span[0], dtype=torch.float64)
-    (alpha, beta, _), (da, db, _) = path.rates(low)
-    return path.span[0] if alpha * db != beta * da else path.span[0] + LATER
-
-
-def _times(path: Interpolant, end: float, steps: int) -> list[float]:
-    return torch.linspace(_first(path), end, steps + 1, dtype=torch.float64).tolist()
-
-
-def _noise(x: Tensor, generator: Generator) -> Tensor:
-    return torch.randn(x.shape, generator=generator, dtype=x.dtype).to(x.device)
 
 
 @dataclass(frozen=True)
@@ -122,9 +107,9 @@ class EulerMaruyama:
             velocity = field(time, x)
             square = self.scale * NOISES[self.noise](path, time)
             score = convert(path, time, x, velocity, "velocity", "score")
-            return x + h * (velocity + square / 2 * score) + (h * square).sqrt() * _noise(x, generator)
+            return x + h * (velocity + square / 2 * score) + (h * square).sqrt() * noise(x, generator)
 
-        return march(step, model, path.start(x0), _times(path, path.span[1], self.steps), trajectory)
+        return march(step, model, path.start(x0), times(path, path.span[1], self.steps), trajectory)
 
 
 @dataclass(frozen=True)
@@ -160,17 +145,17 @@ class DDIM:
         def step(field: VelocityField, x: Tensor, t: float, after: float) -> Tensor:
             return self.advance(path, x, field(torch.tensor(t, dtype=x.dtype, device=x.device), x), t, after, generator)
 
-        return march(step, model, path.start(x0), _times(path, 1.0, self.steps), trajectory)
+        return march(step, model, path.start(x0), times(path, 1.0, self.steps), trajectory)
 
     def advance(self, path: Interpolant, x: Tensor, ut: Tensor, t: float, after: float, generator: Generator) -> Tensor:
         """One step from the points x of time t, where the velocity is ut, to the time `after`."""
         now, then = (torch.tensor(time, dtype=torch.float64) for time in (t, after))
-        noise, data = ends(path, now.to(x), xt=x, ut=ut)
+        begun, data = ends(path, now.to(x), xt=x, ut=ut)
         alpha, beta, spread, mean = path.alpha(now), path.beta(now), path.alpha(then), path.beta(then)
         kept = (alpha.square() - (beta / mean * spread).square()).clamp_min(0)
         variance = self.eta**2 * spread.square() * kept / alpha.square()
-        x = float(mean) * data + float((spread.square() - variance).clamp_min(0).sqrt()) * noise
-        return x + float(variance.sqrt()) * _noise(x, generator) if self.eta else x
+        x = float(mean) * data + float((spread.square() - variance).clamp_min(0).sqrt()) * begun
+        return x + float(variance.sqrt()) * noise(x, generator) if self.eta else x
 
 
 @dataclass(frozen=True)
@@ -198,20 +183,30 @@ class Ode:
 
 @dataclass(frozen=True)
 class Once:
-    """A map from the source to the target, once."""
+    """A map from the source to the target, once; with `noise`, a draw of the law that the model has around it."""
 
-    needs: ClassVar = Maps
     score: ClassVar = False
-    label: ClassVar = "once"
     steps: ClassVar = 1
+    noise: bool = False
+
+    @property
+    def needs(self) -> type[Model]:
+        """A map, and one with a law around it for noise."""
+        return Noisy if self.noise else Maps
+
+    @property
+    def label(self) -> str:
+        return "once(noise)" if self.noise else "once"
 
     def starts(self, path: Interpolant) -> bool:
         """Always."""
         return True
 
-    def __call__(self, model: Maps, x0: Tensor, generator: Generator | None = None, trajectory: bool = False) -> Solution:
-        """From source points x0, in the map's passes; nothing is drawn."""
-        return Solution(x0.new_tensor([0.0, 1.0]), torch.stack([x0, model.push(x0)]), model.passes)
+    def __call__(self, model: Any, x0: Tensor, generator: Any = None, trajectory: bool = False) -> Solution:
+        """From source points x0, in the map's passes; the generator is for the noise alone."""
+        x1 = model.push(x0)
+        ends = torch.stack([x0, model.blur(x1, generator) if self.noise else x1])
+        return Solution(x0.new_tensor([0.0, 1.0]), ends, model.passes)
 
 
 def _ode(name: str, build: Callable[..., Solver]) -> Callable[..., Ode]:
@@ -226,6 +221,8 @@ SAMPLERS: dict[str, Callable[..., Any]] = {
     **{name: _ode(name, build) for name, build in SOLVERS.items()},
     "sde": EulerMaruyama,
     "ddim": DDIM,
+    "langevin": Langevin,
+    "jumps": Leaps,
     "once": Once,
 }
 

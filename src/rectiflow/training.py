@@ -13,7 +13,7 @@ import torch
 from torch import Generator, Tensor
 
 from rectiflow.models.model import Model, Weights
-from rectiflow.objectives.objective import Objective
+from rectiflow.objectives.objective import Objective, Turns
 from rectiflow.pairs import Pairs, Points
 from rectiflow.ranges import among, at_least, inside, positive
 
@@ -81,9 +81,11 @@ class AdamW:
     does not depend on its neighbours; building that optimiser would import the compiler, 1.5 s for every stage.
     """
 
-    def __init__(self, theta: Tensor, weight_decay: float, clip: float) -> None:
+    def __init__(
+        self, theta: Tensor, weight_decay: float, clip: float, betas: tuple[float, float] = (0.9, 0.999)
+    ) -> None:
         self.rows = list(theta.unbind())
-        self.weight_decay, self.clip = weight_decay, clip
+        self.weight_decay, self.clip, self.betas = weight_decay, clip, betas
         self.first, self.second = (list(torch.zeros_like(theta).unbind()) for _ in range(2))
         self.count = torch.zeros((), device=theta.device)
 
@@ -94,7 +96,7 @@ class AdamW:
         self.count += 1
         torch._fused_adamw_(
             self.rows, grads, self.first, self.second, [], [self.count] * len(grads), amsgrad=False, maximize=False,
-            lr=lr, beta1=0.9, beta2=0.999, weight_decay=self.weight_decay, eps=1e-8,
+            lr=lr, beta1=self.betas[0], beta2=self.betas[1], weight_decay=self.weight_decay, eps=1e-8,
         )  # fmt: skip
 
 
@@ -111,7 +113,7 @@ def _batches(
     for start in range(0, options.steps, chunk):
         shape = (min(chunk, options.steps - start), options.batch)
         rows = [torch.randint(data.rows, shape, generator=generator) for generator in generators]
-        yield from zip(*_drawn(objective, model, data, rows, generators), strict=True)
+        yield from zip(*_drawn(objective, model, data, rows, generators, start / options.steps), strict=True)
 
 
 def _held_out(
@@ -119,27 +121,34 @@ def _held_out(
 ) -> tuple[Tensor, ...]:
     """The whole validation set, drawn once, so that two points of a curve differ by the weights alone."""
     rows = [torch.arange(data.rows)[None]] * len(generators)
-    return tuple(part[0] for part in _drawn(objective, model, data, rows, generators))
+    return tuple(part[0] for part in _drawn(objective, model, data, rows, generators, 1.0))
 
 
 def _drawn(
-    objective: Objective, model: Model, data: Points | Pairs, rows: Sequence[Tensor], generators: Sequence[Generator]
+    objective: Objective,
+    model: Model,
+    data: Points | Pairs,
+    rows: Sequence[Tensor],
+    generators: Sequence[Generator],
+    done: float,
 ) -> list[Tensor]:
     """What some steps of all seeds need: tensors `(steps, seeds, ...)`."""
     parts = [
-        objective.draw(model.seed(k), data.seed(k), mine, generator)
+        objective.draw(model.seed(k), data.seed(k), mine, generator, done)
         for k, (mine, generator) in enumerate(zip(rows, generators, strict=True))
     ]
     return [torch.stack(part, 1) for part in zip(*parts, strict=True)]
 
 
-def _guard(step: int, values: Tensor, first: Tensor, generators: Sequence[Generator], options: Training) -> None:
-    """Stop when a loss is not finite or has risen by a thousand times the first one logged."""
+def _guard(
+    step: int, values: Tensor, first: Tensor, whose: str, generators: Sequence[Generator], options: Training
+) -> None:
+    """Stop when a loss is not finite or has risen by a thousand times what it was before training."""
     bad = ~torch.isfinite(values) | (values - first > 1e3 * first.abs().clamp_min(1e-3))
     if bad.any():
         k = int(bad.nonzero()[0])
         raise Diverged(
-            f"training diverged at step {step}: the loss of seed {generators[k].initial_seed()} is {values[k]:.3g} "
+            f"training diverged at step {step}: the loss of {whose}seed {generators[k].initial_seed()} is {values[k]:.3g} "
             f"(first {first[k]:.3g}); lower training.lr ({options.lr:g}) or training.clip ({options.clip:g})"
         )
 
@@ -147,18 +156,19 @@ def _guard(step: int, values: Tensor, first: Tensor, generators: Sequence[Genera
 class Player:
     """The weights of one player: as they are trained, their average, and the optimiser between."""
 
-    def __init__(self, theta: Tensor, options: Training) -> None:
+    def __init__(self, theta: Tensor, options: Training, turns: Turns) -> None:
         self.average = theta.clone()
         self.theta = theta.requires_grad_()
-        self.options = options
-        self.optimiser = AdamW(theta.detach(), options.weight_decay, options.clip)
+        self.options, self.turns = options, turns
+        self.optimiser = AdamW(theta.detach(), options.weight_decay, options.clip, turns.betas)
         self._averages = list(self.average.unbind())
 
     def step(self, losses: Tensor, step: int) -> None:
         """Lower the mean loss of each seed, `losses` `(seeds, ...)`; steps count from 1."""
         (grad,) = torch.autograd.grad(losses.sum() / losses[0].numel(), self.theta)
-        self.optimiser.step(grad, self.options.rate(step - 1))
-        decay = min(self.options.ema, step / (9 + step)) if self.options.ema else 0.0
+        self.optimiser.step(grad, self.turns.rate * self.options.rate(step - 1))
+        taken = step // self.turns.every
+        decay = min(self.options.ema, taken / (9 + taken)) if self.options.ema else 0.0
         torch._foreach_lerp_(self._averages, self.optimiser.rows, 1 - decay)
 
 
@@ -175,34 +185,42 @@ def fit(
 
     `generators` are one for each seed, and all that its numbers depend on beside its data. `start` goes on from a trained
     model. `progress(step, losses)` is called at every logged step. The curves show the first player's losses. Raises
-    Diverged as soon as a logged loss is not finite.
+    Diverged as soon as a logged loss is not finite, or any player's far above its start.
     """
     begun = objective.begin(data, generators, start)
-    players = {name: Player(begun.weights[name], options) for name in objective.players}
+    players = {name: Player(begun.weights[name], options, turns) for name, turns in objective.players.items()}
     shape = begun.plain() if objective.smooth else begun
     model = replace(shape, weights={name: player.theta for name, player in players.items()})
     average = replace(shape, weights={name: player.average for name, player in players.items()})
     first = next(iter(players))
     checked = _held_out(objective, average, held_out, generators)
 
+    def losses_now(name: str) -> Tensor:
+        with torch.no_grad():
+            return means(objective.losses(name, average, average, checked)).cpu()
+
+    before = {name: losses_now(name) for name in players}
     steps: list[int] = [0]
     rows: list[tuple[Tensor, Tensor]] = []
     history: list[Weights] = []
     since = torch.zeros((), device=begun.weights[first].device)
     for step, batch in enumerate(_batches(objective, average, data, options, generators), 1):
         for name, player in players.items():
+            if step % player.turns.every:
+                continue
             losses = objective.losses(name, model, average, batch)
             player.step(losses, step)
             since = since + losses.detach() if name == first else since
         if step % options.log_every == 0 or step == options.steps:
-            with torch.no_grad():
-                row = means(since) / (step - steps[-1]), means(objective.losses(first, average, average, checked))
-            rows.append((row[0].cpu(), row[1].cpu()))
+            now = {name: losses_now(name) for name in players}
+            rows.append((means(since).cpu() / (step - steps[-1]), now[first]))
             steps.append(step)
             if options.history:
                 history.append({name: player.average.cpu().clone() for name, player in players.items()})
             since = torch.zeros_like(since)
-            _guard(step, torch.maximum(*rows[-1]), rows[0][0], generators, options)
+            _guard(step, rows[-1][0], before[first], "", generators, options)
+            for name, values in now.items():
+                _guard(step, values, before[name], "" if len(players) == 1 else f"the {name}, ", generators, options)
             if progress:
                 progress(step, rows[-1][1].tolist())
     training, validation = (torch.stack(column, 1) for column in zip(*rows, strict=True))

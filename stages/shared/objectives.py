@@ -10,6 +10,7 @@ import torch
 from torch import Generator
 
 from rectiflow.models import MODELS
+from rectiflow.models.model import Field
 from rectiflow.networks import NETWORKS
 from rectiflow.networks.network import Build
 from rectiflow.objectives import OBJECTIVES
@@ -18,7 +19,7 @@ from rectiflow.pairs import Pairs, Points
 from rectiflow.training import Training
 from stages.shared.models import OWN
 from stages.shared.params import PARAMS, Refused, Settings, build, composed, finish, lookup, merged, name_in, section
-from stages.shared.rows import MethodKeys
+from stages.shared.teachers import Keys, teacher_row
 
 GIVEN = (*OWN, "path", "prediction")  # of a model's fields, those that its objective gives it
 SIZES = ("inputs", "outputs", "sides", "fused")  # of a network's, those that a model and an objective give it
@@ -32,20 +33,22 @@ def build_network(spec: Any, key: str) -> Build:
     return partial(call, **options)
 
 
-def build_objective(row: Mapping[str, Any], network: Build, key: str) -> Objective:
+def build_objective(row: Mapping[str, Any], network: Build, key: str, teacher: Field | None = None) -> Objective:
     """The objective of a row of `methods`, its keys checked. Raises Refused in one line."""
     name = row.get("objective", "matching")
     name_in(OBJECTIVES, {"name": name}, f"{key}.objective")
     call = OBJECTIVES[name]
-    _, options = composed(MethodKeys, call, row, key, ("network", "model"), getattr(call, "parts", {}))
-    given = {"network": network, "model": build_model(call, row, key)}
+    _, options = composed(Keys, call, row, key, ("network", "model", "teacher"), getattr(call, "parts", {}))
+    given = {"network": network, "model": build_model(call, row, key), "teacher": teacher}
     wanted = signature(call).parameters
+    if teacher and "teacher" not in wanted:
+        raise Refused(f"{PARAMS}: {key}.teacher: {row['teacher']!r} should be left out: {name!r} asks nobody")
     return finish(call, options, key, **{name: part for name, part in given.items() if name in wanted})
 
 
 def build_model(objective: Any, row: Mapping[str, Any], key: str) -> Any:
     """How a row's model begins; it is one that the objective can train."""
-    spec = row.get("model", MethodKeys.model_fields["model"].default)
+    spec = row.get("model", Keys.model_fields["model"].default)
     call, rest = lookup(MODELS, spec, f"{key}.model")
     if not issubclass(call, objective.trains):
         fit = [name for name in MODELS if issubclass(MODELS[name], objective.trains)]
@@ -57,10 +60,27 @@ def build_model(objective: Any, row: Mapping[str, Any], key: str) -> Any:
     return partial(getattr(call, "begin", call), **options)
 
 
-def objective_of(content: Mapping[str, Any], row: Mapping[str, Any], key: str, override: Mapping[str, Any]) -> Objective:
-    """The objective of a row of `methods`; `override` is what a row of the grid says of its network."""
+def objective_of(
+    content: Mapping[str, Any],
+    row: Mapping[str, Any],
+    key: str,
+    override: Mapping[str, Any],
+    teacher: Field | None = None,
+) -> Objective:
+    """The objective of a row of `methods`; `override` is what a row of the grid says of its network. Where the row has a
+    teacher and none is given, an untrained one takes its place.
+    """
     network = build_network(merged(section(content, "network"), row.get("network", {}), override), f"{key}.network")
-    return build_objective(row, network, key)
+    return build_objective(row, network, key, teacher or untrained(content, row))
+
+
+def untrained(content: Mapping[str, Any], row: Mapping[str, Any]) -> Field | None:
+    """What a row's teacher is before it is trained, on made-up points."""
+    if (other := teacher_row(content, row)) is None:
+        return None
+    objective = objective_of(content, other, f"methods.{row['teacher']}", {})
+    model: Field = objective.begin(made_up(objective, (2,)), [Generator().manual_seed(0)])
+    return model
 
 
 def training_of(content: Mapping[str, Any], row: Mapping[str, Any], key: str, override: Mapping[str, Any]) -> Training:
@@ -70,7 +90,10 @@ def training_of(content: Mapping[str, Any], row: Mapping[str, Any], key: str, ov
 
 def try_begin(objective: Objective, shape: tuple[int, ...], key: str) -> None:
     """Begin the model on a few made-up rows: what cannot be for arrays of this shape raises Refused here."""
-    generator = Generator().manual_seed(0)
-    x = torch.randn(1, 8, math.prod(shape), generator=generator)
-    data = Points(x, shape=shape) if objective.data is Points else Pairs(x, x, shape=shape)
-    finish(objective.begin, {}, key, data=data, generators=[generator])
+    finish(objective.begin, {}, key, data=made_up(objective, shape), generators=[Generator().manual_seed(0)])
+
+
+def made_up(objective: Objective, shape: tuple[int, ...]) -> Points | Pairs:
+    """A few rows of the kind that an objective trains on."""
+    x = torch.randn(1, 8, math.prod(shape), generator=Generator().manual_seed(0))
+    return Points(x, shape=shape) if objective.data is Points else Pairs(x, x, shape=shape)

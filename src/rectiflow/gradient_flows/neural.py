@@ -19,6 +19,7 @@ from rectiflow.models.frame import Frame
 from rectiflow.models.model import Model
 from rectiflow.networks.mlp import MLP
 from rectiflow.networks.network import Build
+from rectiflow.objectives.objective import ALONE, Turns
 from rectiflow.pairs import Pairs, Points
 from rectiflow.ranges import at_least, positive
 from rectiflow.training import Training, fit
@@ -52,7 +53,7 @@ class Step:
 
     data: ClassVar[type[Points | Pairs]] = Points
     trains: ClassVar[type[Model]] = Residual
-    players: ClassVar[Sequence[str]] = ("theta",)
+    players: ClassVar[Mapping[str, Turns]] = ALONE
     smooth: ClassVar[bool] = False
     gaussian_source: ClassVar[bool] = False
     parts: ClassVar[Mapping[str, Mapping[str, Callable[..., Any]]]] = {}
@@ -64,7 +65,7 @@ class Step:
         network = self.network(inputs=data.dim, outputs=data.dim)
         return Residual(network, {"theta": initial(network, generators)}, Frame.of(data.x, data.x, torch.ones_like(data.x)))
 
-    def draw(self, model: Residual, data: Points, rows: Tensor, generator: Generator) -> tuple[Tensor, ...]:
+    def draw(self, model: Residual, data: Points, rows: Tensor, generator: Generator, done: float) -> tuple[Tensor, ...]:
         """The points, `(steps, batch, dim)`."""
         return (data.x[rows],)
 

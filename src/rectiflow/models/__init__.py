@@ -6,6 +6,8 @@ MODELS = Registry(
     {
         "velocity": "rectiflow.models.velocity:Velocity",
         "flow_map": "rectiflow.models.flow_map:FlowMap",
+        "consistency": "rectiflow.models.consistency:Consistency",
+        "displacement": "rectiflow.models.displacement:Displacement",
         "coupling_layers": "rectiflow.models.coupling_layers:CouplingLayers",
         "autoregressive_layers": "rectiflow.models.autoregressive_layers:AutoregressiveLayers",
         "glow": "rectiflow.models.glow:Glow",

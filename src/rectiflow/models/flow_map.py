@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 from rectiflow.interpolants import INTERPOLANTS, Interpolant, Linear
-from rectiflow.models.model import Field, Jumps, Maps
+from rectiflow.models.finishing import Finishing
+from rectiflow.models.model import Field, Jumps
 
 
 @dataclass(frozen=True)
-class FlowMap(Field, Jumps, Maps):
+class FlowMap(Field, Jumps, Finishing):
     """`X_{s,t}(x) = x + (t - s) u(s, t, x)` for s <= t, with the average velocity u of the flow between the two times
     (Boffi et al., arXiv 2406.07507; Geng et al., arXiv 2505.13447). The network sees x, s and t - s.
 
@@ -37,10 +38,8 @@ class FlowMap(Field, Jumps, Maps):
     def jump(self, s: Tensor, t: Tensor, x: Tensor) -> Tensor:
         return x + (t - s)[..., None] * self.u(s, t, x)
 
-    def push(self, x0: Tensor) -> Tensor:
-        """From one end of the path's span to the other."""
-        low, high = (torch.tensor(end, dtype=x0.dtype, device=x0.device) for end in self.path.span)
-        return self.jump(low, high, self.path.start(x0))
+    def finish(self, t: Tensor, x: Tensor) -> Tensor:
+        return self.jump(t, torch.tensor(self.path.span[1], dtype=x.dtype, device=x.device), x)
 
     def __call__(self, t: Tensor, x: Tensor) -> Tensor:
         return self.u(t, t, x)

@@ -8,7 +8,10 @@ OBJECTIVES = Registry(
         "likelihood": "rectiflow.objectives.likelihood:Likelihood",
         "cnf": "rectiflow.objectives.cnf:Cnf",
         "meanflow": "rectiflow.objectives.meanflow:MeanFlow",
+        "eulerian": "rectiflow.objectives.eulerian:Eulerian",
         "lagrangian": "rectiflow.objectives.lagrangian:Lagrangian",
         "shortcut": "rectiflow.objectives.shortcut:Shortcut",
+        "consistency": "rectiflow.objectives.consistency:Consistency",
+        "distil": "rectiflow.objectives.distil:Distil",
     }
 )

@@ -14,6 +14,7 @@ from rectiflow.models.frame import Frame
 from rectiflow.models.model import Model
 from rectiflow.models.velocity import Velocity
 from rectiflow.networks.network import Build
+from rectiflow.objectives.objective import ALONE, Turns
 from rectiflow.pairs import Pairs, Points
 from rectiflow.ranges import at_least
 from rectiflow.solvers import SOLVERS, Dopri5, Solver
@@ -41,7 +42,7 @@ class Cnf:
 
     data: ClassVar[type[Points | Pairs]] = Points
     trains: ClassVar[type[Model]] = Velocity
-    players: ClassVar[Sequence[str]] = ("theta",)
+    players: ClassVar[Mapping[str, Turns]] = ALONE
     smooth: ClassVar[bool] = False
     gaussian_source: ClassVar[bool] = True
     parts: ClassVar[Mapping[str, Mapping[str, Callable[..., Any]]]] = {"solver": SOLVERS, "divergence": DIVERGENCES}
@@ -66,7 +67,7 @@ class Cnf:
         x0 = torch.stack([torch.randn(data.x.shape[1:], generator=generator) for generator in generators])
         return Velocity(network, {"theta": theta}, Frame.of(x0.to(data.x.device), data.x))
 
-    def draw(self, model: Velocity, data: Points, rows: Tensor, generator: Generator) -> tuple[Tensor, ...]:
+    def draw(self, model: Velocity, data: Points, rows: Tensor, generator: Generator, done: float) -> tuple[Tensor, ...]:
         """The points, `(steps, batch, dim)`, and probes `(steps, k, batch, dim)` where the divergence draws some."""
         x = data.x[rows.to(data.x.device)]
         return (x, self.divergence.directions(x, generator).movedim(0, 1)) if self.divergence.drawn else (x,)

@@ -1,5 +1,6 @@
 """What all objectives of flow maps share: the model they begin, pairs of times, and points of the path at the first one."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,16 +12,18 @@ from torch import Generator, Tensor
 from rectiflow.interpolants import INTERPOLANTS, Interpolant, Linear
 from rectiflow.models.flow_map import FlowMap
 from rectiflow.models.frame import Frame
-from rectiflow.models.model import Model
+from rectiflow.models.model import Field, Model
 from rectiflow.networks.network import Build
+from rectiflow.objectives.objective import ALONE, Turns
 from rectiflow.pairs import Pairs, Points
-from rectiflow.ranges import inside
+from rectiflow.ranges import at_least, inside
 from rectiflow.weights import initial
 
 
 class Drawn(NamedTuple):
     """One step's draws in the network's units and layout, where points are columns, `(seeds, ..., batch)`: what it sees, of
-    which the last two rows are s and t - s; the velocity of the pair; t - s; and the weight of squared errors.
+    which the last two rows are s and t - s; the velocity there, the pair's or the teacher's; t - s; and the weight of squared
+    errors.
     """
 
     columns: Tensor
@@ -31,21 +34,30 @@ class Drawn(NamedTuple):
 
 @dataclass(frozen=True)
 class Jumping(ABC):
-    """A flow map along `interpolant`; a share `diagonal` of the batches is at t = s, where the loss is that of matching."""
+    """A flow map along `interpolant`; a share `diagonal` of the batches is at t = s, where the loss is that of matching.
+
+    The velocity it learns from is that of the pairs or, where there is a `teacher` on the same path, the teacher's. Times
+    are uniform; with `edges` a > 0 their density is cosh(a (t - 1/2)), high at both ends, which suits pairs that a flow drew
+    (Lee et al., arXiv 2405.20320, with a = 4).
+    """
 
     network: Build
     interpolant: Interpolant = Linear()  # noqa: RUF009  frozen
     diagonal: float = 0.5
+    edges: float = 0.0
+    teacher: Field | None = None
 
     data: ClassVar[type[Points | Pairs]] = Pairs
     trains: ClassVar[type[Model]] = FlowMap
-    players: ClassVar[Sequence[str]] = ("theta",)
+    players: ClassVar[Mapping[str, Turns]] = ALONE
     smooth: ClassVar[bool] = False
     gaussian_source: ClassVar[bool] = False
     parts: ClassVar[Mapping[str, Mapping[str, Any]]] = {"interpolant": INTERPOLANTS}
 
     def __post_init__(self) -> None:
         inside("(0, 1)", diagonal=self.diagonal)
+        at_least(0, edges=self.edges)
+        on_path(self.teacher, self.interpolant)
         if self.interpolant.size(torch.zeros(())) is not None:
             raise ValueError(
                 f"interpolant: {self.interpolant} scales its points by time, which a flow map's network does not"
@@ -65,12 +77,14 @@ class Jumping(ABC):
         return FlowMap(network, {"theta": theta}, Frame.of(data.x0, data.x1), self.interpolant)
 
     def times(self, shape: Sequence[int], generator: Generator) -> tuple[Tensor, Tensor]:
-        """s and t on [0, 1], s <= t: two uniform times in order or, on the diagonal, one of them twice."""
+        """s and t on [0, 1], s <= t: two times in order or, on the diagonal, one of them twice."""
         first, second, place = torch.rand((3, *shape), generator=generator)
+        if self.edges:
+            first, second = (towards_ends(time, self.edges) for time in (first, second))
         s, t = torch.minimum(first, second), torch.maximum(first, second)
         return s, torch.where(place < self.diagonal, s, t)
 
-    def draw(self, model: FlowMap, data: Pairs, rows: Tensor, generator: Generator) -> tuple[Tensor, ...]:
+    def draw(self, model: FlowMap, data: Pairs, rows: Tensor, generator: Generator, done: float) -> tuple[Tensor, ...]:
         """What is drawn for some steps of one seed (see `Drawn`), `(steps, ..., batch)`."""
         path, speed, device = self.interpolant, model.frame.speed, data.x0.device
         low, high = path.span
@@ -84,11 +98,31 @@ class Jumping(ABC):
     def losses(self, player: str, model: FlowMap, average: FlowMap, batch: tuple[Tensor, ...]) -> Tensor:
         """Squared errors, `(seeds, dim, batch)`."""
         drawn = Drawn(*batch)
+        if self.teacher:
+            drawn = drawn._replace(target=taught(self.teacher, model, drawn.columns))
         return drawn.weight * self.errors(model, average, drawn).square()
 
     @abstractmethod
     def errors(self, model: FlowMap, average: FlowMap, drawn: Drawn) -> Tensor:
         """What is to be zero, in the network's units, `(seeds, dim, batch)`."""
+
+
+def on_path(teacher: Field | None, path: Interpolant) -> None:
+    """Raises ValueError unless a teacher, if there is one, is a field of the path."""
+    if teacher and teacher.path != path:
+        raise ValueError(f"teacher: its path is {teacher.path}, and should be {path}")
+
+
+def towards_ends(u: Tensor, a: float) -> Tensor:
+    """Times on [0, 1] of the density `a cosh(a (t - 1/2)) / (2 sinh(a/2))` from uniform numbers."""
+    return 0.5 + torch.asinh((2 * u - 1) * math.sinh(a / 2)) / a
+
+
+def taught(teacher: Field, model: FlowMap, columns: Tensor) -> Tensor:
+    """The teacher's velocity at points and times s, in the network's units and layout."""
+    with torch.no_grad():
+        x = columns[..., :-2, :].mT * model.frame.scale + model.frame.shift
+        return (teacher(columns[..., -2, :], x) / model.frame.speed).mT
 
 
 def moved(model: FlowMap, columns: Tensor, gap: Tensor, u: Tensor, after: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """Maximum likelihood: `min E -log p(x)` over the target's points, in nats."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -8,6 +8,7 @@ from torch import Generator, Tensor
 
 from rectiflow.models.model import Density, Model
 from rectiflow.networks.network import Build
+from rectiflow.objectives.objective import ALONE, Turns
 from rectiflow.pairs import Pairs, Points
 
 
@@ -20,7 +21,7 @@ class Likelihood:
 
     data: ClassVar[type[Points | Pairs]] = Points
     trains: ClassVar[type[Model]] = Density
-    players: ClassVar[Sequence[str]] = ("theta",)
+    players: ClassVar[Mapping[str, Turns]] = ALONE
     smooth: ClassVar[bool] = False
     gaussian_source: ClassVar[bool] = True
 
@@ -36,7 +37,7 @@ class Likelihood:
             key = "" if str(error).startswith("network.") else "model."  # whose options are not the model's
             raise ValueError(f"{key}{error}") from error
 
-    def draw(self, model: Density, data: Points, rows: Tensor, generator: Generator) -> tuple[Tensor, ...]:
+    def draw(self, model: Density, data: Points, rows: Tensor, generator: Generator, done: float) -> tuple[Tensor, ...]:
         """The points, `(steps, batch, dim)`."""
         return (data.x[rows.to(data.x.device)],)
 

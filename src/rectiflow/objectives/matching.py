@@ -14,6 +14,7 @@ from rectiflow.models.frame import Frame
 from rectiflow.models.model import Model
 from rectiflow.models.velocity import Velocity
 from rectiflow.networks.network import Build
+from rectiflow.objectives.objective import ALONE, Turns
 from rectiflow.pairs import Pairs, Points
 from rectiflow.predictions import PREDICTIONS, combine
 from rectiflow.ranges import among
@@ -33,7 +34,7 @@ class Matching:
 
     data: ClassVar[type[Points | Pairs]] = Pairs
     trains: ClassVar[type[Model]] = Velocity
-    players: ClassVar[Sequence[str]] = ("theta",)
+    players: ClassVar[Mapping[str, Turns]] = ALONE
     smooth: ClassVar[bool] = False
     gaussian_source: ClassVar[bool] = False
     parts: ClassVar[Mapping[str, Mapping[str, Any]]] = {"interpolant": INTERPOLANTS}
@@ -63,7 +64,7 @@ class Matching:
         middle = torch.tensor(0.5, dtype=x0.dtype, device=x0.device)
         return Frame.of(x0, x1, combine(PREDICTIONS[self.prediction].row(self.interpolant, middle), x0, x1))
 
-    def draw(self, model: Velocity, data: Pairs, rows: Tensor, generator: Generator) -> tuple[Tensor, ...]:
+    def draw(self, model: Velocity, data: Pairs, rows: Tensor, generator: Generator, done: float) -> tuple[Tensor, ...]:
         """In the network's own units and layout, where points are columns: what it sees `(steps, dim + 1, batch)`, what it
         should say `(steps, dim, batch)`, and the weight of its squared errors `(steps, 1, 1 or batch)`.
         """

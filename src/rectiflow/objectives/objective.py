@@ -1,6 +1,7 @@
 """What every objective is: it begins a model, draws what a step needs, and says what is to be small."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 from torch import Generator, Tensor
@@ -9,29 +10,46 @@ from rectiflow.models.model import Model
 from rectiflow.pairs import Pairs, Points
 
 
+@dataclass(frozen=True)
+class Turns:
+    """How a player takes part in training: in every step, or once in `every` so many, at `rate` times the learning rate, with
+    `betas` the decays of its gradients' moments.
+    """
+
+    every: int = 1
+    rate: float = 1.0
+    betas: tuple[float, float] = (0.9, 0.999)
+
+
+ALONE: Mapping[str, Turns] = {"theta": Turns()}
+
+
 class Objective(Protocol):
     """What `training.fit` minimises.
 
     `data` is the kind of rows it trains on, `trains` the kind of model. `players` own the model's weights, one tensor each,
-    and take their turns in this order in every step. `smooth` says that the losses need a forward-mode or a second
+    and take their turns in this order; a game's may depend on its options. `smooth` says that the losses need a forward-mode or a second
     derivative: the network runs unfused. `gaussian_source` says that it is only defined for x0 ~ N(0, I). Where options are
     objects, `parts` says which, each with the table that it is from; it may be left out.
     """
 
     data: ClassVar[type[Points | Pairs]]
     trains: ClassVar[type[Model]]
-    players: ClassVar[Sequence[str]]
     smooth: ClassVar[bool]
     gaussian_source: ClassVar[bool]
+
+    @property
+    def players(self) -> Mapping[str, Turns]: ...
 
     def begin(self, data: Any, generators: Sequence[Generator], start: Any = None) -> Any:
         """An untrained model of all seeds, a generator for each; or one that goes on from `start`."""
         ...
 
-    def draw(self, model: Any, data: Any, rows: Tensor, generator: Generator) -> tuple[Tensor, ...]:
+    def draw(self, model: Any, data: Any, rows: Tensor, generator: Generator, done: float) -> tuple[Tensor, ...]:
         """What some steps of one seed need, with the axes of `rows` first; model and data are that seed's own.
 
-        It is drawn for many steps at once, as small calls cost more than work: rows of the data, `(steps, batch)`.
+        It is drawn for many steps at once, as small calls cost more than work: rows of the data, `(steps, batch)`. `done` is
+        the share of the training that lies behind the first of them.
         """
         ...
 
