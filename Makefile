@@ -4,7 +4,7 @@ export DVC_NO_ANALYTICS := 1
 # Stages are many short processes: without cached bytecode each compiles the project anew, 0.2 s a stage.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help repro dvc exercises table densities gradient-flows one-step bench bench-gpu costs ui ui-stop test lint check
+.PHONY: help repro dvc exercises table densities gradient-flows one-step paradigms bench bench-gpu costs ui ui-stop test lint check
 
 help:           ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -31,13 +31,17 @@ densities: .venv/ready   ## likelihoods and outliers -> experiments/densities/re
 	cd experiments/densities && python -m stages.grid && python -m stages.check
 	python -m flows.repro --root experiments/densities
 
-one-step: .venv/ready       ## one step by flow maps beside rectification -> experiments/one_step/reports/index.html
+one-step: .venv/ready       ## ways to one step beside rectification -> experiments/one_step/reports/index.html
 	cd experiments/one_step && python -m stages.grid && python -m stages.check
 	python -m flows.repro --root experiments/one_step
 
 gradient-flows: .venv/ready   ## minimising movements by every scheme -> experiments/gradient_flows/reports/index.html
 	cd experiments/gradient_flows && python -m stages.grid && python -m stages.check
 	python -m flows.repro --root experiments/gradient_flows
+
+paradigms: .venv/ready      ## kinds of models side by side -> experiments/paradigms/reports/index.html
+	cd experiments/paradigms && python -m stages.grid && python -m stages.check
+	python -m flows.repro --root experiments/paradigms
 
 ui: .venv/ready      ## Prefect's UI on this machine: trigger and watch experiments
 	python -m flows.ui start

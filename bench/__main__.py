@@ -59,6 +59,20 @@ def trainings() -> Iterator[Row]:
             yield Row(f"{work}; against {against}", "model-steps/s", target, ours, ("training", theirs), runs)
 
 
+def one_steps() -> Iterator[Row]:
+    """Both sides clip, follow a cosine and average weights; ours has a warm-up and measures a held-out loss besides."""
+    kinds = {
+        "meanflow": ("MeanFlow along its own velocity", "a loop of torch.func.jvp"),
+        "consistency": ("consistency distillation, Heun's step of a teacher", "a loop"),
+    }
+    for objective, (work, loop) in kinds.items():
+        theirs = {"objective": objective, "steps": 200, "batch": 256}
+        yield Row(
+            f"training {work}, 3 seeds in one product, 4 x 128, batch 256; against {loop} in eager PyTorch, seed after seed",
+            "model-steps/s", 2, ("one_step", {**theirs, "seeds": 3}), ("one_step", theirs), mode=ALONE,
+        )  # fmt: skip
+
+
 def transports() -> Iterator[Row]:
     for dim, target in ((2, 3), (784, 2.5)):
         for n, times in ((256, 16), (1024, 2), (2048, 2)):
@@ -211,6 +225,7 @@ def table(device: str, only: str, neighbours: Path) -> Iterator[dict[str, Any]]:
             write_problems(ours, folder)
             rows = [
                 *trainings(),
+                *one_steps(),
                 *transports(),
                 *distances(folder),
                 *movements(folder),

@@ -29,14 +29,17 @@ from rectiflow.models.frame import Frame
 from rectiflow.models.transforms import Spline
 from rectiflow.models.velocity import Velocity
 from rectiflow.networks.mlp import MLP
+from rectiflow.objectives.consistency import Consistency
 from rectiflow.objectives.likelihood import Likelihood
 from rectiflow.objectives.matching import Matching
+from rectiflow.objectives.meanflow import MeanFlow
+from rectiflow.objectives.objective import Objective
 from rectiflow.pairs import Pairs, Points
 from rectiflow.samplers import SAMPLERS, sample, transport
 from rectiflow.solvers import SOLVERS
 from rectiflow.training import Training, fit
 from rectiflow.transport.couplings import COUPLINGS
-from rectiflow.weights import unpack
+from rectiflow.weights import initial, unpack
 from stages.couple import couple
 from stages.shared import places
 from stages.shared.io import read_table
@@ -50,6 +53,7 @@ os.environ.setdefault("MKL_CBWR", "AVX2,STRICT")  # as stages.shared.compute set
 
 NETWORK = partial(MLP, width=64, depth=3, activation="selu")  # torchcfm's
 OBJECTIVE = Matching(NETWORK, Linear(sigma=0.1))  # torchcfm's
+MAP = partial(MLP, width=128, depth=4)  # of experiments/one_step
 COUPLING = {"icfm": "independent", "otcfm": "exact"}
 # Of experiments/transport_table.
 PLAIN: dict[str, Any] = {
@@ -117,6 +121,27 @@ def fitting(seeds: int, steps: int, batch: int, device: str = "cpu") -> Call:
 
     def call() -> Done:
         fit(OBJECTIVE, pairs, held_out, _generators(seeds), options)
+        return Done(steps * seeds)
+
+    return call
+
+
+def one_step(objective: str, seeds: int, steps: int, batch: int) -> Call:
+    """Training a map of one step alone, on stored pairs; the amount is the number of steps of all models. The teacher of
+    `consistency` is an untrained field.
+    """
+    x0, x1 = _points(seeds)
+    pairs, held_out = Pairs(x0[:, :POINTS], x1), Pairs(x0[:, :100], x1[:, :100])
+    options = Training(steps=steps, batch=batch, log_every=steps)
+    trained: Objective = MeanFlow(MAP)
+    if objective == "consistency":
+        field = MAP(inputs=3, outputs=2)
+        weights = {"theta": initial(field, _generators(seeds))}
+        teacher = Velocity(field, weights, Frame.of(pairs.x0, pairs.x1))
+        trained = Consistency(MAP, first=18, last=18, teacher=teacher)
+
+    def call() -> Done:
+        fit(trained, pairs, held_out, _generators(seeds), options)
         return Done(steps * seeds)
 
     return call

@@ -20,6 +20,7 @@ from torchdiffeq import odeint
 from torchdyn.core import NeuralODE
 from torchdyn.models.cnf import CNF, autograd_trace
 
+from bench import eager
 from bench.clouds import clouds, read_arrays, read_problems
 from bench.worker import Call, Done
 
@@ -56,6 +57,17 @@ def training(method: str, steps: int, batch: int, data: str) -> Call:
             loss = torch.mean((model(torch.cat([xt, t[:, None]], dim=-1)) - ut) ** 2)
             loss.backward()
             optimizer.step()
+        return Done(steps)
+
+    return call
+
+
+def one_step(objective: str, steps: int, batch: int) -> Call:
+    """An eager loop of plain PyTorch for one model on stored pairs; the amount is the number of steps."""
+    x0, x1 = library_draw(10_000)
+
+    def call() -> Done:
+        eager.train(objective, x0, x1, steps, batch)
         return Done(steps)
 
     return call

@@ -17,6 +17,7 @@ from rectiflow.gradient_flows import SCHEMES
 from rectiflow.gradient_flows.recovery import Recovery
 from rectiflow.interpolants import INTERPOLANTS
 from rectiflow.models import MODELS
+from rectiflow.models.bottleneck import Bottleneck
 from rectiflow.models.model import Density, Field, Model
 from rectiflow.models.velocity import Velocity
 from rectiflow.objectives.objective import Objective
@@ -25,10 +26,12 @@ from rectiflow.predictions import PREDICTIONS
 from rectiflow.samplers import SAMPLERS, Sampler
 from rectiflow.training import Training
 from stages.baseline import build_baselines
+from stages.bound import Measured
 from stages.couple import build_pairing
 from stages.density import build_plan
 from stages.generate import build_dataset, build_seeds, check_table, description, gaussian_source, parse_builtin
 from stages.grid import Block, Rows, Sections, expand, member, studies, write_grid
+from stages.modes import Near
 from stages.reflow import Reflow
 from stages.report.studies.kinds import STUDIES
 from stages.sample import Sample, build_samplers, serving
@@ -231,6 +234,10 @@ def check_block(name: str, block: Block, content: Mapping[str, Any], params: Par
             check_begin(dataset, each, block, content, params)
         if block.density is not None:
             check_density(key, dataset, block, content, params)
+        if block.modes is not None:
+            check_modes(f"{key}.modes", dataset, block.modes, params)
+    if block.bound is not None:
+        check_bound(key, block, params)
 
 
 def check_begin(dataset: str, name: str, block: Block, content: Mapping[str, Any], params: Params) -> None:
@@ -241,7 +248,8 @@ def check_begin(dataset: str, name: str, block: Block, content: Mapping[str, Any
     shape = MODELS[params.methods[name].model["name"]].example
     if objective.data is Points:
         shape = description(kind, getattr(params, kind)[dataset], f"{kind}.{dataset}").shape
-    try_begin(objective, shape, f"methods.{name}")
+    rows = getattr(params, kind)[dataset].get("train")
+    try_begin(objective, shape, f"methods.{name}", rows if objective.data is Points and isinstance(rows, int) else None)
 
 
 def check_baselines(content: Mapping[str, Any], params: Params) -> None:
@@ -275,6 +283,26 @@ def check_density(key: str, dataset: str, block: Block, content: Mapping[str, An
             )
         probe = {"x": torch.zeros(1, known.dim), "generator": torch.Generator()}
         finish(plan.divergence.directions, probe, f"{key}.density.divergence")
+
+
+def check_modes(key: str, dataset: str, override: Mapping[str, Any], params: Params) -> None:
+    """There are more points than neighbours."""
+    near, test = parse(Near, override, key), (params.datasets | params.tables)[dataset]["test"]
+    if near.neighbours >= test:
+        raise Refused(f"{PARAMS}: {key}.neighbours: {near.neighbours} must be less than test of {dataset}, {test}")
+
+
+def check_bound(key: str, block: Block, params: Params) -> None:
+    """What a block measures has bounds."""
+    assert block.bound is not None
+    parse(Measured, block.bound, f"{key}.bound")
+    for method in block.methods:
+        model = MODELS[params.methods[method].model["name"]]
+        if not issubclass(model, Bottleneck):
+            raise Refused(
+                f"{PARAMS}: {key}.bound: {model.__name__}, the model of {method!r}, has no bound; leave it out, or take "
+                f"methods of {', '.join(name for name in MODELS if issubclass(MODELS[name], Bottleneck))}"
+            )
 
 
 def check_source(key: str, dataset: str, name: str, content: Mapping[str, Any], params: Params) -> None:
@@ -476,8 +504,10 @@ def prune(content: Mapping[str, Any], rows: Rows) -> None:
         "reflow": {**rows["reflows"], **rows["until"]},
         "train": {**flows, **content["choices"]},
         "sample": flows,
-        "evaluate": {**flows, **content["relations"], "density": {}, "baseline": {}, "jko": {}},
+        "evaluate": {**flows, **content["relations"], "density": {}, "modes": {}, "bound": {}, "baseline": {}, "jko": {}},
         "evaluate/density": rows["densities"],
+        "evaluate/modes": rows["modes"],
+        "evaluate/bound": rows["bounds"],
         "evaluate/baseline": rows["baselined"],
         "evaluate/jko": rows["movements"],
     }

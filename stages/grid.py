@@ -18,7 +18,9 @@ from rectiflow.gradient_flows import SCHEMES
 from rectiflow.models import MODELS
 from rectiflow.networks import NETWORKS
 from rectiflow.objectives import OBJECTIVES
+from stages.shared.bounds import BoundRow
 from stages.shared.files import write_text
+from stages.shared.modes import ModesRow
 from stages.shared.movements import GradientFlow, Movement
 from stages.shared.params import GRID, PARAMS, Refused, Settings, merged, name_in, parse, parse_file
 from stages.shared.rows import BaselineRow, Choice, Couple, DensityRow, Draws, Override, Relation, Round
@@ -36,7 +38,8 @@ HEADER = "# Written by `python -m stages.grid` from the blocks of params.yaml, a
 class Block(Settings):
     """Rows of the grid: every data set with every method, round 0 and so many `rounds` of rectification. Rounds after these,
     up to the number `until`, end by themselves. `network` and `training` override single keys of the shared sections; with
-    `density`, which does so too, and may be empty, the densities of the rows are measured.
+    `density`, which does so too, and may be empty, the densities of the rows are measured; with `modes`, which may be empty,
+    how their draws spread over the target; with `bound`, which may be empty, the bounds of bottlenecks.
     """
 
     datasets: list[str] = Field(min_length=1)
@@ -46,6 +49,8 @@ class Block(Settings):
     network: dict[str, Any] = {}
     training: dict[str, Any] = {}
     density: dict[str, Any] | None = None
+    modes: dict[str, Any] | None = None
+    bound: dict[str, Any] | None = None
 
     @property
     def last(self) -> int:
@@ -96,8 +101,8 @@ class Cell(NamedTuple):
 
 
 def expand(content: Mapping[str, Any]) -> Rows:
-    """The sections of `grid.yaml`: `couples`, `flows`, `reflows`, `until`, `samples`, `densities`, `baselined`,
-    `movements`.
+    """The sections of `grid.yaml`: `couples`, `flows`, `reflows`, `until`, `samples`, `densities`, `modes`,
+    `bounds`, `baselined`, `movements`.
 
     Raises Refused in one line. Rows come in the order of the blocks, and so do data sets and methods in the report.
     """
@@ -110,6 +115,8 @@ def expand(content: Mapping[str, Any]) -> Rows:
         **{part: plain(rounds(sections, cells, part == "until")) for part in ("reflows", "until")},
         "samples": plain(draws(sections, cells)),
         "densities": plain(densities(sections, cells)),
+        "modes": plain(modes(sections, cells)),
+        "bounds": plain(bounds(sections, cells)),
         "baselined": plain(baselined(sections, content.get("density"))),
         "movements": plain(movements(sections)),
     }
@@ -310,6 +317,30 @@ def densities(sections: Sections, cells: Iterable[Cell]) -> dict[str, DensityRow
                 model=method.model["name"],
                 network=network(sections, cell.method, block)["name"],
                 override=block.density,
+            )
+    return found
+
+
+def modes(sections: Sections, cells: Iterable[Cell]) -> dict[str, ModesRow]:
+    """The models whose draws are measured by modes, precision and recall."""
+    found: dict[str, ModesRow] = {}
+    for cell, k in in_order(sections, cells):
+        if (override := sections.grid[cell.block].modes) is not None:
+            found[cell.name(k)] = ModesRow(dataset=cell.dataset, override=override)
+    return found
+
+
+def bounds(sections: Sections, cells: Iterable[Cell]) -> dict[str, BoundRow]:
+    """The bottlenecks whose bounds are measured."""
+    found: dict[str, BoundRow] = {}
+    for cell, k in in_order(sections, cells):
+        block, method = sections.grid[cell.block], sections.methods[cell.method]
+        if block.bound is not None:
+            found[cell.name(k)] = BoundRow(
+                dataset=cell.dataset,
+                model=method.model["name"],
+                network=network(sections, cell.method, block)["name"],
+                override=block.bound,
             )
     return found
 

@@ -39,6 +39,9 @@ def altered(path, value):
     return content
 
 
+CONSISTENT = {"coupling": "independent", "objective": "consistency", "model": {"name": "consistency"}}
+GAME = {"objective": "adversarial", "model": {"name": "generator"}}
+
 MISTAKES = [
     ("trainig", {}, ["trainig", "unknown key", "training"]),
     ("training/stepz", 5, ["training.stepz", "5", "unknown key", "steps"]),
@@ -172,6 +175,35 @@ MISTAKES = [
         {"coupling": "independent", "objective": "meanflow", "model": {"name": "flow_map"}},
         ["grid.plane.rounds", "FlowMap is no velocity field"],
     ),
+    ("datasets/bimodal/train", 1, ["datasets.bimodal.train", "1", "greater than or equal to 2"]),
+    ("methods/icfm/teacher", "nobody", ["methods.icfm.teacher", "'nobody'", "otcfm, realnvp"]),
+    (
+        "methods/otcfm",
+        {"coupling": "exact", "objective": "consistency", "model": {"name": "consistency"}, "teacher": "icfm"},
+        ["methods.otcfm.teacher", "'icfm' is not trained on 'mine'"],
+    ),
+    ("methods/otcfm", {"reflow": "icfm"}, ["methods.otcfm.reflow", "'icfm' is not trained on 'mine'"]),
+    ("methods/otcfm", {"reflow": "icfm", "coupling": "exact"}, ["methods.otcfm.reflow", "'icfm'", "leave the coupling out"]),
+    ("methods/realnvp/teacher", "icfm", ["methods.realnvp.teacher", "'icfm'", "'likelihood' asks nobody"]),
+    ("methods/realnvp/reflow", "icfm", ["methods.realnvp.reflow", "'icfm'", "trains on points"]),
+    (
+        "methods/realnvp",
+        {**CONSISTENT, "interpolant": {"name": "trig"}, "teacher": "icfm"},
+        ["methods.realnvp.teacher", "its path is Linear(", "should be Trig("],
+    ),
+    ("methods/realnvp", {**CONSISTENT, "first": 20, "last": 10}, ["methods.realnvp.last", "10", "20 or more"]),
+    (
+        "methods/realnvp",
+        {"coupling": "independent", "objective": "meanflow", "model": {"name": "flow_map"}, "tangent": "teacher"},
+        ["methods.realnvp.tangent", "'teacher'", "needs the name of one"],
+    ),
+    ("methods/realnvp", {**GAME, "latent": 3}, ["methods.realnvp.latent", "3", "at most 2"]),
+    ("methods/realnvp", {**GAME, "game": {"name": "gan"}}, ["methods.realnvp.game.name", "'gan'", "vanilla, wgan_gp"]),
+    ("methods/realnvp", {**GAME, "game": {"name": "wgan_gp", "every": 0}}, ["methods.realnvp.game.every", "0", "at least 1"]),
+    ("methods/realnvp", {**GAME, "game": {"name": "r3gan", "gamma": -1.0}}, ["methods.realnvp.game.gamma", "-1.0"]),
+    ("samplers/icfm", [{"name": "jumps"}], ["samplers.icfm.0", "'jumps' cannot draw from 'velocity'"]),
+    ("grid/plane/modes", {"neighbours": 60}, ["grid.plane.modes.neighbours", "60", "less than test of bimodal, 60"]),
+    ("grid/plane/modes", {"reach": 0.0}, ["grid.plane.modes.reach", "0"]),
     ("grid/own/rounds", -1, ["grid.own.rounds", "-1"]),
     ("grid/plane/until", 1, ["grid.plane.until", "1", "greater than rounds, 1"]),
     ("grid/own/network", {"widht": 3}, ["grid.own.network.widht", "3", "unknown key", "width"]),

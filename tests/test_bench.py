@@ -6,11 +6,19 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
-from bench import costs, growing
-from bench.__main__ import Row, agreement, line, measure, trainings
-from bench.ours import plans, training
+from bench import costs, eager, growing
+from bench.__main__ import Row, agreement, line, measure, one_steps, trainings
+from bench.ours import one_step, plans, training
 from bench.sides import ALONE, THREADS, TWO, Process, Rate, Side
+from rectiflow.models.consistency import Consistency
+from rectiflow.models.flow_map import FlowMap
+from rectiflow.models.frame import Frame
+from rectiflow.models.velocity import Velocity
+from rectiflow.networks.mlp import MLP
+from rectiflow.objectives import OBJECTIVES
+from rectiflow.weights import initial, unpack
 from stages import check
 from stages.grid import write_grid
 
@@ -76,6 +84,8 @@ def test_a_process_that_fails_is_named_with_its_work():
 
 def test_our_side_does_what_it_counts():
     assert training("otcfm", seeds=2, steps=3, batch=8, rounds=2)().amount == 12
+    for objective in ("meanflow", "consistency"):
+        assert one_step(objective, seeds=2, steps=3, batch=8)().amount == 6
     done = plans(30, 2, 2)()
     assert done.amount == 60
     assert done.found > 0
@@ -86,6 +96,74 @@ def test_every_method_is_measured_against_both_ways_to_draw_points():
     assert [row.theirs[1]["data"] for row in rows] == ["library", "stored"] * 3
     assert all(row.ours[1]["data"] == row.theirs[1]["data"] for row in rows)
     assert all(row.ours[1]["batch"] == row.theirs[1]["batch"] for row in rows)
+
+
+def test_objectives_of_one_step_do_as_many_steps_of_as_many_points_on_both_sides():
+    for row in one_steps():
+        ours, theirs = row.ours[1], row.theirs[1]
+        assert ours == {**theirs, "seeds": 3}
+
+
+DOUBLE = torch.float64
+UNITS = Frame(torch.zeros(1, 1, 2, dtype=DOUBLE), *(torch.ones(1, 1, 1, dtype=DOUBLE) for _ in range(2)))
+
+
+def weights(inputs, seed):
+    """A network's weights on our side, and the same network on theirs."""
+    network = MLP(inputs=inputs, outputs=2, width=16, depth=3)
+    theta = initial(network, [torch.Generator().manual_seed(seed)]).double()
+    model = eager.network(inputs, 2, width=16, depth=3).double()
+    parts = [part[0] for part in unpack(theta, network.shapes).values()]
+    with torch.no_grad():
+        for linear, weight, bias in zip(model[::2], parts[::2], parts[1::2], strict=True):
+            linear.weight.copy_(weight.T)
+            linear.bias.copy_(bias[0])
+    return network, {"theta": theta.requires_grad_()}, model
+
+
+def assert_the_same(losses, theta, loss, model):
+    """The loss, and the slope of every weight."""
+    torch.testing.assert_close(losses.mean(), loss)
+    (ours,) = torch.autograd.grad(losses.mean(), theta)
+    theirs = torch.autograd.grad(loss, list(model.parameters()))
+    torch.testing.assert_close(ours[0], torch.cat([part.reshape(len(part), -1).T.flatten() for part in theirs]))
+
+
+@pytest.fixture
+def points():
+    """The two sides of a batch of pairs."""
+    torch.manual_seed(0)  # the eager side draws as its users do
+    return torch.randn(2, 64, 2)
+
+
+def test_meanflow_is_the_same_on_both_sides(points):
+    network, theta, model = weights(4, 1)
+    s, t, xs, us = (part.double() for part in eager.two_times(*points))
+    assert 0 < (t > s).sum() < len(s)
+    ours = FlowMap(network, theta, UNITS)
+    batch = (ours.columns(s[None, :, 0], t[None, :, 0], xs[None]), us.T[None], (t - s).T[None], torch.ones(1, 1, 1))
+    losses = OBJECTIVES["meanflow"](MLP).losses("theta", ours, ours, batch)
+    assert_the_same(losses, theta["theta"], eager.meanflow(model, model, s, t, xs, us), model)
+
+
+def test_consistency_distillation_is_the_same_on_both_sides(points):
+    (network, theta, model), (_, averaged, average), (_, taught, teacher) = (weights(3, seed) for seed in range(3))
+    s, t, xs = (part.double() for part in eager.neighbours(*points))
+    objective = OBJECTIVES["consistency"](MLP, first=18, last=18, teacher=Velocity(network, taught, UNITS))
+    batch = (s[None, :, 0], t[None, :, 0], xs[None], xs[None])  # where the pair is at t nobody asks
+    losses = objective.losses("theta", Consistency(network, theta, UNITS), Consistency(network, averaged, UNITS), batch)
+    assert_the_same(losses, theta["theta"], eager.distillation(teacher)(model, average, s, t, xs), model)
+
+
+@pytest.mark.parametrize("objective", ["meanflow", "consistency"])
+def test_the_eager_loop_trains(objective, points):
+    torch.manual_seed(0)
+    first = eager.train(objective, *points, steps=1, batch=8)
+    torch.manual_seed(0)
+    later = eager.train(objective, *points, steps=20, batch=8)
+    for before, after in zip(first.parameters(), later.parameters(), strict=True):
+        assert torch.isfinite(after).all()
+        assert not torch.equal(before, after)
 
 
 @pytest.mark.parametrize("power", [0.0, 1.0, 2.5])

@@ -149,7 +149,8 @@ def test_a_stage_of_dvc_yaml_depends_on_its_stamp_and_its_stamps_are_made(name):
     for stage in (stage.get("do", stage) for stage in DVC.values()):
         if stage["cmd"].split()[2] == name and name != "stages.code":
             read = {dep.removeprefix("data/code/") for dep in stage["deps"] if dep.startswith("data/code/")}
-            made = {*stamps(CODE), *(f"{table}.${{item.{table}}}" for table in TABLES)}
+            rows = (f"{table}.${{item.{of}{table}}}" for table in TABLES for of in ("", "teacher_"))
+            made = {*stamps(CODE), *rows}
             assert name.removeprefix("stages.") in read <= made
             assert not [dep for dep in stage["deps"] if dep.endswith(".py")]
 

@@ -103,6 +103,8 @@ ORDER += [
     ("sample", 0),
     "evaluate",
     ("density", 0),
+    "modes",
+    "bound",
     "baseline",
     "jko",
 ]
@@ -115,8 +117,11 @@ def workspace(tmp_path_factory):
     content["grid"]["plane"] |= {
         "until": 2,
         "density": {"outliers": {"name": "box", "low": [0, 0], "high": [1, 1], "rows": 9}},
+        "modes": {"reach": 2.0},
     }
     content["grid"]["own"] |= {"density": {}}  # of a table
+    content["methods"]["fsq"] = {"objective": "elbo", "model": {"name": "fsq", "levels": [2, 2]}}
+    content["grid"]["narrow"] = {"datasets": ["bimodal"], "methods": ["fsq"], "bound": {"samples": 2}}
     content["gradient_flows"] = {"down": DOWN}
     files = {PARAMS: content, GRID: expand(content)}
     where, read = tiny.clone(tmp_path_factory.mktemp("recorded"), json.dumps(content)), {}
@@ -177,7 +182,7 @@ def test_a_stages_params_are_exactly_the_keys_it_reads(workspace, name):
         assert {leaf if leaf in tracked else leaf.split(".")[0] for leaf in leaves} - {"workers"} == tracked
 
 
-@pytest.mark.parametrize("name", ["floor", "evaluate", "report.__main__", "grid", "code"])
+@pytest.mark.parametrize("name", ["floor", "evaluate", "modes", "report.__main__", "grid", "code"])
 def test_what_only_reads_numbers_starts_without_torch(name):
     """Its import takes a second, and every flow of the grid is evaluated by a process of its own."""
     code = f"import sys, stages.{name}; sys.exit('torch' in sys.modules)"

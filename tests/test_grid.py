@@ -57,6 +57,8 @@ def test_a_data_set_with_two_methods_and_two_rounds_costs_two_lines():
         "until": [],
         "samples": flows,
         "densities": [],
+        "modes": [],
+        "bounds": [],
         "baselined": [],
         "movements": [],
     }
@@ -69,7 +71,8 @@ def test_a_row_says_all_that_dvc_must_know_of_it():
     content["grid"]["plane"] |= {"until": 2, "network": {"width": 8}, "training": {"steps": 70}}
     rows = expand(content)
     shared = {"dataset": "bimodal", "method": "icfm"}
-    trained = {**shared, "objective": "matching", "model": "velocity", "network": "mlp"}
+    nobody = {"teacher": "generate/bimodal", "teacher_model": "velocity", "teacher_network": "mlp"}
+    trained = {**shared, **nobody, "objective": "matching", "model": "velocity", "network": "mlp"}
     assert rows["flows"]["bimodal-icfm-round0"] == {
         **trained, "round": 0, "data": "couple/bimodal-independent",
         "override": {"network": {"width": 8}, "training": {"steps": 70}},
@@ -82,6 +85,20 @@ def test_a_row_says_all_that_dvc_must_know_of_it():
     assert rows["reflows"] == {"bimodal-icfm-round1": {**continued, "flow": "bimodal-icfm-round0"}}
     assert rows["until"] == {"bimodal-icfm-round2": {**continued, "flow": "bimodal-icfm-round1"}}
     assert rows["couples"]["mine-exact"] == {"dataset": "mine", "coupling": "exact"}
+
+
+def test_a_method_learns_from_the_flow_of_another_on_the_same_data_set():
+    content = tiny.params()
+    learning = {"objective": "consistency", "model": {"name": "consistency"}}
+    content["methods"]["taught"] = {**learning, "coupling": "independent", "teacher": "icfm"}
+    content["methods"]["again"] = {**learning, "reflow": "icfm"}
+    content["grid"]["plane"]["methods"] = ["icfm"]
+    content["grid"]["learning"] = {"datasets": ["bimodal"], "methods": ["taught", "again"]}
+    rows = expand(content)
+    assert rows["flows"]["bimodal-taught-round0"]["teacher"] == "train/bimodal-icfm-round0"
+    assert rows["flows"]["bimodal-taught-round0"]["data"] == "couple/bimodal-independent"
+    assert rows["flows"]["bimodal-again-round0"]["data"] == "reflow/bimodal-icfm-round1"
+    assert not rows["samples"]["bimodal-again-round0"]["independent"]
 
 
 def test_samplers_draw_from_round_0_and_independence_is_told_from_what_couples():
@@ -121,7 +138,7 @@ def test_a_value_is_written_so_that_yaml_reads_it_back(value):
     content["grid"]["plane"]["training"] = {"lr": value}
     rows = expand(content)
     assert safe(render(rows)) == rows
-    assert render(rows).count("\n") == 1 + 8 + sum(map(len, rows.values()))  # a row a line
+    assert render(rows).count("\n") == 1 + len(rows) + sum(map(len, rows.values()))  # a row a line
 
 
 def test_writing_an_up_to_date_grid_changes_nothing(tmp_path):

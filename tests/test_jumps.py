@@ -1,5 +1,6 @@
 """Flow maps against one whose average velocity is known in closed form, and by what every flow map satisfies."""
 
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ from rectiflow.models.flow_map import FlowMap
 from rectiflow.models.frame import Frame
 from rectiflow.networks.mlp import MLP
 from rectiflow.objectives import OBJECTIVES
-from rectiflow.objectives.jumping import derived, still
+from rectiflow.objectives.jumping import derived, still, towards_ends
 from rectiflow.pairs import Pairs
 from rectiflow.samplers import SAMPLERS, sample
 from rectiflow.training import Training, fit
@@ -96,9 +97,11 @@ ROWS = [
     ("meanflow", {"tangent": "own"}),
     ("meanflow", {"tangent": "pair"}),
     ("lagrangian", {}),
+    ("eulerian", {}),
     ("shortcut", {"diagonal": 0.3}),
 ]
-NAMES = ["meanflow own", "meanflow pair", "lagrangian", "shortcut"]
+NAMES = ["meanflow own", "meanflow pair", "lagrangian", "eulerian", "shortcut"]
+TAUGHT = [("meanflow", {"tangent": "teacher"}), ("meanflow", {}), *ROWS[2:]]
 
 
 @pytest.mark.parametrize(("name", "options"), ROWS, ids=NAMES)
@@ -111,6 +114,109 @@ def test_the_exact_map_is_where_every_objective_rests(name, options):
     (slope,) = torch.autograd.grad(losses.mean(), theta)
     assert float(losses.max()) < 1e-12
     assert float(slope.abs().max()) < 1e-6
+
+
+@pytest.mark.parametrize(("name", "options"), TAUGHT, ids=["meanflow teacher", *NAMES[:1], *NAMES[2:]])
+def test_a_teacher_takes_the_place_of_the_pairs(name, options):
+    """Its velocity is known exactly, whatever the pairs: independent ones leave no scatter in the losses."""
+    objective, model = OBJECTIVES[name](Known, PATH, teacher=known(), **options), known()
+    x0, x1 = torch.randn(2, 1, 500, 1, dtype=DOUBLE, generator=torch.Generator().manual_seed(3))
+    losses = objective.losses("theta", model, model, one_batch(objective, model, Pairs(x0, x1)))
+    assert float(losses.max()) < 1e-12
+    alone = OBJECTIVES[name](Known, PATH, **({} if name == "meanflow" else options))
+    assert float(alone.losses("theta", model, model, one_batch(alone, model, Pairs(x0, x1))).mean()) > 0.1
+
+
+@dataclass(frozen=True)
+class Ending(Known):
+    """The closed form of the average velocity to the end, as a network of columns x and t."""
+
+    def through(self, theta, columns):
+        x, t = (part[:, None] for part in columns.unbind(-2))
+        return average_velocity(x, t, torch.ones_like(t)) + 0 * theta[:, :1, None]
+
+
+def ending():
+    one = torch.ones(1, 1, 1, dtype=DOUBLE)
+    model = OBJECTIVES["consistency"].trains
+    return model(Ending(), {"theta": torch.zeros(1, 4, dtype=DOUBLE)}, Frame(0 * one, one, one), PATH)
+
+
+def test_the_exact_map_is_consistent_along_every_pair_that_the_flow_joins():
+    objective, model = OBJECTIVES["consistency"](Ending, PATH), ending()
+    losses = objective.losses("theta", model, model, one_batch(objective, model, pairs()))
+    assert float(losses.max()) < 1e-20
+
+
+def test_the_teacher_of_a_consistency_model_takes_steps_of_second_order():
+    errors = []
+    for steps in (16, 32, 64):
+        objective = OBJECTIVES["consistency"](Ending, PATH, first=steps, last=steps, teacher=known())
+        model = ending()
+        errors.append(float(objective.losses("theta", model, model, one_batch(objective, model, pairs(4000), 4000)).mean()))
+    for coarse, fine in itertools.pairwise(errors):
+        assert math.log2(coarse / fine) == pytest.approx(6, abs=0.3)  # a step's error is of third order, and squared here
+
+
+def test_a_consistency_models_steps_double_in_equal_parts_of_the_training():
+    objective = OBJECTIVES["consistency"](Ending, first=10, last=160)
+    assert [objective.steps(done) for done in (0.0, 0.19, 0.21, 0.5, 0.7, 0.99, 1.0)] == [10, 10, 20, 40, 80, 160, 160]
+    assert OBJECTIVES["consistency"](Ending, first=18, last=18).steps(0.5) == 18
+
+
+def test_the_pseudo_huber_distance_lies_between_the_square_and_the_length():
+    x0, x1 = torch.randn(2, 1, 200, 1, dtype=DOUBLE, generator=torch.Generator().manual_seed(3))
+    model, found = ending(), {}
+    for huber in (0.0, 1e-6, 100.0):
+        objective = OBJECTIVES["consistency"](Ending, PATH, huber=huber)
+        found[huber] = objective.losses("theta", model, model, one_batch(objective, model, Pairs(x0, x1)))
+    torch.testing.assert_close(found[1e-6], found[0.0].sqrt(), atol=1e-5, rtol=0)
+    torch.testing.assert_close(200 * found[100.0], found[0.0], atol=1e-3, rtol=1e-3)
+
+
+def test_distillation_learns_the_map_of_joined_pairs_and_the_mean_of_others():
+    draw = torch.Generator().manual_seed(0)
+    x0, other = torch.randn(2, 1, 4000, 1, generator=draw)
+    options, found = Training(steps=400, batch=256, lr=1e-2, ema=0.99, log_every=100), {}
+    for name, x1 in {"joined": torch.sin(2 * x0), "others": 3 + other}.items():
+        data = Pairs(x0, x1)
+        objective = OBJECTIVES["distil"](lambda **sizes: MLP(**sizes, width=32, depth=2))
+        model, _ = fit(objective, data, data, [torch.Generator().manual_seed(1)], options)
+        with torch.no_grad():
+            found[name] = model.push(x0)
+    assert float((found["joined"] - torch.sin(2 * x0)).square().mean()) < 0.01
+    assert float((found["others"] - 3).square().mean()) < 0.05
+
+
+def test_times_may_lie_near_both_ends():
+    u = (torch.arange(100_000, dtype=DOUBLE) + 0.5) / 100_000
+    t = towards_ends(u, 4.0)
+    assert float(t.min()) >= 0
+    assert float(t.max()) <= 1
+    share = float(((t > 0.3) & (t < 0.5)).double().mean())
+    assert share == pytest.approx(math.sinh(0.8) / (2 * math.sinh(2)), abs=1e-3)
+
+
+def test_the_adaptive_weight_changes_the_gradient_and_not_the_loss():
+    draw = torch.Generator().manual_seed(0)
+    x0, x1 = torch.randn(2, 1, 300, 2, generator=draw)
+    plain = OBJECTIVES["meanflow"](lambda **sizes: MLP(**sizes, width=16, depth=2))
+    begun = plain.begin(Pairs(x0, x1), [torch.Generator().manual_seed(1)])
+    batch = plain.draw(begun, Pairs(x0, x1).seed(0), torch.arange(300)[None], draw, 0.0)
+    slopes, losses = {}, {}
+    for power in (0.0, 1.0):
+        objective = OBJECTIVES["meanflow"](plain.network, adaptive=power)
+        theta = begun.theta.clone().requires_grad_()
+        losses[power] = objective.losses("theta", FlowMap(begun.network, {"theta": theta}, begun.frame), begun, batch)
+        (slopes[power],) = torch.autograd.grad(losses[power].mean(), theta)
+    torch.testing.assert_close(losses[0.0], losses[1.0])
+    assert float(torch.cosine_similarity(slopes[0.0], slopes[1.0])) < 0.999
+
+
+def test_a_teacher_of_another_path_is_refused():
+    for name in ("meanflow", "consistency"):
+        with pytest.raises(ValueError, match="teacher: its path is Trig"):
+            OBJECTIVES[name](Known, teacher=known())
 
 
 @pytest.mark.parametrize(("name", "options"), ROWS, ids=NAMES)

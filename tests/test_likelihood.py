@@ -131,7 +131,7 @@ def test_where_a_path_sets_out_its_source_is_narrower_or_wider():
 # ---- Derivatives.
 
 
-@pytest.mark.parametrize("activation", ["silu", "selu"])
+@pytest.mark.parametrize("activation", ["silu", "relu", "selu"])
 @pytest.mark.parametrize("prediction", PREDICTIONS)
 @pytest.mark.parametrize("name", ["linear", "vp_sde", "ve"])
 def test_slopes_are_those_of_autograd_with_and_without_a_graph(name, prediction, activation, generator):

@@ -64,17 +64,17 @@ def test_a_coupling_of_indices_trains_a_field(added, generator):
 def test_an_objective_with_its_model_is_a_file_of_forty_lines_and_rows(tmp_path_factory):
     """Trained, drawn from, measured and reported by a real `dvc repro`, with no other edit."""
     assert len([line for line in OBJECTIVE.splitlines() if line.strip()]) <= 40
-    where = tiny.clone(tmp_path_factory.mktemp("energy"))
-    (where / "src/rectiflow/objectives/energy.py").write_text(OBJECTIVE)
-    for table, name, place in (("objectives", "energy", "Energy"), ("models", "pushed", "Pushed")):
-        line = f'        "{name}": "rectiflow.objectives.energy:{place}",\n'
+    where = tiny.clone(tmp_path_factory.mktemp("distance"))
+    (where / "src/rectiflow/objectives/distance.py").write_text(OBJECTIVE)
+    for table, name, place in (("objectives", "distance", "Distance"), ("models", "pushed", "Pushed")):
+        line = f'        "{name}": "rectiflow.objectives.distance:{place}",\n'
         tiny.replace(where, f"src/rectiflow/{table}/__init__.py", "    }\n)", f"{line}    }}\n)")
-    tiny.replace(where, "params.yaml", "methods:\n", "methods:\n  energy: {objective: energy, model: {name: pushed}}\n")
-    tiny.replace(where, "params.yaml", "grid:\n", "grid:\n  more: {datasets: [bimodal], methods: [energy]}\n")
+    tiny.replace(where, "params.yaml", "methods:\n", "methods:\n  distance: {objective: distance, model: {name: pushed}}\n")
+    tiny.replace(where, "params.yaml", "grid:\n", "grid:\n  more: {datasets: [bimodal], methods: [distance]}\n")
     assert tiny.run(where, "python", "-m", "stages.grid").returncode == 0
-    assert "train@bimodal-energy-round0" in tiny.repro(where)
+    assert "train@bimodal-distance-round0" in tiny.repro(where)
     with open(where / "reports/results.csv") as file:
-        rows = [row for row in csv.DictReader(file) if row["method"] == "energy"]
+        rows = [row for row in csv.DictReader(file) if row["method"] == "distance"]
     assert {"w2", "w2_floor"} <= {row["metric"] for row in rows}
-    assert json.loads((where / "reports/metrics.json").read_text())["bimodal"]["energy"]["round0"]["w2"] > 0
-    assert "energy" in (where / "reports/index.html").read_text()
+    assert json.loads((where / "reports/metrics.json").read_text())["bimodal"]["distance"]["round0"]["w2"] > 0
+    assert "distance" in (where / "reports/index.html").read_text()

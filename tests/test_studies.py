@@ -4,13 +4,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from rectiflow.statistics import paired
 from stages.report.evidence import Evidence, verdict
 from stages.report.results import COLUMNS, Values, against_first, best
+from stages.report.studies.bottlenecks import bottlenecks, breaks
+from stages.report.studies.diffflow import diffflow
 from stages.report.studies.likelihood import likelihood
 from stages.report.studies.one_step import one_step, over_teacher
+from stages.report.studies.paradigms import both, outcome, paradigms
 from stages.report.studies.paths import steps_until
 from stages.report.studies.rounds import ends_after
-from stages.shared.studies import Study
+from stages.shared.studies import Claim, Study
 
 SEEDS = range(5)
 
@@ -166,7 +170,105 @@ def test_one_step_is_set_beside_the_teachers_many_seed_by_seed():
     assert ratios["icfm, round 0"] == pytest.approx([10.0] * 5)
     assert ratios["icfm, round 1"] == pytest.approx([1.1] * 5)
     assert ratios["map, round 0"] == pytest.approx([1.2] * 5)  # by a jump, not by a step of Euler's
-    _, said, table, figure = one_step(study, evidence)
+    _, said, table, figure, curves = one_step(study, evidence)
     assert "the smallest ratio is that of icfm, round 1" in said
     assert table.count("<tr>") == 4
     assert "data:image/svg" in figure
+    assert "data:image/svg" in curves
+
+
+def ends(**spreads):
+    """Held-out losses of methods, so far apart over seeds."""
+    rows = [["ring", name, 0, seed, 1 + spread * seed] for name, spread in spreads.items() for seed in SEEDS]
+    return lambda: pd.DataFrame(rows, columns=["dataset", "method", "round", "seed", "validation"])
+
+
+def test_an_adversarial_term_is_told_from_none_step_count_by_step_count():
+    floor = [row | {"metric": "w2_floor", "role": ""} for row in drawn("", 0, "", 0, 0.45)]
+    rows = [
+        *drawn("plain", 0, "once", 1, 2.0), *drawn("plain", 0, "jumps", 2, 1.5), *drawn("plain", 0, "euler", 50, 0.5),
+        *drawn("game", 0, "once", 1, 0.6), *drawn("game", 0, "jumps", 2, 0.5), *drawn("game", 0, "euler", 50, 0.7),
+        *floor,
+    ]  # fmt: skip
+    study = Study(kind="diffflow", title="", datasets=["ring"], methods=["plain", "game"])
+    evidence = Evidence(pd.DataFrame(rows, columns=COLUMNS), {"ends": ends(plain=0.1, game=0.2)})
+    said, values, changes, _, spreads, figure = diffflow(study, evidence)
+    assert "game against plain is better at 1, 2, worse at 50" in said
+    assert values.count("<tr>") == 3
+    assert "-1.68" in changes
+    assert f"{np.std([0.2 * seed for seed in SEEDS], ddof=1):.3f}" in spreads
+    assert "data:image/svg" in figure
+
+
+def claim(**changes):
+    said = {"said": "it is", "dataset": "moons", "method": "a", "measure": "w2", "is": "smaller", "than": "b"}
+    return Claim(**(said | changes))
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "word", "verdict"),
+    [(4.0, 5.0, "smaller", "holds"), (4.0, 5.0, "larger", "refuted"), (5.0, 5.0, "smaller", "not shown")],
+)
+def test_a_claim_holds_is_refuted_or_is_not_shown(a, b, word, verdict):
+    generator = np.random.default_rng(4)
+    assert outcome(paired(noisy(a, generator), noisy(b, generator)), claim(**{"is": word})) == verdict
+    assert outcome(paired([1.0], [2.0]), claim(**{"is": word})) == "not shown"
+
+
+def test_a_claim_may_be_about_how_much_seeds_scatter():
+    rows = [["moons", m, 0, seed, "", 0, "reference", "w2", f * seed] for m, f in (("a", 1), ("b", 3)) for seed in SEEDS]
+    mine, other = both(claim(spread=True), Evidence(pd.DataFrame(rows, columns=COLUMNS)))
+    assert mine == [2, 1, 0, 1, 2]
+    assert other == [6, 3, 0, 3, 6]
+
+
+def test_one_table_has_every_draw_with_likelihood_bound_or_none_and_says_which():
+    def rows_of(method, nfe, solver, **means):
+        keys = {"dataset": "moons", "method": method, "round": 0, "solver": solver, "nfe": nfe, "role": "reference"}
+        draw = {"w2", "modes_tv"}
+        own = {"solver": "", "nfe": 0, "role": ""}
+        return [
+            keys | ({} if name in draw else own) | {"metric": name, "seed": seed, "value": value + seed / 100}
+            for name, value in means.items() for seed in SEEDS
+        ]  # fmt: skip
+
+    rows = [
+        *rows_of("vae", 1, "once", w2=0.9, elbo=2.5, modes_tv=0.4), *rows_of("gan", 1, "once", w2=0.7, modes_tv=0.3),
+        *rows_of("flow", 50, "euler", w2=0.5, nll=2.1, modes_tv=0.1),
+        *rows_of("", 0, "", w2_floor=0.45, nll_floor=2.0, modes_tv_floor=0.05),
+    ]  # fmt: skip
+    weights = [["moons", method, 0, 12345, 3000] for method in ("vae", "flow", "gan")]
+    spent = pd.DataFrame(weights, columns=["dataset", "method", "round", "weights", "updates"])
+    claims = [claim(method="vae", than="flow", **{"is": "larger"}), claim(method="nobody")]
+    study = Study(kind="paradigms", title="", datasets=["moons"], methods=["vae", "gan", "flow"], claims=claims)
+    evidence = Evidence(pd.DataFrame(rows, columns=COLUMNS), {"spent": lambda: spent})
+    said, table, _, figure, _, judged = paradigms(study, evidence)
+    assert "the smallest W2 is that of flow by euler" in said
+    assert table.count("<tr>") == 5  # the head, three draws, the floor
+    assert table.count("(bound)") == 1
+    assert table.count("<td>–</td>") == 1
+    assert "12,345" in table
+    assert judged.count("<tr>") == 2  # what was not measured is left out
+    assert "<b>holds</b>" in judged
+    assert "data:image/svg" in figure
+
+
+def test_a_chain_of_bounds_that_breaks_is_named_with_its_seed():
+    def rows_of(method, **means):
+        keys = {"dataset": "moons", "method": method, "round": 0, "solver": "", "nfe": 0, "role": ""}
+        return [keys | {"metric": n, "seed": s, "value": v + s / 100} for n, v in means.items() for s in SEEDS]
+
+    rows = [
+        *rows_of("good", elbo=2.5, iw_bound=2.3, nll_exact=2.2, elbo_floor=2.1, rate=1.0, distortion=1.5),
+        *rows_of("bad", elbo=2.5, nll_exact=2.7, elbo_floor=2.1, rate=0.5, distortion=2.0),
+    ]
+    evidence = Evidence(pd.DataFrame(rows, columns=COLUMNS))
+    assert breaks(evidence, "moons", "good") == []
+    assert breaks(evidence, "moons", "bad") == [*SEEDS]
+    study = Study(kind="bottlenecks", title="", datasets=["moons"], methods=["good", "bad"])
+    said, table, _, figure = bottlenecks(study, evidence)
+    assert "breaks for bad (seed 0)" in said
+    assert "bad 0.52, good 1.02" in said
+    assert table.count("<tr>") == 3
+    assert "data:image/svg" in figure
+    assert "holds in every run" in bottlenecks(study.model_copy(update={"methods": ["good"]}), evidence)[0]

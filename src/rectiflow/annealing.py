@@ -1,6 +1,7 @@
 """Annealed Langevin dynamics: noise that is taken away level by level."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import ClassVar
 
 import torch
@@ -17,8 +18,14 @@ from rectiflow.stops import first, noise
 @dataclass(frozen=True)
 class Langevin:
     """`inner` steps `x + r alpha^2 s(t, x) + alpha sqrt(2 r) z` at each of `levels` times t in the middle of equal parts of
-    the span, r the `rate` and s the score (NCSN; Song and Ermon, arXiv 1907.05600). From one level to the next a point stays
-    where it is, and from the last it goes to the mean of x1.
+    the span, r the `rate` and s the score (NCSN; Song and Ermon, arXiv 1907.05600). It sets out from `alpha x0`. From one
+    level to the next x / beta stays, which is the data with noise of deviation alpha / beta: the levels are NCSN's for that.
+    From the last a point goes to the mean of x1.
+
+    Where the noise is narrower than the data, steps of its size move little, and what a wider level left stays: a Gaussian
+    comes out 6 to 16 in a hundred too wide by these defaults, and a half or less of that with four times the levels. In a
+    trained field its errors add up on the way instead. W2 over its floor, for mixtures in the plane on four paths, is 1.0 to
+    1.5 in the exact field, to 1.25 at a rate of 0.5; in fields trained on two moons 2.0 to 2.3, from 2.2 to 2.8 at 0.5.
 
     One evaluation a step, and one for the mean: `steps` is the number of all but that.
     """
@@ -27,7 +34,7 @@ class Langevin:
     score: ClassVar[bool] = True
     levels: int = 50
     inner: int = 4
-    rate: float = 0.2
+    rate: float = 0.3
 
     def __post_init__(self) -> None:
         at_least(1, levels=self.levels, inner=self.inner)
@@ -51,10 +58,11 @@ class Langevin:
         path, low = model.path, first(model.path)
         edges = torch.linspace(low, path.span[1], self.levels + 1, dtype=torch.float64)
         stops = ((edges[1:] + edges[:-1]) / 2).to(x0)
-        x = path.start(x0)
-        states = [x]
-        for t in stops:
+        x = path.alpha(stops[0]) * x0
+        states = [path.start(x0)]
+        for before, t in pairwise([stops[0], *stops]):
             alpha = path.alpha(t)
+            x = path.beta(t) / path.beta(before) * x
             for _ in range(self.inner):
                 score = convert(path, t, x, model(t, x), "velocity", "score")
                 x = x + self.rate * alpha.square() * score + alpha * (2 * self.rate) ** 0.5 * noise(x, generator)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
@@ -19,8 +19,8 @@ from rectiflow.stops import noise
 class Leaps:
     """`steps` equal jumps `X_{s,t}` over the path's span.
 
-    With `renoise` each goes to the end, and all but the last back to the next time with fresh noise, `xt = alpha z + beta x1`,
-    as consistency models are drawn from (Song et al., arXiv 2303.01469); that takes a source N(0, I).
+    With `renoise` each goes to the end, and all but the last back to the next time with fresh noise, `xt = alpha z +
+    beta x1`, as consistency models are drawn from (Song et al., arXiv 2303.01469); that takes a source N(0, I).
     """
 
     steps: int = 2
@@ -50,7 +50,8 @@ class Leaps:
     def __call__(self, model: Any, x0: Tensor, generator: Generator, trajectory: bool = False) -> Solution:
         """From source points x0 `(..., dim)` along the path of a flow map."""
         path = model.path
-        stops = torch.linspace(*path.span, self.steps + 1, dtype=x0.dtype, device=x0.device)
+        low, high = path.span
+        stops = torch.linspace(low, high, self.steps + 1, dtype=x0.dtype, device=x0.device)
         x = path.start(x0)
         states = [x]
         for s, t in pairwise(stops):

@@ -81,9 +81,7 @@ class AdamW:
     does not depend on its neighbours; building that optimiser would import the compiler, 1.5 s for every stage.
     """
 
-    def __init__(
-        self, theta: Tensor, weight_decay: float, clip: float, betas: tuple[float, float] = (0.9, 0.999)
-    ) -> None:
+    def __init__(self, theta: Tensor, weight_decay: float, clip: float, betas: tuple[float, float] = (0.9, 0.999)) -> None:
         self.rows = list(theta.unbind())
         self.weight_decay, self.clip, self.betas = weight_decay, clip, betas
         self.first, self.second = (list(torch.zeros_like(theta).unbind()) for _ in range(2))
@@ -140,9 +138,7 @@ def _drawn(
     return [torch.stack(part, 1) for part in zip(*parts, strict=True)]
 
 
-def _guard(
-    step: int, values: Tensor, first: Tensor, whose: str, generators: Sequence[Generator], options: Training
-) -> None:
+def _guard(step: int, values: Tensor, first: Tensor, whose: str, generators: Sequence[Generator], options: Training) -> None:
     """Stop when a loss is not finite or has risen by a thousand times what it was before training."""
     bad = ~torch.isfinite(values) | (values - first > 1e3 * first.abs().clamp_min(1e-3))
     if bad.any():

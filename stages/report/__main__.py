@@ -33,7 +33,12 @@ def main(_: list[str]) -> None:
     names = {key: name for key, name in names.items() if key not in ended}
     results, losses = sources.results(names), sources.losses(names)
     say(1, f"{len(results)} measurements of {len(names)} models")
-    tables = {"relations": partial(sources.relations, content), "choices": partial(sources.choices, content)}
+    tables = {
+        "relations": partial(sources.relations, content),
+        "choices": partial(sources.choices, content),
+        "ends": partial(sources.ends, names),
+        "spent": partial(sources.spent, names),
+    }
     evidence = Evidence(results, tables)
     shown = {key: sources.drawn(name, key[0]) for key, name in names.items()}
     sections = study_sections(studies(content), evidence)

@@ -11,16 +11,16 @@ from stages.report.densities import DensityMap
 from stages.report.figures import Drawn
 from stages.report.gradient_flows import Followed
 from stages.report.results import Key, curves, tidy
-from stages.shared import movements, places
-from stages.shared.io import read_table
+from stages.shared import bounds, modes, movements, places
+from stages.shared.io import read_table, read_weights
 from stages.shared.params import GRID, parse, read
 from stages.shared.points import About, read_about, read_split
-from stages.shared.rows import Flow
+from stages.shared.teachers import Taught
 
 
 def models() -> dict[Key, str]:
     """`(dataset, method, round)` of every trained model of the grid, data set by data set, and its name."""
-    flows = {name: parse(Flow, row, f"flows.{name}", GRID) for name, row in read(GRID)["flows"].items()}
+    flows = {name: parse(Taught, row, f"flows.{name}", GRID) for name, row in read(GRID)["flows"].items()}
     keys = {(flow.dataset, flow.method, flow.round): name for name, flow in flows.items()}
     datasets, methods = (list(dict.fromkeys(key[i] for key in keys)) for i in (0, 1))
     return dict(sorted(keys.items(), key=lambda item: (datasets.index(item[0][0]), methods.index(item[0][1]), item[0][2])))
@@ -64,8 +64,9 @@ def followed(content: Mapping[str, Any]) -> dict[str, Followed]:
 
 
 def measured(name: str) -> dict[str, np.ndarray]:
-    """The measurements of a model, and of its density where that is measured."""
-    tables = [read_table(path) for path in (places.evaluated(name), places.density_measures(name)) if path.exists()]
+    """The measurements of a model, and of its density, its modes and its bounds where these are measured."""
+    paths = (places.evaluated(name), places.density_measures(name), modes.measured(name), bounds.measured(name))
+    tables = [read_table(path) for path in paths if path.exists()]
     return {column: np.concatenate([table[column] for table in tables]) for column in tables[0]}
 
 
@@ -89,6 +90,26 @@ def square(values: np.ndarray) -> np.ndarray:
 def losses(names: Mapping[Key, str]) -> pd.DataFrame:
     """The loss curves of all models."""
     return curves({key: read_table(places.curves(name)) for key, name in names.items()})
+
+
+def spent(names: Mapping[Key, str]) -> pd.DataFrame:
+    """How many weights each model has, those of other players among them, and the updates of its training."""
+    rows = []
+    for key, name in names.items():
+        arrays, spec = read_weights(places.model(places.trained(name)))
+        updates = int(read_table(places.curves(name))["step"].max())
+        rows.append([*key, sum(arrays[player].shape[1] for player in spec["players"]), updates])
+    return pd.DataFrame(rows, columns=["dataset", "method", "round", "weights", "updates"])
+
+
+def ends(names: Mapping[Key, str]) -> pd.DataFrame:
+    """The held-out loss of every seed of every model at the end of its training."""
+    frames = [
+        pd.DataFrame(read_table(places.curves(name))).groupby("seed").last().reset_index()
+        .assign(dataset=key[0], method=key[1], round=key[2])
+        for key, name in names.items()
+    ]  # fmt: skip
+    return pd.concat(frames, ignore_index=True)
 
 
 def drawn(name: str, dataset: str) -> Drawn:

@@ -88,12 +88,18 @@ def training_of(content: Mapping[str, Any], row: Mapping[str, Any], key: str, ov
     return build(Training, merged(section(content, "training"), row.get("training", {}), override), f"{key}.training")
 
 
-def try_begin(objective: Objective, shape: tuple[int, ...], key: str) -> None:
-    """Begin the model on a few made-up rows: what cannot be for arrays of this shape raises Refused here."""
-    finish(objective.begin, {}, key, data=made_up(objective, shape), generators=[Generator().manual_seed(0)])
+def try_begin(objective: Objective, shape: tuple[int, ...], key: str, rows: int | None = None) -> None:
+    """Begin the model on a few made-up rows, no more than there are: what cannot be for arrays of this shape raises Refused
+    here.
+    """
+    data = made_up(objective, shape, FEW if rows is None else min(rows, FEW))
+    finish(objective.begin, {}, key, data=data, generators=[Generator().manual_seed(0)])
 
 
-def made_up(objective: Objective, shape: tuple[int, ...]) -> Points | Pairs:
+FEW = 8
+
+
+def made_up(objective: Objective, shape: tuple[int, ...], rows: int = FEW) -> Points | Pairs:
     """A few rows of the kind that an objective trains on."""
-    x = torch.randn(1, 8, math.prod(shape), generator=Generator().manual_seed(0))
+    x = torch.randn(1, rows, math.prod(shape), generator=Generator().manual_seed(0))
     return Points(x, shape=shape) if objective.data is Points else Pairs(x, x, shape=shape)

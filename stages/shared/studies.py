@@ -1,6 +1,6 @@
 """The rows of `studies`: what the report looks into. No other stage depends on this code."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -16,10 +16,28 @@ class Published(Settings):
     values: dict[str, Annotated[list[float], Field(min_length=1, max_length=2)]] = Field(min_length=1)
 
 
+class Claim(Settings):
+    """What is said of a method: that its `measure` is `smaller` or `larger` than that of another, `than`, on a data set; the
+    other's is `than_measure` where it is another. With `spread` it is said of how much the measure scatters over the seeds.
+    `round` and `than_round` are rounds of rectification.
+    """
+
+    said: str
+    dataset: str
+    method: str
+    measure: str
+    is_: Literal["smaller", "larger"] = Field(alias="is")
+    than: str
+    round: int = Field(0, ge=0)
+    than_round: int = Field(0, ge=0)
+    than_measure: str | None = None
+    spread: bool = False
+
+
 class Study(Settings):
     """A section of the report that looks into one question, with the data sets and methods it compares, up to a number of
     `rounds` if there is one. Where it names none, they are those `of` a block of the grid. Where they are set beside
-    published `figures`, `source` says whose, and `note` what differs.
+    published `figures`, `source` says whose, and `note` what differs. `claims` are looked into one by one.
     """
 
     kind: str
@@ -29,5 +47,6 @@ class Study(Settings):
     methods: list[str] = []
     rounds: int | None = Field(None, ge=0)
     figures: list[Published] = []
+    claims: list[Claim] = []
     source: str = ""
     note: str = ""

@@ -66,6 +66,16 @@ def _selu_slope(slope: Tensor, h: Tensor, out: Tensor) -> None:
         aten.elu_backward.grad_input(part, ALPHA, SCALE, 1.0, True, kept, grad_input=to)
 
 
+def _relu(a: Tensor, out: Tensor) -> None:
+    """`max(a, 0)`: exact, so that no part of a tensor differs from another."""
+    torch.clamp(a, min=0, out=out)
+
+
+def _relu_slope(slope: Tensor, h: Tensor, out: Tensor) -> None:
+    """1 above 0."""
+    torch.mul(slope, h > 0, out=out)
+
+
 def _plain_silu_slope(a: Tensor) -> Tensor:
     """`s (1 + a (1 - s))` with s the logistic function of a."""
     s = torch.sigmoid(a)
@@ -83,6 +93,9 @@ def _plain_selu_slope(a: Tensor) -> Tensor:
 ACTIVATIONS = {
     "silu": Activation(
         _silu, _silu_slope, math.sqrt(2), by_value=False, plain=torch.nn.functional.silu, plain_slope=_plain_silu_slope
+    ),
+    "relu": Activation(
+        _relu, _relu_slope, math.sqrt(2), by_value=True, plain=torch.relu, plain_slope=lambda a: (a > 0).to(a.dtype)
     ),
     "selu": Activation(_selu, _selu_slope, 1.0, by_value=True, plain=_plain_selu, plain_slope=_plain_selu_slope),
 }

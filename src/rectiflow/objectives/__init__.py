@@ -12,6 +12,10 @@ OBJECTIVES = Registry(
         "lagrangian": "rectiflow.objectives.lagrangian:Lagrangian",
         "shortcut": "rectiflow.objectives.shortcut:Shortcut",
         "consistency": "rectiflow.objectives.consistency:Consistency",
+        "adversarial": "rectiflow.objectives.adversarial:Adversarial",
+        "diffflow": "rectiflow.objectives.diffflow:DiffFlow",
         "distil": "rectiflow.objectives.distil:Distil",
+        "energy": "rectiflow.objectives.energy:ScoreMatching",
+        "elbo": "rectiflow.objectives.elbo:Elbo",
     }
 )

@@ -28,8 +28,8 @@ class Consistency:
 
     With a `teacher` xt is where one step of Heun's method takes xs along the teacher's field, which is distillation;
     without, xs and xt lie on the path of one pair. The number of steps doubles from `first` to `last` in equal parts of the
-    training. `target` says which weights the right side has, the averaged or the map's own. d is the squared distance or, with
-    `huber` c > 0, the pseudo-Huber distance `sqrt(|a - b|^2 + c^2) - c`.
+    training. `target` says which weights the right side has, the averaged or the map's own. d is the squared distance or,
+    with `huber` c > 0, the pseudo-Huber distance `sqrt(|a - b|^2 + c^2) - c`.
     """
 
     network: Build
@@ -73,9 +73,7 @@ class Consistency:
         counts[-1] = self.last
         return counts[min(int(done * len(counts)), len(counts) - 1)]
 
-    def draw(
-        self, model: Trained, data: Pairs, rows: Tensor, generator: Generator, done: float
-    ) -> tuple[Tensor, ...]:
+    def draw(self, model: Trained, data: Pairs, rows: Tensor, generator: Generator, done: float) -> tuple[Tensor, ...]:
         """Neighbouring times s and t `(steps, batch)` and the points of a pair there, `(steps, batch, dim)`."""
         path, device = self.interpolant, data.x0.device
         low, high = path.span

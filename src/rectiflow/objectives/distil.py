@@ -17,8 +17,8 @@ from rectiflow.weights import initial
 
 @dataclass(frozen=True)
 class Distil:
-    """`min E |x0 + F(x0) - x1|^2`, which makes of the pairs that a flow drew a map in one pass (Liu et al., arXiv 2209.03003,
-    where distillation follows rectification). Of independent pairs it would be the mean of x1.
+    """`min E |x0 + F(x0) - x1|^2`, which makes of the pairs that a flow drew a map in one pass (Liu et al., arXiv
+    2209.03003, where distillation follows rectification). Of independent pairs it would be the mean of x1.
     """
 
     network: Build
@@ -37,11 +37,9 @@ class Distil:
         theta = initial(network, generators).to(data.x0.device)
         return Displacement(network, {"theta": theta}, Frame.of(data.x0, data.x1))
 
-    def draw(
-        self, model: Displacement, data: Pairs, rows: Tensor, generator: Generator, done: float
-    ) -> tuple[Tensor, ...]:
-        """In the network's units and layout, where points are columns: what it sees and should say, `(steps, dim, batch)`, and
-        the weight of squared errors.
+    def draw(self, model: Displacement, data: Pairs, rows: Tensor, generator: Generator, done: float) -> tuple[Tensor, ...]:
+        """In the network's units and layout, where points are columns: what it sees and should say, `(steps, dim, batch)`,
+        and the weight of squared errors.
         """
         rows, speed = rows.to(data.x0.device), model.frame.speed
         x0, x1 = data.x0[rows], data.x1[rows]

@@ -22,8 +22,8 @@ from rectiflow.weights import initial
 
 class Drawn(NamedTuple):
     """One step's draws in the network's units and layout, where points are columns, `(seeds, ..., batch)`: what it sees, of
-    which the last two rows are s and t - s; the velocity there, the pair's or the teacher's; t - s; and the weight of squared
-    errors.
+    which the last two rows are s and t - s; the velocity there, the pair's or the teacher's; t - s; and the weight of
+    squared errors.
     """
 
     columns: Tensor

@@ -12,8 +12,8 @@ from rectiflow.objectives.jumping import Drawn, Jumping, derived, moved, taught
 @dataclass(frozen=True)
 class Lagrangian(Jumping):
     """`min E |d/dt X_{s,t}(xs) - v(t, X_{s,t}(xs))|^2` off the diagonal, v the velocity of the teacher or of the averaged
-    weights, and matching on the diagonal, where it is learned (Boffi et al., arXiv 2505.18825). `d/dt X = u + (t - s) du/dt` keeps its
-    gradient.
+    weights, and matching on the diagonal, where it is learned (Boffi et al., arXiv 2505.18825). `d/dt X = u + (t - s) du/dt`
+    keeps its gradient.
 
     With the map's own weights for v training diverges within 150 steps on two modes: far jumps meet a v that has not been
     there, and go further.

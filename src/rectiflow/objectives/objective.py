@@ -12,8 +12,8 @@ from rectiflow.pairs import Pairs, Points
 
 @dataclass(frozen=True)
 class Turns:
-    """How a player takes part in training: in every step, or once in `every` so many, at `rate` times the learning rate, with
-    `betas` the decays of its gradients' moments.
+    """How a player takes part in training: in every step, or once in `every` so many, at `rate` times the learning rate.
+    `betas` are the decays of its gradients' moments.
     """
 
     every: int = 1
@@ -28,9 +28,9 @@ class Objective(Protocol):
     """What `training.fit` minimises.
 
     `data` is the kind of rows it trains on, `trains` the kind of model. `players` own the model's weights, one tensor each,
-    and take their turns in this order; a game's may depend on its options. `smooth` says that the losses need a forward-mode or a second
-    derivative: the network runs unfused. `gaussian_source` says that it is only defined for x0 ~ N(0, I). Where options are
-    objects, `parts` says which, each with the table that it is from; it may be left out.
+    and take their turns in this order; a game's may depend on its options. `smooth` says that the losses need a forward-mode
+    or a second derivative: the network runs unfused. `gaussian_source` says that it is only defined for x0 ~ N(0, I). Where
+    options are objects, `parts` says which, each with the table that it is from; it may be left out.
     """
 
     data: ClassVar[type[Points | Pairs]]

@@ -10,6 +10,7 @@ from stages.report.figures import COLOURS, panels, uri
 from stages.report.html import figure, note, table
 from stages.report.printing import plain, shown
 from stages.report.results import Values
+from stages.report.studies.few_steps import curves
 from stages.shared.studies import Study
 
 ONE = ("once", "euler")  # how one evaluation is made, the first that a model has
@@ -28,6 +29,7 @@ def one_step(study: Study, evidence: Evidence) -> list[str]:
         ),
         *parts,
         figure(ratios(study, evidence), "Ratios by data set; bars are 95 % intervals over seeds, the line is the teacher."),
+        figure(curves(study, evidence), "W2 against evaluations: one pass or step, jumps, steps of Euler's."),
     ]
 
 

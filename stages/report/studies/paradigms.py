@@ -1,0 +1,183 @@
+"""Kinds of models on the same data, networks and budget: one table, one figure, and what is commonly said of them."""
+
+from html import escape
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from rectiflow.statistics import Estimate, estimate, p_value, paired
+from stages.report.evidence import Evidence, finding, values, verdict
+from stages.report.figures import COLOURS, levels, panels, uri
+from stages.report.html import figure, note, table
+from stages.report.printing import html, shown
+from stages.report.results import Values
+from stages.shared.measures import MEASURES, measure
+from stages.shared.studies import Claim, Study
+
+LIKELIHOODS = ("nll", "nll_exact", "elbo")  # the first that a model has stands in the table, by its name
+BOUNDS = ("elbo",)
+SHARPNESS = ("modes_covered", "modes_valid", "modes_tv", "precision", "recall")
+
+
+class Row(NamedTuple):
+    """One draw of a model: its method and round, how it was drawn, and in how many evaluations."""
+
+    method: str
+    round: int
+    solver: str
+    nfe: float
+    role: str
+
+    @property
+    def label(self) -> str:
+        return self.method if not self.round else f"{self.method}, round {self.round}"
+
+
+def paradigms(study: Study, evidence: Evidence) -> list[str]:
+    """What was found on each data set with its table, the figure of all, and the claims."""
+    parts = [part for dataset in study.datasets for part in of_dataset(study, evidence, dataset)]
+    caption = "W2 of every draw against its evaluations; bars are 95 % intervals over seeds, the grey line is the floor."
+    parts += [figure(scatter(study, evidence), caption), *claims(study, evidence)]
+    return parts
+
+
+def draws(study: Study, evidence: Evidence, dataset: str) -> list[Row]:
+    """Every draw of the study's methods on a data set, in the order of the methods."""
+    rows = evidence.results
+    rows = rows[(rows.dataset == dataset) & (rows.metric == "w2") & rows.method.isin(study.methods)]
+    rows = rows if study.rounds is None else rows[rows["round"] <= study.rounds]
+    kinds = rows.groupby(["method", "round", "solver", "role"], sort=False).nfe.mean()
+    found = [Row(method, int(k), solver, nfe, role) for (method, k, solver, role), nfe in kinds.items()]
+    found = [row for row in found if row.solver != "euler" or row.role]  # an intermediate step count says little here
+    return sorted(found, key=lambda row: (study.methods.index(row.method), row.round, -row.nfe))
+
+
+def drawn_values(evidence: Evidence, dataset: str, row: Row, metric: str) -> list[float]:
+    """A metric of a draw, seed by seed."""
+    rows = evidence.results
+    mine = (rows.dataset == dataset) & (rows.method == row.method) & (rows["round"] == row.round)
+    mine &= (rows.solver == row.solver) & (rows.role == row.role) & (rows.metric == metric)
+    return rows[mine].sort_values("seed", kind="stable").value.tolist()
+
+
+def of_dataset(study: Study, evidence: Evidence, dataset: str) -> list[str]:
+    """The best by distance, by likelihood and by modes, and the table of all draws."""
+    rows = draws(study, evidence, dataset)
+    if not rows:
+        return [finding(dataset, "nothing was drawn")]
+    said = [verdict([Values(f"{r.label} by {r.solver}", drawn_values(evidence, dataset, r, "w2")) for r in rows], "W2")]
+    likely = [Values(label, found) for label, found in best_likelihoods(study, evidence, dataset)]
+    said += [verdict(likely, MEASURES["nll"].title)] if likely else []
+    there = [name for name in SHARPNESS if any(drawn_values(evidence, dataset, row, name) for row in rows)]
+    if "modes_tv" in there:
+        named = [Values(f"{r.label} by {r.solver}", drawn_values(evidence, dataset, r, "modes_tv")) for r in rows]
+        said.append(verdict(named, MEASURES["modes_tv"].title))
+    cells = [cells_of(evidence, dataset, row, there) for row in rows]
+    header = ["model", "drawn by", "evaluations", "W2", "NLL or bound", *(MEASURES[name].title for name in there)]
+    header += ["weights", "updates"]
+    floors = ["floor", "", "", shown(floor(evidence, "w2", dataset)), shown(floor(evidence, "nll", dataset))]
+    floors += [shown(floor(evidence, name, dataset)) for name in there]
+    return [
+        finding(f"{dataset} (floor {evidence.floors[dataset]:.3f})", f"{'; '.join(said)}."),
+        table(header, [*cells, [*floors, "", ""]]),
+        note("A bound is marked: the likelihood itself is at least as good. A dash: the model has no likelihood."),
+    ]
+
+
+def cells_of(evidence: Evidence, dataset: str, row: Row, there: list[str]) -> list[str]:
+    """A row of the table."""
+    sharp = [shown(drawn_values(evidence, dataset, row, name)) for name in there]
+    spent = evidence.table("spent")
+    mine = spent[(spent.dataset == dataset) & (spent.method == row.method) & (spent["round"] == row.round)].iloc[0]
+    return [
+        escape(row.label), escape(row.solver), f"{row.nfe:.4g}", shown(drawn_values(evidence, dataset, row, "w2")),
+        likelihood(evidence, dataset, row), *sharp, f"{mine.weights:,}", f"{mine.updates:,}",
+    ]  # fmt: skip
+
+
+def likelihood(evidence: Evidence, dataset: str, row: Row) -> str:
+    """The likelihood of a model, or its bound, which says so; a dash where it has none."""
+    for name in LIKELIHOODS:
+        if found := values(evidence, name, dataset, row.method, row.round):
+            return f"{shown(found)}{' (bound)' if name in BOUNDS else ''}"
+    return "–"
+
+
+def best_likelihoods(study: Study, evidence: Evidence, dataset: str) -> list[tuple[str, list[float]]]:
+    """The methods whose likelihood itself is known, with it."""
+    found = []
+    for method in study.methods:
+        exact = (values(evidence, name, dataset, method, 0) for name in LIKELIHOODS if name not in BOUNDS)
+        if of := next((each for each in exact if each), None):
+            found.append((method, of))
+    return found
+
+
+def floor(evidence: Evidence, name: str, dataset: str) -> list[float]:
+    """The floor of a measure on a data set, seed by seed."""
+    of = measure(name).floor
+    rows = evidence.results
+    rows = rows[(rows.dataset == dataset) & (rows.metric == of)]
+    return rows.groupby("seed").value.first().tolist() if of else []
+
+
+def scatter(study: Study, evidence: Evidence) -> str:
+    """A panel for each data set, a point for each draw."""
+    drawn, axes = panels(len(study.datasets))
+    for ax, dataset in zip(axes, study.datasets, strict=False):
+        for row in draws(study, evidence, dataset):
+            of, k = estimate(drawn_values(evidence, dataset, row, "w2")), study.methods.index(row.method)
+            style: dict[str, Any] = {"color": COLOURS[k % len(COLOURS)], "marker": "oDsv^P"[k // len(COLOURS) % 6]}
+            ax.errorbar(row.nfe, of.mean, of.half, ls="", ms=4, capsize=2, elinewidth=0.7, **style)
+            ax.annotate(row.label, (row.nfe, of.mean), textcoords="offset points", xytext=(5, 2), fontsize=6)
+        levels(ax, evidence.floors[dataset])
+        ax.set(title=dataset, xscale="log", yscale="log", xlabel="function evaluations", ylabel=MEASURES["w2"].axis)
+    return uri(drawn, "svg")
+
+
+# ---- What is said.
+
+
+def claims(study: Study, evidence: Evidence) -> list[str]:
+    """A row for each claim: what was measured, and whether it holds."""
+    rows = [row for claim in study.claims if (row := judged(claim, evidence))]
+    if not rows:
+        return []
+    header = ["what is said", "data set", "measure", "of it", "of the other", "difference", "verdict"]
+    return [
+        note(
+            "A claim holds, or is refuted, where a t test of the paired differences over the seeds says so at 5 %; what "
+            "is not shown may be true or not. Spreads are distances from the seeds' median."
+        ),
+        table(header, rows),
+    ]
+
+
+def judged(claim: Claim, evidence: Evidence) -> list[str]:
+    """A claim as a row of the table; nothing where it was not measured."""
+    mine, other = both(claim, evidence)
+    if not mine or len(mine) != len(other):
+        return []
+    gap = paired(mine, other)
+    what = ("spread of " if claim.spread else "") + measure(claim.measure).title
+    against = f"{claim.method} against {claim.than}"
+    return [
+        f"{escape(claim.said)} <span class='half'>({escape(against)})</span>", escape(claim.dataset), escape(what),
+        shown(mine), shown(other), html(gap), f"<b>{outcome(gap, claim)}</b>",
+    ]  # fmt: skip
+
+
+def both(claim: Claim, evidence: Evidence) -> tuple[list[float], list[float]]:
+    """The measure of the method and of the other, seed by seed."""
+    mine = values(evidence, claim.measure, claim.dataset, claim.method, claim.round)
+    other = values(evidence, claim.than_measure or claim.measure, claim.dataset, claim.than, claim.than_round)
+    if claim.spread and mine and other:
+        mine, other = (np.abs(np.array(side) - np.median(side)).tolist() for side in (mine, other))
+    return mine, other
+
+
+def outcome(gap: Estimate, claim: Claim) -> str:
+    """Whether the seeds say that a claim holds."""
+    if gap.n < 2 or p_value(gap) > 0.05:
+        return "not shown"
+    return "holds" if (gap.mean < 0) == (claim.is_ == "smaller") else "refuted"
