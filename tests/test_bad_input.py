@@ -199,7 +199,11 @@ MISTAKES = [
     ),
     ("methods/realnvp", {**GAME, "latent": 3}, ["methods.realnvp.latent", "3", "at most 2"]),
     ("methods/realnvp", {**GAME, "game": {"name": "gan"}}, ["methods.realnvp.game.name", "'gan'", "vanilla, wgan_gp"]),
-    ("methods/realnvp", {**GAME, "game": {"name": "wgan_gp", "every": 0}}, ["methods.realnvp.game.every", "0", "at least 1"]),
+    (
+        "methods/realnvp",
+        {**GAME, "game": {"name": "wgan_gp", "every": 0}},
+        ["methods.realnvp.game.every", "0", "at least 1"],
+    ),
     ("methods/realnvp", {**GAME, "game": {"name": "r3gan", "gamma": -1.0}}, ["methods.realnvp.game.gamma", "-1.0"]),
     ("samplers/icfm", [{"name": "jumps"}], ["samplers.icfm.0", "'jumps' cannot draw from 'velocity'"]),
     ("grid/plane/modes", {"neighbours": 60}, ["grid.plane.modes.neighbours", "60", "less than test of bimodal, 60"]),
