@@ -230,16 +230,27 @@ def test_more_weight_on_the_rate_leaves_less_of_it():
     assert found[1]["elbo"] < min(found[0]["elbo"], found[2]["elbo"])
 
 
-def test_a_learned_deviation_is_that_of_the_noise():
-    """On a line with noise a latent says where on it, and what is left is the noise."""
-    draw = torch.Generator().manual_seed(0)
-    line, noise = torch.randn(1, 3000, 1, generator=draw), torch.randn(1, 3000, 2, generator=draw)
-    x = 2 * line * torch.tensor([0.6, 0.8]) + 0.2 * noise
-    model, _ = fit(Elbo(NETWORK, KINDS["vae learned"]), Points(x), Points(x), generators([0]), options())
-    deviation = float(model.part("log_deviation").exp() * model.frame.scale)
-    assert deviation == pytest.approx(0.2, rel=0.1)
-    blurred = model.blur(torch.zeros(1, 20000, 2), torch.Generator().manual_seed(0))
-    assert float(blurred.std()) == pytest.approx(deviation, rel=0.02)
+def test_a_learned_deviation_rests_at_that_of_what_the_decoder_leaves_and_is_drawn():
+    data = points([0, 1])
+    model, noise = KINDS["vae learned"](NETWORK, data, generators([0, 1])), torch.zeros(2, 400, 1)
+
+    def slope(log_deviation):
+        """The distortion, and its slope in the logarithm of the deviation."""
+        theta = model.theta.clone()
+        theta[:, -1:] = log_deviation
+        at = replace(model, weights={"theta": theta.requires_grad_()})
+        distortion = at.bound(data.x, noise).distortion.mean(1)
+        return distortion.detach(), torch.autograd.grad(distortion.sum(), theta)[0][:, -1]
+
+    assert [*model.shapes][-1] == "log_deviation"
+    (near, _), (far, _) = slope(0.0), slope(20.0)
+    rest = (near - far + 40).log()[:, None] / 2  # half the mean of the squares of both coordinates is the variance of one
+    torch.testing.assert_close(slope(rest)[1], torch.zeros(2), rtol=0, atol=1e-4)
+    assert (slope(rest - 0.1)[1] < -0.1).all()
+    assert (slope(rest + 0.1)[1] > 0.1).all()
+    model.part("log_deviation").copy_(rest)
+    blurred = model.blur(torch.zeros(2, 40000, 2), torch.Generator().manual_seed(0))
+    torch.testing.assert_close(blurred.std((1, 2)), (rest.exp() * model.frame.scale[..., 0])[:, 0], rtol=0.01, atol=0)
 
 
 # ---- Codes.
@@ -311,14 +322,14 @@ def test_the_prior_draws_each_code_as_often_as_it_says(quantised):
 @pytest.mark.parametrize("kind", QUANTISED)
 def test_no_code_is_dead_on_25_modes(kind):
     build = {"vq": partial(VQ.begin, codes=25), "fsq": partial(FSQ.begin, levels=[5, 5])}[kind]
-    objective = Elbo(partial(MLP, width=48, depth=2), partial(build, deviation=0.05))
+    objective = Elbo(partial(MLP, width=32, depth=2), partial(build, deviation=0.05))
     data, test = points([0], 4000, grid25().target), points([9], 1000, grid25().target)
-    model, _ = fit(objective, data, test, generators([0]), options(steps=1200, batch=128, lr=8e-3))
+    model, _ = fit(objective, data, test, generators([0]), options(steps=800, batch=64, lr=1e-2))
     with torch.no_grad():
         found = {name: float(of.mean()) for name, of in model.bounds(test.x, generators([0]), 1).items()}
     assert found["codes_used"] >= 0.9
     assert float(model.codes_used(test.x[:, :5])) <= 0.2
-    assert found["nll_exact"] < grid25().entropy() + 1.5  # from 4.2 of a single Gaussian
+    assert found["nll_exact"] < grid25().entropy() + 0.3  # that of a single Gaussian is 3.5 above
 
 
 def test_anchors_begin_far_from_each_other():
@@ -336,7 +347,7 @@ def test_anchors_begin_far_from_each_other():
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_seed_does_not_depend_on_its_neighbours(kind, threads):
     torch.set_num_threads(threads)
-    changes = {"steps": 8, "batch": 33, "log_every": 4}
+    changes = {"steps": 4, "batch": 33, "log_every": 2}
     alone, curve = train(kind, [5], **changes)
     for company in ([2, 5, 9], list(range(8))):
         together, curves = train(kind, company, **changes)
@@ -344,11 +355,10 @@ def test_a_seed_does_not_depend_on_its_neighbours(kind, threads):
         assert torch.equal(together.theta[k], alone.theta[0])
         assert torch.equal(curves.training[k], curve.training[0])
         assert torch.equal(curves.validation[k], curve.validation[0])
+    if threads == 1:
         x = points(company, 37).x
         with torch.no_grad():
-            all_, one = (
-                m.bounds(part, generators(s), 3) for m, part, s in ((together, x, company), (alone, x[k : k + 1], [5]))
-            )
+            all_, one = together.bounds(x, generators(company), 3), alone.bounds(x[k : k + 1], generators([5]), 3)
             assert all(torch.equal(all_[name][k], of[0]) for name, of in one.items())
             assert torch.equal(together.push(x)[k], alone.push(x[k : k + 1])[0])
 

@@ -24,8 +24,8 @@ class Langevin:
 
     Where the noise is narrower than the data, steps of its size move little, and what a wider level left stays: a Gaussian
     comes out 6 to 16 in a hundred too wide by these defaults, and two thirds of that or less with four times the levels. In
-    a trained field its errors add up on the way instead. W2 over its floor, for mixtures in the plane on four paths, is 1.0 to
-    1.5 in the exact field, to 1.25 at a rate of 0.5; in fields trained on two moons 2.0 to 2.3, from 2.2 to 2.8 at 0.5.
+    a trained field its errors add up on the way instead. W2 over its floor, for mixtures in the plane on four paths, is 1.0
+    to 1.5 in the exact field, to 1.25 at a rate of 0.5; in fields trained on two moons 2.0 to 2.3, from 2.2 to 2.8 at 0.5.
 
     One evaluation a step, and one for the mean: `steps` is the number of all but that.
     """
