@@ -11,7 +11,7 @@ from rectiflow.units import Logit
 
 BUILT = {name: build() for name, build in DATASETS.items() if name != "parquet"}
 every_dataset = pytest.mark.parametrize("dataset", BUILT.values(), ids=BUILT)
-MIXTURES = {"bimodal", "8gaussians"}
+MIXTURES = {"bimodal", "8gaussians", "grid25"}
 
 SIDES = {
     f"{name} {place}": side
