@@ -126,10 +126,10 @@ def test_with_its_own_posterior_every_bound_is_the_closed_form(linear):
     torch.testing.assert_close(model.importance(x, noise), law.log_prob(x))
     torch.testing.assert_close(model.importance(x, noise[:1]), law.log_prob(x))
     torch.testing.assert_close(model.exact(x, 201), law.log_prob(x), rtol=1e-8, atol=1e-8)
-    found = model.bounds(x, generators([0]), 4000)
-    torch.testing.assert_close(found["elbo"], -law.log_prob(x), rtol=0, atol=0.1)
+    found = model.bounds(x, generators([0]), 1000)
+    torch.testing.assert_close(found["elbo"], -law.log_prob(x), rtol=0, atol=0.2)
     torch.testing.assert_close(found["rate"] + found["distortion"], found["elbo"])
-    assert abs(float((found["elbo"] + law.log_prob(x)).mean())) < 0.02
+    assert abs(float((found["elbo"] + law.log_prob(x)).mean())) < 0.03
 
 
 def test_another_posterior_has_a_bound_above(linear):
@@ -138,7 +138,7 @@ def test_another_posterior_has_a_bound_above(linear):
         torch.arange(model.theta.shape[1]) < 16
     )  # the encoder's
     other = replace(model, weights={"theta": theta})
-    x = law.sample((1, 300))
+    x = law.mean + torch.randn(1, 300, 3, dtype=DOUBLE, generator=torch.Generator().manual_seed(4)) @ law.scale_tril.mT
     found = other.bounds(x, generators([0]), 64)
     torch.testing.assert_close(found["nll_exact"], -law.log_prob(x), rtol=1e-6, atol=1e-6)
     assert float(found["elbo"].mean()) > float(found["iw_bound"].mean()) + 0.05
@@ -187,10 +187,12 @@ def test_each_bound_is_above_the_next_and_all_above_the_entropy(trained):
         found, few = (model.bounds(x, generators([0, 1]), samples) for samples in (64, 4))
     mean = {name: of.double().mean(1) for name, of in (*found.items(), *((f"{name}_few", of) for name, of in few.items()))}
     chain = [mean[name] for name in ("elbo", "iw_bound_few", "iw_bound", "nll_exact") if name in mean]
-    assert all((above > below - 2e-3).all() for above, below in pairwise(chain))
+    assert all((above > below - 5e-3).all() for above, below in pairwise(chain))
     assert (chain[0] > chain[-1] + 5e-3).all()
     error = float(law.target.log_prob(x).std()) / math.sqrt(n)
-    assert ((mean["nll_exact"] > entropy - 3 * error) & (mean["nll_exact"] < entropy + 0.25)).all()
+    assert (mean["nll_exact"] > entropy - 3 * error).all()
+    divergence = mean["nll_exact"] + law.target.log_prob(x).double().mean(1)  # from the truth, at the same points
+    assert ((divergence > 0.01) & (divergence < 0.5)).all()
     if "nll_exact_coarse" in mean:
         torch.testing.assert_close(mean["nll_exact_coarse"], mean["nll_exact"], rtol=0, atol=1e-4)
 
@@ -224,7 +226,7 @@ def test_more_weight_on_the_rate_leaves_less_of_it():
     for beta in (0.25, 1.0, 4.0):
         model, _ = train("vae", data=data, beta=beta)
         with torch.no_grad():
-            found.append({name: float(of.mean()) for name, of in model.bounds(data.x, generators([0]), 4).items()})
+            found.append({name: float(of.mean()) for name, of in model.bounds(data.x[:, :500], generators([0]), 8).items()})
     assert found[0]["rate"] > found[1]["rate"] + 0.3 > found[2]["rate"] + 0.6
     assert found[0]["distortion"] < found[1]["distortion"] < found[2]["distortion"]
     assert found[1]["elbo"] < min(found[0]["elbo"], found[2]["elbo"])
