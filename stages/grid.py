@@ -226,9 +226,8 @@ def flows(sections: Sections, cells: list[Cell]) -> dict[str, Taught]:
             round=k,
             data=f"reflow/{cell.name(k)}" if k else data(cell, sections, there),
             objective="matching" if k else method.objective,  # a round regresses a velocity, whatever round 0 did
-            model=method.model["name"],
-            network=network(sections, cell.method, block)["name"],
             override=Override(**override),
+            **trained(sections, cell),
             **teaching(cell, k, sections, there),
         )
     return found
@@ -242,15 +241,10 @@ def in_order(sections: Sections, cells: Iterable[Cell]) -> list[tuple[Cell, int]
 
 def teaching(cell: Cell, k: int, sections: Sections, there: Mapping[tuple[str, str], Cell]) -> dict[str, str]:
     """The teacher of a row, as `Taught` has it; rounds of rectification have none."""
-    method = sections.methods[cell.method]
-    asked = cell
-    if taught := method.teacher is not None and not k:
-        asked = another(cell, "teacher", sections, there)
-    return {
-        "teacher": f"train/{asked.name(0)}" if taught else f"generate/{cell.dataset}",
-        "teacher_model": sections.methods[asked.method].model["name"],
-        "teacher_network": network(sections, asked.method, sections.grid[asked.block])["name"],
-    }
+    taught = sections.methods[cell.method].teacher is not None and not k
+    of = another(cell, "teacher", sections, there) if taught else cell
+    teacher = f"train/{of.name(0)}" if taught else f"generate/{cell.dataset}"
+    return {"teacher": teacher, **{f"teacher_{part}": name for part, name in trained(sections, of).items()}}
 
 
 def another(cell: Cell, part: str, sections: Sections, there: Mapping[tuple[str, str], Cell]) -> Cell:
@@ -283,14 +277,8 @@ def rounds(sections: Sections, cells: Iterable[Cell], until: bool) -> dict[str, 
     """The rounds that are run in any case, or those that end by themselves."""
     found: dict[str, Round] = {}
     for cell, k in in_order(sections, cells):
-        block, method = sections.grid[cell.block], sections.methods[cell.method]
-        if k and (k > block.rounds) == until:
-            found[cell.name(k)] = Round(
-                dataset=cell.dataset,
-                flow=cell.name(k - 1),
-                model=method.model["name"],
-                network=network(sections, cell.method, block)["name"],
-            )
+        if k and (k > sections.grid[cell.block].rounds) == until:
+            found[cell.name(k)] = Round(dataset=cell.dataset, flow=cell.name(k - 1), **trained(sections, cell))
     return found
 
 
@@ -305,44 +293,40 @@ def draws(sections: Sections, cells: Iterable[Cell]) -> dict[str, Draws]:
     return found
 
 
+def asked(sections: Sections, cells: Iterable[Cell], option: str) -> list[tuple[str, Cell, dict[str, Any]]]:
+    """The rows whose block has an option that may be empty: their names, cells and what the option says."""
+    rows = ((cell.name(k), cell, getattr(sections.grid[cell.block], option)) for cell, k in in_order(sections, cells))
+    return [(name, cell, override) for name, cell, override in rows if override is not None]
+
+
+def trained(sections: Sections, cell: Cell) -> dict[str, str]:
+    """What a cell's model and its network are called."""
+    named = network(sections, cell.method, sections.grid[cell.block])["name"]
+    return {"model": sections.methods[cell.method].model["name"], "network": named}
+
+
 def densities(sections: Sections, cells: Iterable[Cell]) -> dict[str, DensityRow]:
     """The models whose densities are measured."""
-    found: dict[str, DensityRow] = {}
-    for cell, k in in_order(sections, cells):
-        block, method = sections.grid[cell.block], sections.methods[cell.method]
-        if block.density is not None:
-            found[cell.name(k)] = DensityRow(
-                dataset=cell.dataset,
-                known=sections.known(cell.dataset),
-                model=method.model["name"],
-                network=network(sections, cell.method, block)["name"],
-                override=block.density,
-            )
-    return found
+    return {
+        name: DensityRow(
+            dataset=cell.dataset, known=sections.known(cell.dataset), override=override, **trained(sections, cell)
+        )
+        for name, cell, override in asked(sections, cells, "density")
+    }
 
 
 def modes(sections: Sections, cells: Iterable[Cell]) -> dict[str, ModesRow]:
     """The models whose draws are measured by modes, precision and recall."""
-    found: dict[str, ModesRow] = {}
-    for cell, k in in_order(sections, cells):
-        if (override := sections.grid[cell.block].modes) is not None:
-            found[cell.name(k)] = ModesRow(dataset=cell.dataset, override=override)
-    return found
+    rows = asked(sections, cells, "modes")
+    return {name: ModesRow(dataset=cell.dataset, override=override) for name, cell, override in rows}
 
 
 def bounds(sections: Sections, cells: Iterable[Cell]) -> dict[str, BoundRow]:
     """The bottlenecks whose bounds are measured."""
-    found: dict[str, BoundRow] = {}
-    for cell, k in in_order(sections, cells):
-        block, method = sections.grid[cell.block], sections.methods[cell.method]
-        if block.bound is not None:
-            found[cell.name(k)] = BoundRow(
-                dataset=cell.dataset,
-                model=method.model["name"],
-                network=network(sections, cell.method, block)["name"],
-                override=block.bound,
-            )
-    return found
+    rows = asked(sections, cells, "bound")
+    return {
+        name: BoundRow(dataset=cell.dataset, override=override, **trained(sections, cell)) for name, cell, override in rows
+    }
 
 
 def baselined(sections: Sections, shared: Any) -> dict[str, BaselineRow]:

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -28,7 +29,7 @@ def critic(dim=2, seeds=(1, 2), double=True, **options):
     theta = initial(network, generators(seeds))
     theta = theta.double() if double else theta
     ones = theta.new_ones(len(seeds), 1, 1)
-    return Critic(network, theta, Frame(0.3 * ones, 1.7 * ones, ones), **options)
+    return Critic(network, {"theta": theta}, Frame(0.3 * ones, 1.7 * ones, ones), **options)
 
 
 def points(seeds, n=100, dim=2, shift=0.0):
@@ -47,9 +48,9 @@ def test_the_slope_of_a_critic_is_that_of_central_differences():
 def test_the_penalty_itself_has_gradients_in_the_weights():
     judge, x = critic(), points([3, 4]).double()
     theta = judge.theta.clone().requires_grad_()
-    (grad,) = torch.autograd.grad(Critic(judge.network, theta, judge.frame).slopes(x)[1].sum(), theta)
+    (grad,) = torch.autograd.grad(replace(judge, weights={"theta": theta}).slopes(x)[1].sum(), theta)
     step, way = 1e-6, points([5, 6], 1, theta.shape[1]).double()[:, 0]
-    ends = [Critic(judge.network, judge.theta + sign * step * way, judge.frame).slopes(x)[1].sum() for sign in (1, -1)]
+    ends = [replace(judge, weights={"theta": judge.theta + sign * step * way}).slopes(x)[1].sum() for sign in (1, -1)]
     assert float((grad * way).sum()) == pytest.approx(float((ends[0] - ends[1]) / (2 * step)), rel=1e-5)
 
 
@@ -101,12 +102,12 @@ def test_a_trained_critic_tells_the_divergence_of_two_gaussians(divergence):
     law = normal(1)
     for step in range(500):
         x, fake = (law.sample(1024, draw)[None] for _ in range(2))
-        loss = game.critic(Critic(network, theta, frame), Hands(x, fake + mean, x[..., 0]))
+        loss = game.critic(Critic(network, {"theta": theta}, frame), Hands(x, fake + mean, x[..., 0]))
         (grad,) = torch.autograd.grad(loss.mean(), theta)
         optimiser.step(grad, 5e-3 * (1 - step / 500))
     with torch.no_grad():
         x, fake = (law.sample(400_000, draw)[None] for _ in range(2))
-        found = -game.critic(Critic(network, theta, frame), Hands(x, fake + mean, x[..., 0])).mean()
+        found = -game.critic(Critic(network, {"theta": theta}, frame), Hands(x, fake + mean, x[..., 0])).mean()
     assert float(found) == pytest.approx(closed_form(divergence, mean), rel=0.05)
 
 

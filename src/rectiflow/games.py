@@ -19,14 +19,13 @@ from rectiflow.ranges import among, at_least
 
 
 class Hands(NamedTuple):
-    """What a turn is about: points of the data and of the generator `(seeds, batch, dim)`, uniform numbers `(seeds, batch)`,
-    and the conditions that the critic sees beside a point.
+    """What a turn is about: points of the data and of the generator `(seeds, batch, dim)`, and uniform numbers `(seeds,
+    batch)`.
     """
 
     x: Tensor
     fake: Tensor
     mix: Tensor
-    conditions: tuple[Tensor, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ class Game(ABC):
 
     def generator(self, critic: Critic, hands: Hands) -> Tensor:
         """What the generator lowers: -log of the critic's odds for what it made, unless a game says otherwise."""
-        return softplus(-critic(hands.fake, *hands.conditions))
+        return softplus(-critic(hands.fake))
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ class Vanilla(Game):
     """
 
     def critic(self, critic: Critic, hands: Hands) -> Tensor:
-        return softplus(-critic(hands.x, *hands.conditions)) + softplus(critic(hands.fake, *hands.conditions))
+        return softplus(-critic(hands.x)) + softplus(critic(hands.fake))
 
 
 @dataclass(frozen=True)
@@ -80,15 +79,15 @@ class WassersteinGP(Game):
 
     def critic(self, critic: Critic, hands: Hands) -> Tensor:
         between = hands.x + hands.mix[..., None] * (hands.fake - hands.x)
-        _, square = critic.slopes(between, *hands.conditions)
+        _, square = critic.slopes(between)
         excess = (square + TINY).sqrt() - 1
-        both = critic(hands.fake, *hands.conditions) - critic(hands.x, *hands.conditions)
+        both = critic(hands.fake) - critic(hands.x)
         return both + self.penalty * excess.square()
 
     def generator(self, critic: Critic, hands: Hands) -> Tensor:
         with torch.no_grad():
-            real = critic(hands.x, *hands.conditions)
-        return real - critic(hands.fake, *hands.conditions)
+            real = critic(hands.x)
+        return real - critic(hands.fake)
 
 
 @dataclass(frozen=True)
@@ -101,10 +100,10 @@ class Spectral(Game):
     spectral: ClassVar[bool] = True
 
     def critic(self, critic: Critic, hands: Hands) -> Tensor:
-        return relu(1 - critic(hands.x, *hands.conditions)) + relu(1 + critic(hands.fake, *hands.conditions))
+        return relu(1 - critic(hands.x)) + relu(1 + critic(hands.fake))
 
     def generator(self, critic: Critic, hands: Hands) -> Tensor:
-        return -critic(hands.fake, *hands.conditions)
+        return -critic(hands.fake)
 
 
 @dataclass(frozen=True)
@@ -122,13 +121,12 @@ class R3GAN(Game):
         at_least(0, gamma=self.gamma)
 
     def critic(self, critic: Critic, hands: Hands) -> Tensor:
-        twice = tuple(torch.cat([part.expand(hands.x.shape[:-1])] * 2, 1) for part in hands.conditions)
-        found, square = critic.slopes(torch.cat([hands.x, hands.fake], 1), *twice)
+        found, square = critic.slopes(torch.cat([hands.x, hands.fake], 1))
         (real, fake), (at_real, at_fake) = found.chunk(2, 1), square.chunk(2, 1)
         return softplus(fake - real) + self.gamma / 2 * (at_real + at_fake)
 
     def generator(self, critic: Critic, hands: Hands) -> Tensor:
-        return softplus(critic(hands.x, *hands.conditions) - critic(hands.fake, *hands.conditions))
+        return softplus(critic(hands.x) - critic(hands.fake))
 
 
 class Conjugate(NamedTuple):
@@ -163,10 +161,10 @@ class FGAN(Game):
 
     def critic(self, critic: Critic, hands: Hands) -> Tensor:
         of = DIVERGENCES[self.divergence]
-        return of.conjugate(critic(hands.fake, *hands.conditions)) - of.g(critic(hands.x, *hands.conditions))
+        return of.conjugate(critic(hands.fake)) - of.g(critic(hands.x))
 
     def generator(self, critic: Critic, hands: Hands) -> Tensor:
-        return -DIVERGENCES[self.divergence].conjugate(critic(hands.fake, *hands.conditions))
+        return -DIVERGENCES[self.divergence].conjugate(critic(hands.fake))
 
 
 TINY = 1e-12  # under the root, which has no slope at 0

@@ -24,6 +24,8 @@ def estimate(values: Sequence[float], level: float = 1 - LEVEL) -> Estimate:
         raise ValueError("an estimate needs at least one value")
     if len(x) == 1:
         return Estimate(float(x[0]), float("nan"), 1)
+    if (x == x[0]).all():  # whose mean may be rounded, and then differs from every value
+        return Estimate(float(x[0]), 0.0, len(x))
     width = stdtrit(len(x) - 1, (1 + level) / 2) * x.std(ddof=1) / np.sqrt(len(x))
     return Estimate(float(x.mean()), float(width), len(x))
 

@@ -6,35 +6,33 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from rectiflow.models.frame import Frame
+from rectiflow.models.model import Model
 from rectiflow.networks.network import Network
 from rectiflow.weights import pack, unpack
 
 
 @dataclass(frozen=True)
-class Critic:
-    """`D(x)` or, under conditions such as a step size, `D(x, h)`, of all seeds: a network of one output with its weights
-    theta `(seeds, size)`, in the units of `frame`. With `spectral` every layer's weight is divided by its largest singular
-    value, so that D changes no faster than x does (Miyato et al., arXiv 1802.05957).
+class Critic(Model):
+    """`D(x)` by a network of one output. `conditions` are numbers that D sees beside every point, such as a step's length.
+    With `spectral` every layer's weight is divided by its largest singular value, so that D changes no faster than x does
+    (Miyato et al., arXiv 1802.05957).
     """
 
-    network: Network
-    theta: Tensor
-    frame: Frame
+    conditions: tuple[float, ...] = ()
     spectral: bool = False
 
-    def __call__(self, x: Tensor, *conditions: Tensor) -> Tensor:
+    def __call__(self, x: Tensor) -> Tensor:
         """D, `(seeds, batch)`, of points `(seeds, batch, dim)`."""
         theta = normalised(self.theta, self.network) if self.spectral else self.theta
-        return self.network.through(theta, self.network.columns((x - self.frame.shift) / self.frame.scale, *conditions))[
-            :, 0
-        ]
+        beside = (x.new_tensor(condition) for condition in self.conditions)
+        columns = self.network.columns((x - self.frame.shift) / self.frame.scale, *beside)
+        return self.network.through(theta, columns)[:, 0]
 
-    def slopes(self, x: Tensor, *conditions: Tensor) -> tuple[Tensor, Tensor]:
+    def slopes(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """D `(seeds, batch)` and `|grad D|^2` by point, which itself has gradients in the weights."""
         with torch.enable_grad():
             x = x.detach().requires_grad_()
-            found = replace(self, network=plain(self.network))(x, *conditions)
+            found = self.plain()(x)
             (grad,) = torch.autograd.grad(found.sum(), x, create_graph=True)
             return found, grad.square().sum(-1)
 
@@ -42,12 +40,6 @@ class Critic:
 def sibling(network: Any, inputs: int) -> Network:
     """A critic's network of the same kind and size as a generator's, for so many numbers."""
     made: Network = replace(network, inputs=inputs, outputs=1)
-    return made
-
-
-def plain(network: Any) -> Network:
-    """The same network by operations that have derivatives of every kind."""
-    made: Network = replace(network, fused=False) if getattr(network, "fused", False) else network
     return made
 
 

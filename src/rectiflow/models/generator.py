@@ -25,4 +25,4 @@ class Generator(Maps):
 
     def critic(self, dim: int, spectral: bool = False) -> Critic:
         """What judges points of `dim` numbers."""
-        return Critic(sibling(self.network, dim), self.weights["critic"], self.frame, spectral)
+        return Critic(sibling(self.network, dim), {"theta": self.weights["critic"]}, self.frame, spectral=spectral)

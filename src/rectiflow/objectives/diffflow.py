@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Any, ClassVar
 
 import torch
@@ -10,6 +9,7 @@ from torch import Generator, Tensor
 
 from rectiflow.games import GAMES, R3GAN, Game, Hands
 from rectiflow.interpolants import INTERPOLANTS, Interpolant, Linear
+from rectiflow.leaps import Leaps
 from rectiflow.models.critic import Critic, sibling
 from rectiflow.models.flow_map import FlowMap
 from rectiflow.models.frame import Frame
@@ -89,30 +89,22 @@ class DiffFlow:
             if not jumps:
                 return model.weights["critic"][:, :1] * 0
             with torch.no_grad():
-                fake = self.arrived(model, x0, jumps)
-            return self.game.critic(self.judge(model, x0.shape[-1]), self.hands(x1, fake, mix, jumps))
+                hands = Hands(x1, self.arrived(model, x0, jumps), mix)
+            return self.game.critic(self.judge(model, jumps), hands)
         error = (model.network.through(model.theta, columns) - target).square().sum(1)
         error = model.frame.speed[:, 0].square() * error
         if not jumps:
             return error
-        critic = self.judge(model, x0.shape[-1])
-        fake = self.arrived(model, x0, jumps)
-        return error + self.weight * self.game.generator(critic, self.hands(x1, fake, mix, jumps))
+        hands = Hands(x1, self.arrived(model, x0, jumps), mix)
+        return error + self.weight * self.game.generator(self.judge(model, jumps), hands)
 
     def arrived(self, model: FlowMap, x0: Tensor, jumps: int) -> Tensor:
-        """Where so many equal jumps take x0."""
-        low, high = self.interpolant.span
-        stops = torch.linspace(low, high, jumps + 1, dtype=x0.dtype, device=x0.device)
-        x = self.interpolant.start(x0)
-        for s, t in pairwise(stops):
-            x = model.jump(s, t, x)
-        return x
+        """Where so many equal jumps take x0, with gradients; nothing is drawn on the way."""
+        return Leaps(jumps)(model, x0, Generator()).end
 
-    def judge(self, model: FlowMap, dim: int) -> Critic:
-        """The critic of points and a jump's length."""
-        return Critic(sibling(model.network, dim + 1), model.weights["critic"], model.frame, self.game.spectral)
-
-    def hands(self, x1: Tensor, fake: Tensor, mix: Tensor, jumps: int) -> Hands:
-        """One turn's, with the length of a jump as condition."""
+    def judge(self, model: FlowMap, jumps: int) -> Critic:
+        """The critic of points that so many jumps have made."""
         low, high = self.interpolant.span
-        return Hands(x1, fake, mix, (torch.tensor((high - low) / jumps, dtype=x1.dtype, device=x1.device),))
+        network: Any = model.network
+        theta, length = {"theta": model.weights["critic"]}, (high - low) / jumps
+        return Critic(sibling(network, network.outputs + 1), theta, model.frame, (length,), self.game.spectral)
