@@ -108,6 +108,8 @@ class Run:
         shown = self.scheme.sample(found.state, self.scheme.available(SHOWN), self.stream("shown", seed, 0)).numpy()
         n = self.compared
         row |= {"w2": w2(shown[:n], self.test[:n]), "floor": self.floor}
+        # As they are written: what is made of them is the same for a run that went on and reads them.
+        row = {column: rounded(value) if isinstance(value, float) else value for column, value in row.items()}
         return found._replace(rows=[*found.rows, row], frames=[*found.frames, shown.astype(np.float32)])
 
     @property
@@ -300,10 +302,8 @@ def write(name: str, made_of: str, row: GradientFlow, found: Mapping[int, Trace]
 
 
 def column_of(values: list[float]) -> np.ndarray:
-    """Whole numbers as such, others to ten digits."""
-    if all(isinstance(value, int) for value in values):
-        return np.array(values, np.int32)
-    return np.array([rounded(value) for value in values])
+    """Whole numbers as such."""
+    return np.array(values, np.int32 if all(isinstance(value, int) for value in values) else None)
 
 
 if __name__ == "__main__":

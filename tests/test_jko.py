@@ -17,6 +17,7 @@ from playwright.sync_api import expect, sync_playwright
 from stages.report.animation import SCRIPT, corners, moving_picture, player, quantised
 from stages.report.html import document, section
 from stages.report.pace import order, pace
+from stages.shared.files import rounded
 from stages.shared.io import read_table
 
 FROM = "dataset: bimodal, source: {name: gaussian, mean: [1.5, 1.0]}, tau: 0.1, steps: 4, test: 50"
@@ -62,6 +63,11 @@ def test_every_step_is_written_and_the_energy_falls(project):
             assert (last < first).all()
         frames = read_table(path(project, name, "frames.parquet"))
         assert sorted(set(frames["step"].tolist())) == list(range(count + 1))
+    for name in NAMES:
+        length = read_table(path(project, name, "measures.parquet"), metric="jko_length")
+        for seed, value in zip(length["seed"].tolist(), length["value"].tolist(), strict=True):
+            mine = steps(project, name)
+            assert value == rounded(sum(mine[(mine.seed == seed) & (mine.step > 0)].length))  # of what is written
     boxed = steps(project, "boxed")
     np.testing.assert_allclose(boxed.energy, boxed.exact, rtol=0.02)
     np.testing.assert_allclose(boxed.mode_0 + boxed.mode_1, 1, atol=1e-10)
