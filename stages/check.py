@@ -29,7 +29,15 @@ from stages.baseline import build_baselines
 from stages.bound import Measured
 from stages.couple import build_pairing
 from stages.density import build_plan
-from stages.generate import build_dataset, build_seeds, check_table, description, gaussian_source, parse_builtin
+from stages.generate import (
+    Description,
+    build_dataset,
+    build_seeds,
+    check_table,
+    description,
+    gaussian_source,
+    parse_builtin,
+)
 from stages.grid import Block, Rows, Sections, expand, member, studies, write_grid
 from stages.modes import Near
 from stages.reflow import Reflow
@@ -37,9 +45,10 @@ from stages.report.studies.kinds import STUDIES
 from stages.sample import Sample, build_samplers, serving
 from stages.shared.descents import Teacher, build_descent, fitting
 from stages.shared.files import write_text
+from stages.shared.latents import Latents
 from stages.shared.measures import shown_in
 from stages.shared.movements import GradientFlow
-from stages.shared.objectives import build_network, objective_of, try_begin
+from stages.shared.objectives import build_network, made_up, objective_of, try_begin
 from stages.shared.params import GRID, PARAMS, Refused, build, finish, merged, named, parse, read
 from stages.shared.places import DATA
 from stages.shared.rows import Choice, Compute, Relation, Workers
@@ -58,6 +67,26 @@ class Params(Sections, Workers):
     sample: Sample
     density: dict[str, Any]
 
+    def rows(self, dataset: str) -> dict[str, Any]:
+        """How many rows a data set has, and all else that its section says of it; latents have those of their origin."""
+        found: dict[str, Any] = getattr(self, self.kind(dataset))[self.origin(dataset)]
+        return found
+
+    def describe(self, dataset: str, content: Mapping[str, Any]) -> Description:
+        """What is known of a data set before its rows are read."""
+        if dataset in self.latents:
+            return Description(None, (latent_size(self.latents[dataset].method, content),), False)
+        kind = self.kind(dataset)
+        return description(kind, self.rows(dataset), f"{kind}.{dataset}")
+
+
+def latent_size(name: str, content: Mapping[str, Any]) -> int:
+    """How many latents a bottleneck has."""
+    begin = objective_of(content, content["methods"][name], f"methods.{name}", {})
+    model = begin.begin(made_up(begin, MODELS[content["methods"][name]["model"]["name"]].example), [torch.Generator()])
+    size: int = model.latent
+    return size
+
 
 def check(content: Mapping[str, Any]) -> Rows:
     """The rows of `grid.yaml`. Raises Refused for the first thing that is wrong."""
@@ -73,6 +102,8 @@ def check(content: Mapping[str, Any]) -> Rows:
     for name, method in params.methods.items():
         check_specs(params, f"methods.{name}.", method.network, method.training)
         check_method(name, content, params)
+    for name, latents in params.latents.items():
+        check_latents(name, latents, params)
     for name, block in params.grid.items():
         check_block(name, block, content, params)
     for name, choice in params.choices.items():
@@ -216,6 +247,18 @@ def check_sampler(key: str, sampler: Sampler, name: str, objective: Objective, p
         )
 
 
+def check_latents(name: str, row: Latents, params: Params) -> None:
+    """They are those of a bottleneck."""
+    if not issubclass(MODELS[params.methods[row.method].model["name"]], Bottleneck):
+        raise Refused(
+            f"{PARAMS}: latents.{name}.method: {row.method!r} has no latents; the models that have some are {bottlenecks()}"
+        )
+
+
+def bottlenecks() -> str:
+    return ", ".join(name for name in MODELS if issubclass(MODELS[name], Bottleneck))
+
+
 def check_block(name: str, block: Block, content: Mapping[str, Any], params: Params) -> None:
     """Overrides are valid, there are source points enough for rounds, and the methods suit the data."""
     key = f"grid.{name}"
@@ -226,7 +269,7 @@ def check_block(name: str, block: Block, content: Mapping[str, Any], params: Par
     if block.until is not None and len(params.seeds) < 2:
         raise Refused(f"{PARAMS}: {key}.until: {block.until} needs two seeds or more, to tell a gain from chance")
     for dataset in block.datasets:
-        pool, needed = (params.datasets | params.tables)[dataset]["pool"], params.reflow.pairs + params.reflow.validation
+        pool, needed = params.rows(dataset)["pool"], params.reflow.pairs + params.reflow.validation
         if block.last and needed > pool:
             raise Refused(f"{PARAMS}: reflow.pairs + reflow.validation: {needed} is more than the pool of {dataset}, {pool}")
         for each in block.methods:
@@ -244,11 +287,11 @@ def check_begin(dataset: str, name: str, block: Block, content: Mapping[str, Any
     """An objective can begin with the block's network, if it is on points in the shape of the data set."""
     if params.methods[name].auto:
         return
-    objective, kind = objective_of(content, content["methods"][name], f"methods.{name}", block.network), params.kind(dataset)
+    objective = objective_of(content, content["methods"][name], f"methods.{name}", block.network)
     shape = MODELS[params.methods[name].model["name"]].example
     if objective.data is Points:
-        shape = description(kind, getattr(params, kind)[dataset], f"{kind}.{dataset}").shape
-    rows = getattr(params, kind)[dataset].get("train")
+        shape = params.describe(dataset, content).shape
+    rows = params.rows(dataset).get("train")
     try_begin(objective, shape, f"methods.{name}", rows if objective.data is Points and isinstance(rows, int) else None)
 
 
@@ -263,8 +306,9 @@ def check_density(key: str, dataset: str, block: Block, content: Mapping[str, An
     """What a block measures has a density, and one that the section `density` can work out."""
     assert block.density is not None
     plan = build_plan(content, block.density, f"{key}.density" if block.density else "density")
-    kind = params.kind(dataset)
-    known = description(kind, getattr(params, kind)[dataset], f"{kind}.{dataset}")
+    if dataset in params.latents:
+        raise Refused(f"{PARAMS}: {key}.density: {dataset!r} are latents, whose density is none of the data; leave it out")
+    known = params.describe(dataset, content)
     if plan.outliers is not None:
         facts = {"dim": known.dim, "marked": known.marked, "levels": known.levels}
         finish(plan.outliers.fits, facts, f"{key}.density.outliers")
@@ -287,7 +331,7 @@ def check_density(key: str, dataset: str, block: Block, content: Mapping[str, An
 
 def check_modes(key: str, dataset: str, override: Mapping[str, Any], params: Params) -> None:
     """There are more points than neighbours."""
-    near, test = parse(Near, override, key), (params.datasets | params.tables)[dataset]["test"]
+    near, test = parse(Near, override, key), params.rows(dataset)["test"]
     if near.neighbours >= test:
         raise Refused(f"{PARAMS}: {key}.neighbours: {near.neighbours} must be less than test of {dataset}, {test}")
 
@@ -301,7 +345,7 @@ def check_bound(key: str, block: Block, params: Params) -> None:
         if not issubclass(model, Bottleneck):
             raise Refused(
                 f"{PARAMS}: {key}.bound: {model.__name__}, the model of {method!r}, has no bound; leave it out, or take "
-                f"methods of {', '.join(name for name in MODELS if issubclass(MODELS[name], Bottleneck))}"
+                f"methods of {bottlenecks()}"
             )
 
 
@@ -332,6 +376,8 @@ def check_source(key: str, dataset: str, name: str, content: Mapping[str, Any], 
 
 
 def has_gaussian_source(name: str, params: Params) -> bool:
+    if name in params.latents:
+        return True
     kind = params.kind(name)
     return gaussian_source(kind, getattr(params, kind)[name], f"{kind}.{name}")
 
@@ -460,11 +506,12 @@ TEACHERS = {"score": check_score, "velocity": check_velocity}
 def check_study(name: str, row: Study, params: Params, rows: Rows) -> None:
     """What a section of the report compares is in the grid."""
     member(f"studies.{name}.kind", row.kind, STUDIES)
+    decoded = dict.fromkeys(of["method"] for of in rows["decoded"].values())
     for dataset in row.datasets:
         member(f"studies.{name}.datasets", dataset, params.problems)
         for method in row.methods:
-            member(f"studies.{name}.methods", method, params.methods)
-            if row.kind != "published" and f"{dataset}-{method}-round0" not in rows["flows"]:
+            member(f"studies.{name}.methods", method, [*params.methods, *decoded])
+            if row.kind != "published" and f"{dataset}-{method}-round0" not in rows["flows"] | rows["decoded"]:
                 raise Refused(f"{PARAMS}: studies.{name}: {dataset}-{method}-round0 is not in the grid")
     if (row.kind == "published") != bool(row.figures) or bool(row.figures) != bool(row.source):
         raise Refused(f"{PARAMS}: studies.{name}: figures and their source belong to the kind published, and it to them")
@@ -496,15 +543,16 @@ def prune(content: Mapping[str, Any], rows: Rows) -> None:
 
     Nothing is lost: DVC's cache has it, and brings it back with the row.
     """
-    problems, flows = {**content["datasets"], **content["tables"]}, rows["flows"]
+    problems, flows = {**content["datasets"], **content["tables"], **rows["encoded"]}, rows["flows"]
+    drawn = {**flows, **rows["decoded"]}
     kept = {
         "generate": problems,
         "floor": problems,
         "couple": rows["couples"],
         "reflow": {**rows["reflows"], **rows["until"]},
         "train": {**flows, **content["choices"]},
-        "sample": flows,
-        "evaluate": {**flows, **content["relations"], "density": {}, "modes": {}, "bound": {}, "baseline": {}, "jko": {}},
+        "sample": drawn,
+        "evaluate": {**drawn, **content["relations"], "density": {}, "modes": {}, "bound": {}, "baseline": {}, "jko": {}},
         "evaluate/density": rows["densities"],
         "evaluate/modes": rows["modes"],
         "evaluate/bound": rows["bounds"],

@@ -20,6 +20,7 @@ from rectiflow.networks import NETWORKS
 from rectiflow.objectives import OBJECTIVES
 from stages.shared.bounds import BoundRow
 from stages.shared.files import write_text
+from stages.shared.latents import Decoded, Encoded, Latents
 from stages.shared.modes import ModesRow
 from stages.shared.movements import GradientFlow, Movement
 from stages.shared.params import GRID, PARAMS, Refused, Settings, merged, name_in, parse, parse_file
@@ -30,7 +31,9 @@ from stages.shared.teachers import Learning, Taught
 
 Rows = dict[str, dict[str, dict[str, Any]]]
 
-NAMED = ("datasets", "tables", "couplings", "methods", "grid", "choices", "relations", "baselines", "gradient_flows")
+NAMED = (
+    "datasets", "tables", "latents", "couplings", "methods", "grid", "choices", "relations", "baselines", "gradient_flows"
+)  # fmt: skip
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 HEADER = "# Written by `python -m stages.grid` from the blocks of params.yaml, a row a line: edits are lost.\n"
 
@@ -63,6 +66,7 @@ class Sections(Settings):
 
     datasets: dict[str, dict[str, Any]]
     tables: dict[str, dict[str, Any]]
+    latents: dict[str, Latents] = {}
     couplings: dict[str, dict[str, Any]]
     network: dict[str, Any]
     methods: dict[str, Learning]
@@ -77,11 +81,15 @@ class Sections(Settings):
     @property
     def problems(self) -> list[str]:
         """The names of all data sets."""
-        return [*self.datasets, *self.tables]
+        return [*self.datasets, *self.tables, *self.latents]
+
+    def origin(self, dataset: str) -> str:
+        """The data set whose rows there are: what latents are made of, or else the data set itself."""
+        return self.latents[dataset].dataset if dataset in self.latents else dataset
 
     def kind(self, dataset: str) -> Literal["datasets", "tables"]:
-        """The section that a data set is described in."""
-        return "tables" if dataset in self.tables else "datasets"
+        """The section that the rows of a data set are described in."""
+        return "tables" if self.origin(dataset) in self.tables else "datasets"
 
     def known(self, dataset: str) -> str:
         """The key of what is known of a data set, as a DensityRow has it."""
@@ -101,8 +109,8 @@ class Cell(NamedTuple):
 
 
 def expand(content: Mapping[str, Any]) -> Rows:
-    """The sections of `grid.yaml`: `couples`, `flows`, `reflows`, `until`, `samples`, `densities`, `modes`,
-    `bounds`, `baselined`, `movements`.
+    """The sections of `grid.yaml`: `encoded`, `couples`, `flows`, `reflows`, `until`, `samples`, `decoded`, `densities`,
+    `modes`, `bounds`, `baselined`, `movements`.
 
     Raises Refused in one line. Rows come in the order of the blocks, and so do data sets and methods in the report.
     """
@@ -110,10 +118,12 @@ def expand(content: Mapping[str, Any]) -> Rows:
     check_sections(sections)
     cells = unfold(sections)
     return {
+        "encoded": plain(encoded(sections, cells)),
         "couples": plain(couples(sections, cells)),
         "flows": plain(flows(sections, cells)),
         **{part: plain(rounds(sections, cells, part == "until")) for part in ("reflows", "until")},
         "samples": plain(draws(sections, cells)),
+        "decoded": plain(decoded(sections, cells)),
         "densities": plain(densities(sections, cells)),
         "modes": plain(modes(sections, cells)),
         "bounds": plain(bounds(sections, cells)),
@@ -138,6 +148,11 @@ def check_sections(sections: Sections) -> None:
         member("samplers", name, sections.methods)
     if both := sorted(set(sections.datasets) & set(sections.tables)):
         raise Refused(f"{PARAMS}: tables.{both[0]}: {both[0]!r} is already a name in datasets; choose another")
+    for name, latents in sections.latents.items():
+        if name in sections.datasets or name in sections.tables:
+            raise Refused(f"{PARAMS}: latents.{name}: {name!r} is already a name in {sections.kind(name)}; choose another")
+        member(f"latents.{name}.dataset", latents.dataset, [*sections.datasets, *sections.tables])
+        member(f"latents.{name}.method", latents.method, sections.methods)
 
 
 def member(key: str, value: str, choices: Iterable[str]) -> None:
@@ -293,6 +308,33 @@ def draws(sections: Sections, cells: Iterable[Cell]) -> dict[str, Draws]:
     return found
 
 
+def encoded(sections: Sections, cells: Iterable[Cell]) -> dict[str, Encoded]:
+    """The data sets that are the latents of a bottleneck of the grid."""
+    there = {(cell.dataset, cell.method): cell for cell in cells}
+    found: dict[str, Encoded] = {}
+    for name, row in sections.latents.items():
+        if (cell := there.get((row.dataset, row.method))) is None:
+            raise Refused(f"{PARAMS}: latents.{name}: {row.method!r} is not trained on {row.dataset!r} in the grid")
+        found[name] = Encoded(dataset=row.dataset, bottleneck=cell.name(0), **trained(sections, cell))
+    return found
+
+
+def decoded(sections: Sections, cells: Iterable[Cell]) -> dict[str, Decoded]:
+    """What is drawn of latents and brought back: as if it were drawn from a method LATENTS-METHOD of the data set."""
+    cells = list(cells)
+    made, taken = encoded(sections, cells), {cell.name(k) for cell, k in in_order(sections, cells)}
+    found: dict[str, Decoded] = {}
+    for cell, k in in_order(sections, cells):
+        if (of := made.get(cell.dataset)) is None:
+            continue
+        method = f"{cell.dataset}-{cell.method}"
+        if (name := Cell(of.dataset, method, "").name(k)) in taken:
+            raise Refused(f"{PARAMS}: latents.{cell.dataset}: what is decoded has the name of the row {name}; rename one")
+        noise = sections.latents[cell.dataset].noise
+        found[name] = Decoded(**dict(of), method=method, round=k, latents=cell.dataset, flow=cell.name(k), noise=noise)
+    return found
+
+
 def asked(sections: Sections, cells: Iterable[Cell], option: str) -> list[tuple[str, Cell, dict[str, Any]]]:
     """The rows whose block has an option that may be empty: their names, cells and what the option says."""
     rows = ((cell.name(k), cell, getattr(sections.grid[cell.block], option)) for cell, k in in_order(sections, cells))
@@ -315,10 +357,12 @@ def densities(sections: Sections, cells: Iterable[Cell]) -> dict[str, DensityRow
     }
 
 
-def modes(sections: Sections, cells: Iterable[Cell]) -> dict[str, ModesRow]:
-    """The models whose draws are measured by modes, precision and recall."""
-    rows = asked(sections, cells, "modes")
-    return {name: ModesRow(dataset=cell.dataset, override=override) for name, cell, override in rows}
+def modes(sections: Sections, cells: list[Cell]) -> dict[str, ModesRow]:
+    """The models whose draws are measured by modes, precision and recall; those of latents once they are decoded, too."""
+    rows = {name: (cell.dataset, override) for name, cell, override in asked(sections, cells, "modes")}
+    back = {name: row for name, row in decoded(sections, cells).items() if row.flow in rows}
+    rows |= {name: (row.dataset, rows[row.flow][1]) for name, row in back.items()}
+    return {name: ModesRow(dataset=dataset, override=override) for name, (dataset, override) in rows.items()}
 
 
 def bounds(sections: Sections, cells: Iterable[Cell]) -> dict[str, BoundRow]:

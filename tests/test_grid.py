@@ -51,11 +51,13 @@ def test_a_data_set_with_two_methods_and_two_rounds_costs_two_lines():
     added = {part: sorted(set(new[part]) - set(old[part])) for part in new}
     flows = [f"ring-{method}-round{k}" for method in ("icfm", "otcfm") for k in range(3)]
     assert added == {
+        "encoded": [],
         "couples": ["ring-exact", "ring-independent"],
         "flows": flows,
         "reflows": [name for name in flows if not name.endswith("0")],
         "until": [],
         "samples": flows,
+        "decoded": [],
         "densities": [],
         "modes": [],
         "bounds": [],

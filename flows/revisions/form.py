@@ -70,12 +70,17 @@ def drop(content: Rows) -> None:
     """Take away the rows beyond the grid that speak of flows which are not in it."""
     blocks = content["grid"].values()
     cells = {f"{dataset}-{method}" for block in blocks for dataset in block["datasets"] for method in block["methods"]}
+    used = {dataset for block in blocks for dataset in block["datasets"]}
+    latents = {name: row for name, row in content.get("latents", {}).items() if name in used}
+    if "latents" in content:
+        content["latents"] = latents
+    decoded = {f"{row['dataset']}-{cell}" for name, row in latents.items() for cell in cells if cell.startswith(f"{name}-")}
     for name in set(content["choices"]) - cells:
         del content["choices"][name]
     for name in [name for name, study in content["studies"].items() if study.get("of", "") not in ["", *content["grid"]]]:
         del content["studies"][name]
     for name, study in studies(content).items():
-        if not {f"{dataset}-{method}" for dataset in study.datasets for method in study.methods} <= cells:
+        if not {f"{dataset}-{method}" for dataset in study.datasets for method in study.methods} <= cells | decoded:
             del content["studies"][name]
     flows = expand(plain(content))["flows"]
     for name in [name for name, row in content["relations"].items() if {row["first"], row["second"]} - set(flows)]:

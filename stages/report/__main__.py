@@ -28,15 +28,16 @@ def csv(frame: pd.DataFrame) -> str:
 def main(_: list[str]) -> None:
     """`python -m stages.report`"""
     content, say = read(), progress("report", 3, 3)
-    names = sources.models()
-    ended = sources.ended(names)
-    names = {key: name for key, name in names.items() if key not in ended}
-    results, losses = sources.results(names), sources.losses(names)
+    trained = sources.models()
+    ended = sources.ended(trained | sources.decoded())
+    trained = {key: name for key, name in trained.items() if key not in ended}
+    names = trained | {key: name for key, name in sources.decoded().items() if key not in ended}
+    results, losses = sources.results(names), sources.losses(trained)
     say(1, f"{len(results)} measurements of {len(names)} models")
     tables = {
         "relations": partial(sources.relations, content),
         "choices": partial(sources.choices, content),
-        "ends": partial(sources.ends, names),
+        "ends": partial(sources.ends, trained),
         "spent": partial(sources.spent, names),
     }
     evidence = Evidence(results, tables)
@@ -44,7 +45,7 @@ def main(_: list[str]) -> None:
     sections = study_sections(studies(content), evidence)
     descents = sources.followed(content)
     reasons = list(dict.fromkeys(ended.values()))
-    html = page(evidence, losses, shown, PARAMS.read_text(), sections, reasons, sources.maps(names), descents)
+    html = page(evidence, losses, shown, PARAMS.read_text(), sections, reasons, sources.maps(trained), descents)
     say(2, "page drawn")
     write_text(REPORTS / "results.csv", csv(results))
     rounds = per_round(results, ["straightness", "chord_deviation", "w2", "w2_1step"])

@@ -13,6 +13,7 @@ from stages.report.gradient_flows import Followed
 from stages.report.results import Key, curves, tidy
 from stages.shared import bounds, modes, movements, places
 from stages.shared.io import read_table, read_weights
+from stages.shared.latents import Decoded
 from stages.shared.params import GRID, parse, read
 from stages.shared.points import About, read_about, read_split
 from stages.shared.teachers import Taught
@@ -26,9 +27,21 @@ def models() -> dict[Key, str]:
     return dict(sorted(keys.items(), key=lambda item: (datasets.index(item[0][0]), methods.index(item[0][1]), item[0][2])))
 
 
+def decoded() -> dict[Key, str]:
+    """`(dataset, method, round)` of what is drawn of latents and decoded, and its name."""
+    rows = {name: parse(Decoded, row, f"decoded.{name}", GRID) for name, row in read(GRID)["decoded"].items()}
+    return {(row.dataset, row.method, row.round): name for name, row in rows.items()}
+
+
+def behind(name: str) -> list[str]:
+    """The trained models that draws come from, the last one last: a flow and its bottleneck, or the model itself."""
+    row = read(GRID)["decoded"].get(name)
+    return [name] if row is None else [row["bottleneck"], row["flow"]]
+
+
 def ended(names: Mapping[Key, str]) -> dict[Key, str]:
     """The rounds that were not worth it, and why."""
-    notes = {key: places.trained(name) / places.ENDED for key, name in names.items()}
+    notes = {key: places.trained(behind(name)[-1]) / places.ENDED for key, name in names.items()}
     return {key: note.read_text().strip() for key, note in notes.items() if note.exists()}
 
 
@@ -96,10 +109,15 @@ def spent(names: Mapping[Key, str]) -> pd.DataFrame:
     """How many weights each model has, those of other players among them, and the updates of its training."""
     rows = []
     for key, name in names.items():
-        arrays, spec = read_weights(places.model(places.trained(name)))
-        updates = int(read_table(places.curves(name))["step"].max())
-        rows.append([*key, sum(arrays[player].shape[1] for player in spec["players"]), updates])
+        sizes = [weights_updates(model) for model in behind(name)]
+        rows.append([*key, *map(sum, zip(*sizes, strict=True))])
     return pd.DataFrame(rows, columns=["dataset", "method", "round", "weights", "updates"])
+
+
+def weights_updates(name: str) -> tuple[int, int]:
+    """The weights of a seed, and the updates."""
+    arrays, spec = read_weights(places.model(places.trained(name)))
+    return sum(arrays[player].shape[1] for player in spec["players"]), int(read_table(places.curves(name))["step"].max())
 
 
 def ends(names: Mapping[Key, str]) -> pd.DataFrame:

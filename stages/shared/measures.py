@@ -44,6 +44,11 @@ MEASURES: dict[str, Measure] = {
     "w2": Measure("W2", LENGTH, "smaller", "w2_floor", role="reference", shown=(*COMPARED, "published")),
     "w2_1step": Measure("W2, 1 step", LENGTH, "smaller", "w2_floor", "w2", "one_step", COMPARED),
     "w2_floor": Measure("W2 floor", LENGTH, "", shown=FLOOR),
+    "w2_decoder": Measure("W2 of reconstructions", LENGTH, "smaller", "w2_floor", shown=("metrics",)),
+    "w2_reconstructed": Measure(
+        "W2 to reconstructions", LENGTH, "smaller", "w2_reconstructed_floor", role="reference", shown=("metrics",)
+    ),
+    "w2_reconstructed_floor": Measure("W2 floor of reconstructions", LENGTH, "", shown=("metrics",)),
     "straightness": Measure("straightness S", SQUARE, shown=COMPARED),
     "chord_deviation": Measure("chord deviation", LENGTH, shown=RANKED),
     "npe": Measure("NPE", shown=("metrics", "summary", "published")),

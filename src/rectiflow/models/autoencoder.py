@@ -38,6 +38,11 @@ class Autoencoder(Bottleneck):
         mu, log_sigma = self.encode(columns).chunk(2, 1)
         return mu, seedwise(torch.exp, log_sigma), log_sigma
 
+    def latents(self, x: Tensor, noise: Tensor) -> Tensor:
+        """`mu + sigma noise`."""
+        mu, sigma, _ = self.posterior(self.columns(x))
+        return mu.mT + sigma.mT * noise
+
     def bound(self, x: Tensor, noise: Tensor) -> Bound:
         """The rate in closed form, `sum (mu^2 + sigma^2 - 1) / 2 - log sigma`; one z of the posterior for the distortion."""
         columns = self.columns(x)

@@ -147,6 +147,16 @@ class Bottleneck(Noisy):
         log_deviation = [part.expand(batch) for part in self.part("log_deviation").unbind()]
         return torch.stack(log_deviation), torch.stack([(-2 * part[:1]).exp().expand(batch) for part in log_deviation])
 
+    # ---- Latents as points.
+
+    @abstractmethod
+    def latents(self, x: Tensor, noise: Tensor) -> Tensor:
+        """A draw z `(seeds, batch, latent)` of the posterior of points x, by N(0, I) noise `(seeds, batch, noise)`."""
+
+    def means(self, z: Tensor) -> Tensor:
+        """The decoder's means, points `(seeds, batch, dim)`, for any latents z `(seeds, batch, latent)`."""
+        return self.points(self.decode(z.mT))
+
     # ---- What a map with a law around it can do, and the bound.
 
     def push(self, x0: Tensor) -> Tensor:

@@ -59,6 +59,15 @@ class Quantised(Bottleneck):
         """The share of the codes that some of the points x have, `(seeds,)`."""
         return torch.tensor([len(codes.unique()) / self.codes for codes in self.coded(x)])
 
+    def latents(self, x: Tensor, noise: Tensor) -> Tensor:
+        """What the code of each point stands for; noise is not asked for."""
+        return self.quantise(self.encode(self.columns(x))).z.mT
+
+    def means(self, z: Tensor) -> Tensor:
+        """Latents between the codes count as the nearest."""
+        book = self.book()
+        return super().means(picked(book, nearest(z.mT, book)))
+
     def log_prior(self) -> Tensor:
         """log p(code), `(seeds, codes)`."""
         return seedwise(lambda logits: logits.log_softmax(-1), self.part("logits"))
@@ -86,6 +95,12 @@ class Quantised(Bottleneck):
     def closer(self, x: Tensor, noise: Tensor) -> dict[str, Tensor]:
         """`nll_exact`, and the share `codes_used`, `(seeds, 1)`."""
         return {"nll_exact": -self.exact(x), "codes_used": self.codes_used(x)[:, None]}
+
+
+def nearest(h: Tensor, book: Tensor) -> Tensor:
+    """The codes `(seeds, batch)` whose vectors `(seeds, codes, latent)` are nearest to h `(seeds, latent, batch)`."""
+    with torch.no_grad():
+        return (h[:, :, None] - book.mT[..., None]).square().sum(1).argmin(1)
 
 
 def picked(table: Tensor, codes: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rectiflow.models.quantised import Coded, Quantised, picked
+from rectiflow.models.quantised import Coded, Quantised, nearest, picked
 from rectiflow.ranges import at_least
 
 
@@ -41,8 +41,7 @@ class VQ(Quantised):
 
     def quantise(self, h: Tensor) -> Coded:
         book = self.book()
-        with torch.no_grad():
-            codes = (h[:, :, None] - book.mT[..., None]).square().sum(1).argmin(1)
+        codes = nearest(h, book)
         e = picked(book, codes).mT.contiguous()
         extra = ((h.detach() - e).square() + self.commitment * (h - e.detach()).square()).sum(1)
         return Coded(codes, h + (e - h).detach(), extra)
