@@ -331,7 +331,7 @@ def decoded(sections: Sections, cells: Iterable[Cell]) -> dict[str, Decoded]:
         if (name := Cell(of.dataset, method, "").name(k)) in taken:
             raise Refused(f"{PARAMS}: latents.{cell.dataset}: what is decoded has the name of the row {name}; rename one")
         noise = sections.latents[cell.dataset].noise
-        found[name] = Decoded(**dict(of), method=method, round=k, latents=cell.dataset, flow=cell.name(k), noise=noise)
+        found[name] = Decoded(**dict(of), method=method, round=k, flow=cell.name(k), noise=noise)
     return found
 
 

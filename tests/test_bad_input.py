@@ -18,7 +18,7 @@ from imports import ROOT
 import stages.shared.params
 from rectiflow.models.model import Maps
 from rectiflow.samplers import SAMPLERS
-from stages.check import check
+from stages.check.whole import check
 from stages.generate import build_dataset, draw
 from stages.grid import render
 from stages.shared.compute import stream

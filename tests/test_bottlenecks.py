@@ -29,7 +29,8 @@ from rectiflow.objectives.elbo import Elbo
 from rectiflow.pairs import Points
 from rectiflow.samplers import SAMPLERS, sample
 from rectiflow.training import Training, fit
-from stages.check import check, prune
+from stages.check.prune import prune
+from stages.check.whole import check
 from stages.grid import expand, write_grid
 from stages.report import sources
 from stages.report.results import headlines, tidy

@@ -246,7 +246,7 @@ MISTAKES = [
 
 @pytest.mark.parametrize(("old", "new", "said"), MISTAKES)
 def test_a_mistake_is_one_line_with_key_and_value(old, new, said):
-    from stages.check import check
+    from stages.check.whole import check
     from stages.shared.params import Refused
 
     text = content()

@@ -9,7 +9,7 @@ from imports import ROOT
 from ruamel.yaml import YAML
 
 from flows.revisions import form
-from stages.check import check
+from stages.check.whole import check
 from stages.grid import expand, parse_file, render, studies, write_grid
 from stages.shared.params import Refused
 

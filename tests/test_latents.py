@@ -17,7 +17,8 @@ from rectiflow.models.fsq import FSQ
 from rectiflow.models.vq import VQ
 from rectiflow.networks.mlp import MLP
 from rectiflow.pairs import Points
-from stages.check import check, prune
+from stages.check.prune import prune
+from stages.check.whole import check
 from stages.encode import SPLITS, encode
 from stages.grid import expand, write_grid
 from stages.report import sources
@@ -238,6 +239,19 @@ MISTAKES = [
     (TWICE, "latents.codes: what is decoded has the name of the row bimodal-codes-icfm-round0; rename one"),
     (grid_of(["vae"], "vae2") | {"methods": {**METHODS, **DEEP}}, "methods.vae2.model.latent: 2 must be at most 1"),
 ]
+
+
+def test_likelihoods_of_latents_are_begun_with_as_many_numbers_as_there_are():
+    content = tiny.params() | copy.deepcopy(PLAN) | {"studies": {}}
+    content["datasets"]["digits"] = {"name": "digits", "validation": 100, "test": 100, "pool": 300}
+    content["methods"] |= {"deep": {"objective": "elbo", "model": {"name": "autoencoder", "latent": 16}}}
+    content["methods"] |= {"realnvp": {"objective": "likelihood", "model": {"name": "coupling_layers", "layers": 2}}}
+    content["latents"] = {"codes": {"dataset": "digits", "method": "deep"}}
+    content["grid"] = {
+        "own": {"datasets": ["digits"], "methods": ["deep"]},
+        "latent": {"datasets": ["codes"], "methods": ["realnvp"]},
+    }
+    assert "digits-codes-realnvp-round0" in check(content)["decoded"]
 
 
 @pytest.mark.parametrize(("change", "said"), MISTAKES)

@@ -15,7 +15,8 @@ import stages.shared.params
 from rectiflow.datasets import DATASETS
 from rectiflow.mixtures import GaussianMixture
 from rectiflow.modes import BLOCK, Modes, assign, covered, mode_tv, precision, recall, shares, valid
-from stages.check import check, prune
+from stages.check.prune import prune
+from stages.check.whole import check
 from stages.grid import expand, write_grid
 from stages.report import sources
 from stages.report.results import by_flow, headlines, tidy

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import tiny
 
-from stages.check import check
+from stages.check.whole import check
 from stages.report.evidence import Evidence
 from stages.report.printing import shown
 from stages.report.results import COLUMNS

@@ -23,12 +23,11 @@ class Encoded(Settings):
 
 
 class Decoded(Encoded):
-    """The draws of a `flow` of `latents`, brought back to the data set; in the report they are those of a `method` and a
+    """The draws of a `flow` of latents, brought back to the data set; in the report they are those of a `method` and a
     `round`.
     """
 
     method: str
     round: int
-    latents: str
     flow: str
     noise: bool

@@ -1,0 +1,112 @@
+"""Checks of the blocks of the grid, and of what they have measured."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from rectiflow.models import MODELS
+from rectiflow.models.bottleneck import Bottleneck
+from rectiflow.models.model import Density, Field
+from rectiflow.models.velocity import Velocity
+from rectiflow.pairs import Points
+from stages.baseline import build_baselines
+from stages.bound import Measured
+from stages.check.data import bottlenecks
+from stages.check.methods import check_source
+from stages.check.params import Params, check_specs
+from stages.density import build_plan
+from stages.grid import Block
+from stages.modes import Near
+from stages.shared.objectives import objective_of, try_begin
+from stages.shared.params import PARAMS, Refused, finish, parse
+
+
+def check_block(name: str, block: Block, content: Mapping[str, Any], params: Params) -> None:
+    """Overrides are valid, there are source points enough for rounds, and the methods suit the data."""
+    key = f"grid.{name}"
+    for method in (params.methods[name] for name in block.methods):
+        check_specs(params, f"{key}.", method.network, block.network, method.training, block.training)
+        if block.last and not issubclass(kind := MODELS[method.model["name"]], Velocity):
+            raise Refused(f"{PARAMS}: {key}.rounds: {block.last}: {kind.__name__} is no velocity field, and has no rounds")
+    if block.until is not None and len(params.seeds) < 2:
+        raise Refused(f"{PARAMS}: {key}.until: {block.until} needs two seeds or more, to tell a gain from chance")
+    for dataset in block.datasets:
+        pool, needed = params.rows(dataset)["pool"], params.reflow.pairs + params.reflow.validation
+        if block.last and needed > pool:
+            raise Refused(f"{PARAMS}: reflow.pairs + reflow.validation: {needed} is more than the pool of {dataset}, {pool}")
+        for each in block.methods:
+            check_source(key, dataset, each, content, params)
+            check_begin(dataset, each, block, content, params)
+        if block.density is not None:
+            check_density(key, dataset, block, content, params)
+        if block.modes is not None:
+            check_modes(f"{key}.modes", dataset, block.modes, params)
+    if block.bound is not None:
+        check_bound(key, block, params)
+
+
+def check_begin(dataset: str, name: str, block: Block, content: Mapping[str, Any], params: Params) -> None:
+    """An objective can begin with the block's network, if it is on points in the shape of the data set."""
+    if params.methods[name].auto:
+        return
+    objective = objective_of(content, content["methods"][name], f"methods.{name}", block.network)
+    shape = MODELS[params.methods[name].model["name"]].example
+    if objective.data is Points:
+        shape = params.describe(dataset, content).shape
+    rows = params.rows(dataset).get("train")
+    try_begin(objective, shape, f"methods.{name}", rows if objective.data is Points and isinstance(rows, int) else None)
+
+
+def check_baselines(content: Mapping[str, Any], params: Params) -> None:
+    """Detectors exist, and none has the name of a method, beside whose numbers its own stand."""
+    for name in build_baselines(content):
+        if name in params.methods:
+            raise Refused(f"{PARAMS}: baselines: {name!r} is the name of a method; choose another")
+
+
+def check_density(key: str, dataset: str, block: Block, content: Mapping[str, Any], params: Params) -> None:
+    """What a block measures has a density, and one that the section `density` can work out."""
+    assert block.density is not None
+    plan = build_plan(content, block.density, f"{key}.density" if block.density else "density")
+    if dataset in params.latents:
+        raise Refused(f"{PARAMS}: {key}.density: {dataset!r} are latents, whose density is none of the data; leave it out")
+    known = params.describe(dataset, content)
+    if plan.outliers is not None:
+        facts = {"dim": known.dim, "marked": known.marked, "levels": known.levels}
+        finish(plan.outliers.fits, facts, f"{key}.density.outliers")
+    for method in block.methods:
+        model = MODELS[params.methods[method].model["name"]]
+        if issubclass(model, Density):
+            continue
+        if not issubclass(model, Field):
+            raise Refused(
+                f"{PARAMS}: {key}.density: {model.__name__}, the model of {method!r}, has no density; leave it out"
+            )
+        if known.source is None:
+            raise Refused(
+                f"{PARAMS}: {key}.density: the source of {dataset!r} has no known density, and so have the flows of "
+                f"{method!r}; leave it out, or take a data set from N(0, I)"
+            )
+        probe = {"x": torch.zeros(1, known.dim), "generator": torch.Generator()}
+        finish(plan.divergence.directions, probe, f"{key}.density.divergence")
+
+
+def check_modes(key: str, dataset: str, override: Mapping[str, Any], params: Params) -> None:
+    """There are more points than neighbours."""
+    near, test = parse(Near, override, key), params.rows(dataset)["test"]
+    if near.neighbours >= test:
+        raise Refused(f"{PARAMS}: {key}.neighbours: {near.neighbours} must be less than test of {dataset}, {test}")
+
+
+def check_bound(key: str, block: Block, params: Params) -> None:
+    """What a block measures has bounds."""
+    assert block.bound is not None
+    parse(Measured, block.bound, f"{key}.bound")
+    for method in block.methods:
+        model = MODELS[params.methods[method].model["name"]]
+        if not issubclass(model, Bottleneck):
+            raise Refused(
+                f"{PARAMS}: {key}.bound: {model.__name__}, the model of {method!r}, has no bound; leave it out, or take "
+                f"methods of {bottlenecks()}"
+            )

@@ -1,0 +1,60 @@
+"""The sections of `params.yaml` together, and what follows from several of them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from rectiflow.training import Training
+from stages.generate import Description, description, gaussian_source
+from stages.grid import Sections
+from stages.reflow import Reflow
+from stages.sample import Sample
+from stages.shared.objectives import build_network, made_up, objective_of
+from stages.shared.params import build, merged
+from stages.shared.rows import Compute, Workers
+
+
+class Params(Sections, Workers):
+    """The sections of `params.yaml`."""
+
+    seeds: list[int]
+    compute: Compute
+    training: dict[str, Any]
+    reflow: Reflow
+    sample: Sample
+    density: dict[str, Any]
+
+    def rows(self, dataset: str) -> dict[str, Any]:
+        """How many rows a data set has, and all else that its section says of it; latents have those of their origin."""
+        found: dict[str, Any] = getattr(self, self.kind(dataset))[self.origin(dataset)]
+        return found
+
+    def describe(self, dataset: str, content: Mapping[str, Any]) -> Description:
+        """What is known of a data set before its rows are read."""
+        if dataset in self.latents:
+            shape = self.describe(self.origin(dataset), content).shape
+            return Description(None, (latent_size(self.latents[dataset].method, shape, content),), False)
+        kind = self.kind(dataset)
+        return description(kind, self.rows(dataset), f"{kind}.{dataset}")
+
+
+def latent_size(method: str, shape: tuple[int, ...], content: Mapping[str, Any]) -> int:
+    """How many latents a bottleneck has for arrays of this shape."""
+    objective = objective_of(content, content["methods"][method], f"methods.{method}", {})
+    size: int = objective.begin(made_up(objective, shape), [torch.Generator()]).latent
+    return size
+
+
+def check_specs(params: Params, key: str, *overrides: Mapping[str, Any]) -> None:
+    """The shared network and training with those of a method, or of a method in a block, over them."""
+    half = len(overrides) // 2
+    build_network(merged(params.network, *overrides[:half]), f"{key}network")
+    build(Training, merged(params.training, *overrides[half:]), f"{key}training")
+
+
+def has_gaussian_source(name: str, params: Params) -> bool:
+    if name in params.latents:
+        return True
+    kind = params.kind(name)
+    return gaussian_source(kind, getattr(params, kind)[name], f"{kind}.{name}")

@@ -1,0 +1,43 @@
+"""Checks of the sections of the report that look into one question."""
+
+from stages.check.params import Params
+from stages.grid import Rows, member
+from stages.report.studies.kinds import STUDIES
+from stages.shared.measures import shown_in
+from stages.shared.params import PARAMS, Refused
+from stages.shared.studies import Published, Study
+
+
+def check_study(name: str, row: Study, params: Params, rows: Rows) -> None:
+    """What a section of the report compares is in the grid."""
+    member(f"studies.{name}.kind", row.kind, STUDIES)
+    decoded = dict.fromkeys(of["method"] for of in rows["decoded"].values())
+    for dataset in row.datasets:
+        member(f"studies.{name}.datasets", dataset, params.problems)
+        for method in row.methods:
+            member(f"studies.{name}.methods", method, [*params.methods, *decoded])
+            if row.kind != "published" and f"{dataset}-{method}-round0" not in rows["flows"] | rows["decoded"]:
+                raise Refused(f"{PARAMS}: studies.{name}: {dataset}-{method}-round0 is not in the grid")
+    if (row.kind == "published") != bool(row.figures) or bool(row.figures) != bool(row.source):
+        raise Refused(f"{PARAMS}: studies.{name}: figures and their source belong to the kind published, and it to them")
+    seen: dict[str, str] = {}
+    for k, figure in enumerate(row.figures):
+        key = f"studies.{name}.figures.{k}"
+        member(f"{key}.dataset", figure.dataset, row.datasets)
+        member(f"{key}.method", figure.method, row.methods)
+        flow = f"{figure.dataset}-{figure.method}-round{figure.round}"
+        if flow not in rows["flows"]:
+            raise Refused(f"{PARAMS}: {key}: {flow} is not in the grid")
+        if (first := seen.setdefault(flow, key)) != key:
+            raise Refused(f"{PARAMS}: {key}: {flow} is in {first} already; leave one of them out")
+        check_published(key, figure)
+
+
+def check_published(key: str, figure: Published) -> None:
+    """What is published can be set beside ours, and drawn: a distance and, where it is given, its deviation."""
+    for metric, (mean, *deviation) in figure.values.items():
+        member(f"{key}.values", metric, shown_in("published"))
+        if mean <= 0:
+            raise Refused(f"{PARAMS}: {key}.values.{metric}: the mean {mean:g} should be greater than 0")
+        if deviation and deviation[0] < 0:
+            raise Refused(f"{PARAMS}: {key}.values.{metric}: the deviation {deviation[0]:g} should not be negative")
