@@ -41,7 +41,7 @@ def words(line: str) -> list[str]:
 
 
 def cheap(line: str) -> bool:
-    return words(line)[0] in ("python", "dvc") and not " ".join(words(line)).startswith(ELSEWHERE)
+    return words(line)[0] in ("python", "dvc", "rectiflow") and not " ".join(words(line)).startswith(ELSEWHERE)
 
 
 LINES = list(dict.fromkeys(line for document in DOCUMENTS for line in commands(document)))

@@ -4,6 +4,7 @@ import copy
 import json
 import sys
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -81,7 +82,7 @@ def test_a_seed_encodes_alone_as_with_others(model):
 # ---- The stages on real files.
 
 
-PLAN = {
+PLAN: dict[str, Any] = {
     "latents": {"codes": {"dataset": "bimodal", "method": "vae", "noise": True}},
     "methods": {
         "vae": {"objective": "elbo", "model": {"name": "autoencoder", "latent": 1, "deviation": 0.3}},

@@ -1,0 +1,71 @@
+"""The command `rectiflow`: one word for each thing to do. What a word needs is imported when it is said."""
+
+import sys
+from collections.abc import Mapping
+from difflib import get_close_matches
+from importlib import import_module
+from pathlib import Path
+
+import click
+
+WORDS: Mapping[str, tuple[str, str]] = {  # a module that has a click command, and what it does
+    "list": ("rectiflow_command.listing", "What is trained, where, and its numbers."),
+    "why": ("rectiflow_command.why", "What the next run would do, and why."),
+    "verify": ("rectiflow_command.verify", "Read every artifact and take away what is damaged."),
+}
+
+
+class Words(click.Group):
+    """Commands that are imported on use, so that `--help` takes no longer than it must."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(WORDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in WORDS:
+            return None
+        found: click.Command = import_module(WORDS[cmd_name][0]).command
+        return found
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in WORDS and not args[0].startswith("-"):
+            close = get_close_matches(args[0], WORDS, 1) or [*WORDS]
+            raise click.UsageError(f"there is no {args[0]!r}; there is {', '.join(close)}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, said) for name, (_, said) in WORDS.items()])
+
+
+@click.command(cls=Words, context_settings={"help_option_names": ["-h", "--help"]})
+def rectiflow() -> None:
+    """Reproducible flow-matching experiments.
+
+    Shell completion: `eval "$(_RECTIFLOW_COMPLETE=bash_source rectiflow)"`, likewise for zsh and fish.
+    """
+
+
+def main() -> int:
+    """Run the command; whatever is wrong is one line, and the exit code not 0."""
+    sys.path.insert(0, str(Path.cwd()))  # a project's own stages before those that are installed
+    try:
+        code = rectiflow.main(prog_name="rectiflow", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except click.Abort:
+        print("error: stopped", file=sys.stderr)
+        return 130
+    except click.ClickException as error:
+        print(f"error: {error.format_message()}", file=sys.stderr)
+        return error.exit_code
+    except Exception as error:
+        from stages.shared.params import Refused  # 0.1 s that `--help` need not take
+
+        if not isinstance(error, Refused):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

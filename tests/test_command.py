@@ -1,0 +1,241 @@
+"""The command: why a stage would run, whether artifacts are whole, what is trained; in real processes, on real files."""
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import tiny
+
+from rectiflow_command.why import Project
+from rectiflow_command.why import why as reasons
+from stages.shared.io import read_table, write_table
+
+
+def say(where, *words):
+    """What the command says, all of it, and its exit code."""
+    done = tiny.run(where, sys.executable, "-m", "rectiflow_command", *words)
+    return done.stdout + done.stderr, done.returncode
+
+
+def why(where, *stages):
+    """The same of one word, in this process: opening DVC takes a second."""
+    return "".join(f"{line}\n" for line in reasons(where, stages))
+
+
+@pytest.fixture(scope="module")
+def computed(tmp_path_factory):
+    return tiny.computed(tmp_path_factory)
+
+
+@pytest.fixture
+def project(computed):
+    """A project where all is up to date; what a test edits is put back."""
+    yield computed
+    tiny.git(computed, "checkout", "-q", "--", ".")
+    assert tiny.run(computed, "dvc", "checkout", "-q", "--force").returncode == 0
+
+
+# ---- Why.
+
+
+def test_nothing_runs_where_nothing_changed(project):
+    assert say(project, "why") == ("nothing would run: all is up to date\n", 0)
+    assert "would not run" in why(project, "sample@bimodal-icfm-round1")
+
+
+def test_a_parameter_is_named_with_what_it_was(project):
+    tiny.replace(project, "params.yaml", "steps: 60", "steps: 70")
+    said = why(project)
+    assert "train@bimodal-icfm-round0 and 2 more:\n    params.yaml: training.steps: 60 -> 70\n" in said
+    assert "couple" not in said
+    assert "behind them" in said
+    chain = why(project, "evaluate@bimodal-icfm-round0")
+    assert "after train@bimodal-icfm-round0: params.yaml: training.steps: 60 -> 70" in chain
+
+
+def test_what_is_said_is_what_runs(tmp_path_factory):
+    """Whatever has a reason of its own runs, and nothing runs of which nothing was said."""
+    after, ran = tiny.edited(tmp_path_factory)
+    where = tiny.computed(tmp_path_factory)
+    shutil.copyfile(after / "params.yaml", where / "params.yaml")
+    verdicts = Project(where).verdicts([])
+    assert {name for name, verdict in verdicts.items() if verdict.reasons} <= ran
+    assert ran <= {name for name, verdict in verdicts.items() if any(verdict)}
+    assert "train@mine-otcfm-round0" in ran
+    assert not any(verdicts["train@bimodal-icfm-round0"])
+
+
+LISTED = "import json; from stages.shared.params import GRID, parse_file; print(json.dumps(parse_file(GRID)))"
+
+
+def test_the_code_behind_a_stage_is_named_by_its_file(project):
+    path = project / "src/rectiflow/metrics.py"
+    path.write_text(path.read_text() + "\n\nMORE = 1\n")
+    said = why(project)
+    assert "evaluate@bimodal-icfm-round0 and 2 more:\n    src/rectiflow/metrics.py changed\n" in said
+    assert "train@" not in said
+    assert "sample@" not in said
+
+
+def test_a_comment_runs_nothing_but_the_stage_that_finds_that_out(project):
+    path = project / "src/rectiflow/metrics.py"
+    path.write_text(path.read_text() + "\n# Why not.\n")
+    said = why(project)
+    assert said.startswith("1 of ")
+    assert "code:\n    src/rectiflow changed\n" in said
+
+
+def test_a_users_file_is_named(project):
+    path = project / "data/faithful.parquet"
+    table = read_table(path)
+    write_table(path, {name: column[::-1].copy() for name, column in table.items()})
+    assert "ingest@mine:\n    data/faithful.parquet changed\n" in why(project)
+
+
+def test_a_pin_is_named_with_both_versions(project):
+    tiny.replace(project, "constraints.txt", "torch==2.13.0", "torch==2.13.9")
+    said = why(project, "train")
+    assert "the pin of torch was 2.13.0, is 2.13.9" in said
+    assert "train@bimodal-icfm-round0 and 2 more:" in said
+
+
+def test_a_new_row_has_never_run(project):
+    tiny.replace(project, "params.yaml", "methods: [icfm], rounds: 1", "methods: [icfm], rounds: 2")
+    assert "train@bimodal-icfm-round2:\n    it has never run here\n" in why(project)
+
+
+def test_what_is_gone_is_named(project):
+    shutil.rmtree(project / "data/sample/bimodal-icfm-round0")
+    said = why(project)
+    assert "sample@bimodal-icfm-round0:\n    data/sample/bimodal-icfm-round0 is gone\n" in said
+    assert "behind them, where what they write differs: evaluate, report" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["why", "sample@bimodal-icfm-round7"], "there is no stage 'sample@bimodal-icfm-round7'; there is sample@bimodal"),
+        (["whi"], "error: there is no 'whi'; there is why"),
+        (["why", "--deep"], "error: No such option '--deep'"),
+        (["list", "--root", "nowhere"], "error: nowhere: is no project"),
+        (["verify", "--root", "/"], "error: "),
+        (["verify", "--remote", "nowhere"], "error: "),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_one_line(project, words, said):
+    text, code = say(project, *words)
+    assert code != 0
+    assert said in text
+    assert text.strip().count("\n") == 0, text
+    assert "Traceback" not in text
+
+
+def test_help_has_every_word_and_takes_no_time(project):
+    took = []
+    for _ in range(5):
+        start = time.perf_counter()
+        said, code = say(project, "--help")
+        took.append(time.perf_counter() - start)
+    assert code == 0
+    assert all(word in said for word in ("list", "why", "verify"))
+    assert min(took) < 0.3
+    for word in ("list", "why", "verify"):
+        assert "Examples:" in say(project, word, "--help")[0]
+
+
+# ---- List.
+
+
+def test_models_stand_with_their_files_and_numbers(project):
+    told = json.loads((project / "reports/metrics.json").read_text())
+    said, _ = say(project, "list", "--json")
+    rows = {row["model"]: row for row in map(json.loads, said.splitlines())}
+    assert rows.keys() == json.loads(tiny.run(project, sys.executable, "-c", LISTED).stdout)["flows"].keys()
+    row = rows["bimodal-icfm-round1"]
+    assert (project / row["weights"]).exists()
+    assert float(row["w2"]) == pytest.approx(told["bimodal"]["icfm"]["round1"]["w2"], rel=1e-3)
+    shutil.rmtree(project / "data/train/bimodal-icfm-round1")
+    lines = say(project, "list")[0].splitlines()
+    assert len(lines) == 1 + len(rows)
+    assert next(line for line in lines if "round1" in line).endswith("not trained here")
+
+
+# ---- Verify.
+
+
+def flip(path: Path):
+    """Change one bit in the middle of a file, and nothing that the file system tells of it."""
+    before, mode = path.stat(), path.stat().st_mode
+    path.chmod(0o644)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    path.chmod(mode)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def cached(where, name):
+    """Where DVC's cache has a file of the project."""
+    digest = hashlib.md5((where / name).read_bytes()).hexdigest()
+    return where / ".dvc/cache/files/md5" / digest[:2] / digest[2:]
+
+
+SAMPLES = "data/sample/bimodal-icfm-round0/samples.parquet"
+
+
+def test_whole_artifacts_are_whole(project):
+    said, code = say(project, "verify")
+    assert code == 0, said
+    assert "files are what dvc.lock says" in said
+
+
+def test_a_flipped_bit_that_dvc_accepts_is_found_and_made_again(project):
+    """Both copies are damaged, as by a disk: DVC says all is well; afterwards the lock and the bytes are what they were."""
+    right, lock = (project / SAMPLES).read_bytes(), (project / "dvc.lock").read_bytes()
+    copy = cached(project, SAMPLES)
+    assert copy.read_bytes() == right
+    flip(copy)
+    flip(project / SAMPLES)
+    assert "up to date" in tiny.run(project, "dvc", "status").stdout
+    said, code = say(project, "verify", "--keep")
+    assert code != 0
+    assert f"{SAMPLES}: damaged in the cache" in said
+    assert copy.exists()
+    said, code = say(project, "verify")
+    assert code != 0
+    assert f"{SAMPLES}: damaged in the working tree" in said
+    assert not copy.exists()
+    assert not (project / SAMPLES).exists()
+    assert "sample@bimodal-icfm-round0" in tiny.repro(project)
+    assert (project / SAMPLES).read_bytes() == right
+    assert (project / "dvc.lock").read_bytes() == lock
+    assert say(project, "verify")[1] == 0
+
+
+def test_a_remote_is_read_when_asked(project, tmp_path):
+    store = tmp_path / "store"
+    assert tiny.run(project, "dvc", "remote", "add", "--local", "-f", "storage", str(store)).returncode == 0
+    assert tiny.run(project, "dvc", "push", "-q", "-r", "storage").returncode == 0
+    assert say(project, "verify", "--remote", "storage")[1] == 0
+    held = store / cached(project, SAMPLES).relative_to(project / ".dvc/cache")
+    flip(held)
+    said, code = say(project, "verify", "--remote", "storage")
+    assert code != 0
+    assert f"{SAMPLES}: damaged in the remote" in said
+    assert not held.exists()
+    assert tiny.run(project, "dvc", "push", "-q", "-r", "storage").returncode == 0
+    assert say(project, "verify", "--remote", "storage")[1] == 0
+
+
+def test_a_file_that_is_longer_or_shorter_by_a_byte_is_damaged(project):
+    path = project / "data/train/bimodal-icfm-round0/curves.parquet"
+    content = path.read_bytes()
+    for wrong in (content[:-1], content + b"\0"):
+        path.chmod(0o644)
+        path.write_bytes(wrong)
+        assert "curves.parquet: damaged in the working tree" in say(project, "verify", "--keep")[0]
