@@ -255,6 +255,15 @@ def test_likelihoods_of_latents_are_begun_with_as_many_numbers_as_there_are():
     assert "digits-codes-realnvp-round0" in check(content)["decoded"]
 
 
+def test_a_bottleneck_that_no_block_has_may_be_as_wide_as_it_likes():
+    content = tiny.params() | copy.deepcopy(PLAN)
+    content["methods"] |= {"deep": {"objective": "elbo", "model": {"name": "autoencoder", "latent": 16}}}
+    check(content)
+    content["methods"]["deep"]["model"]["latent"] = 0
+    with pytest.raises(Refused, match=r"methods.deep.model.latent: 0 must be at least 1"):
+        check(content)
+
+
 @pytest.mark.parametrize(("change", "said"), MISTAKES)
 def test_a_mistake_is_one_line(change, said):
     content = tiny.params() | copy.deepcopy(PLAN) | {"studies": {}} | change

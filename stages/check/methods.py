@@ -5,6 +5,7 @@ from typing import Any
 
 from rectiflow.interpolants import INTERPOLANTS
 from rectiflow.models import MODELS
+from rectiflow.models.bottleneck import Bottleneck
 from rectiflow.models.model import Field, Model
 from rectiflow.models.velocity import Velocity
 from rectiflow.objectives.objective import Objective
@@ -55,7 +56,7 @@ def check_method(name: str, content: Mapping[str, Any], params: Params) -> None:
             raise Refused(f"{PARAMS}: {key}.{part}: {value!r} should be left out: {method.objective!r} trains on points")
     samplers, model = build_samplers(specs, f"samplers.{name}"), MODELS[method.model["name"]]
     if not any(name in block.methods for block in params.grid.values()):  # those are begun with what the blocks say
-        try_begin(objective, model.example, key)
+        try_begin(objective, example(method), key)
     for k, sampler in enumerate(samplers):
         where = f"samplers.{name}.{k}"
         check_serves(where, sampler, method.model["name"])
@@ -68,6 +69,12 @@ def check_method(name: str, content: Mapping[str, Any], params: Params) -> None:
             f"{PARAMS}: sample.samplers: none draws from {method.model['name']!r}, the model of {name!r}; add one of "
             f"{drawing(model)}"
         )
+
+
+def example(method: Learning) -> tuple[int, ...]:
+    """The shape of arrays that a method's model can be begun on: a bottleneck's are no narrower than its latents."""
+    model, latent = MODELS[method.model["name"]], method.model.get("latent", 0)
+    return (max(*model.example, latent),) if issubclass(model, Bottleneck) and isinstance(latent, int) else model.example
 
 
 def check_teacher(key: str, method: Learning, params: Params) -> None:
