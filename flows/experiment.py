@@ -40,7 +40,7 @@ def choices(*sections: str) -> Any:
 
 
 Names = Annotated[
-    list[Annotated[str, choices("datasets", "tables")]],
+    list[Annotated[str, choices("datasets", "tables", "latents")]],
     Field(title="Data sets", description="Leave empty for those of the revision's grid.", json_schema_extra={"position": 1}),
 ]
 Methods = Annotated[

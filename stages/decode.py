@@ -1,10 +1,11 @@
 """Bring what a flow drew of latents back to the data, and measure it there.
 
 Writes `data/sample/NAME/samples.parquet`, draws as those of `stages.sample`, whose evaluations count the decoder as one; and
-`data/evaluate/NAME.parquet`, rows as those of `stages.evaluate`. Beside these stand what the bottleneck itself loses,
-`w2_decoder`, the distance of reconstructions of the target's second sample to the test set, whose floor is that of the
-sample itself; and what the flow loses, `w2_reconstructed`, the distance of its draws to reconstructions of the test set,
-whose floor is that of reconstructions of the second sample.
+`data/evaluate/NAME.parquet`, rows as those of `stages.evaluate`. Beside these stands how far reconstructions, which have the
+decoder's noise where draws have it, are: `w2_decoder`, those of the target's second sample from the test set, what a flow
+that reaches the latents has on average, whose floor is that of the sample itself; and `w2_reconstructed`, the draws from
+those of the test set, whose floor is that of reconstructions of the second sample. They are one bottleneck's, whichever
+flow is drawn from.
 """
 
 from collections.abc import Iterator, Mapping
@@ -12,11 +13,12 @@ from functools import partial
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from rectiflow import metrics
 from rectiflow.models.bottleneck import Bottleneck
 from stages import evaluate
+from stages.encode import encode
 from stages.modes import draws
 from stages.shared import places
 from stages.shared.compute import prepare, stream
@@ -35,35 +37,40 @@ Table = dict[str, np.ndarray]
 
 
 @torch.no_grad()
+def points(model: Bottleneck, z: Tensor, noise: Generator | None) -> Tensor:
+    """The decoder's means for one seed's latents `(n, latent)`, with its noise around them if there is any."""
+    means = model.means(z.to(model.theta.device)[None])
+    return (means if noise is None else model.blur(means, noise))[0].cpu()
+
+
 def decode(name: str, model: Bottleneck, seeds: list[int], table: Table, noise: bool) -> Table:
-    """The draws of every seed as points of the data."""
-    x, nfe = np.empty((len(table["seed"]), model.frame.shift.shape[-1]), np.float32), table["nfe"] + 1
-    say = progress(f"decode {name}", len(seeds))
+    """The draws of every seed as points of the data; what a sampler draws does not depend on the others."""
+    x, say = np.empty((len(table["seed"]), model.frame.shift.shape[-1]), np.float32), progress(f"decode {name}", len(seeds))
     for k, seed in enumerate(seeds):
-        rows, one = table["seed"] == seed, model.seed(k)
-        z = torch.from_numpy(table["x"][rows])[None].to(one.theta.device)
-        means = one.means(z)
-        x[rows] = (one.blur(means, stream(f"decode/{name}", seed)) if noise else means)[0].cpu()
+        for place in np.unique(table["draw"]):
+            rows = (table["seed"] == seed) & (table["draw"] == place)
+            purpose = f"decode/{name}/{table['solver'][rows][0]}/{table['nfe'][rows][0]}"
+            z = torch.from_numpy(table["x"][rows])
+            x[rows] = points(model.seed(k), z, stream(purpose, seed) if noise else None)
         say(k + 1, f"seed {seed}")
-    return {**table, "nfe": nfe.astype(np.int32), "x": x}
+    return {**table, "nfe": (table["nfe"] + 1).astype(np.int32), "x": x}
 
 
-@torch.no_grad()
-def reconstructions(name: str, model: Bottleneck, dataset: str, split: str) -> tuple[list[int], np.ndarray]:
+def reconstructions(model: Bottleneck, row: Decoded, split: str) -> tuple[list[int], np.ndarray]:
     """The seeds, and what the decoder makes of the latents of a split of the target, `(seeds, n, dim)`."""
-    seeds, x = read_points(dataset, "target", split)
-    found: list[Tensor] = []
+    seeds, x = read_points(row.dataset, "target", split)
+    found = []
     for k, seed in enumerate(seeds):
-        noise = torch.randn(1, x.shape[1], model.noise, generator=stream(f"decode/{name}/{split}", seed)).to(model.theta)
-        one = model.seed(k)
-        found.append(one.means(one.latents(x[k : k + 1].to(model.theta.device), noise)).cpu())
-    return seeds, torch.cat(found).numpy()
+        generator, one = stream(f"decode/{row.bottleneck}/{split}", seed), model.seed(k)
+        z = encode(one, x[k].to(model.theta.device), generator)
+        found.append(points(one, z, generator if row.noise else None))
+    return seeds, torch.stack(found).numpy()
 
 
-def tasks(name: str, model: Bottleneck, dataset: str, table: Mapping[str, np.ndarray]) -> Iterator[Task]:
-    """What is lost by the flow, and what by the bottleneck."""
-    (seeds, test), (_, floor) = (reconstructions(name, model, dataset, split) for split in ("test", "floor"))
-    targets, ends = dict(zip(seeds, test, strict=True)), read_points(dataset, "target", "test")[1].numpy()
+def tasks(model: Bottleneck, row: Decoded, table: Mapping[str, np.ndarray]) -> Iterator[Task]:
+    """How far the draws and the bottleneck itself are from what they are to reach."""
+    (seeds, test), (_, floor) = (reconstructions(model, row, split) for split in ("test", "floor"))
+    targets, ends = dict(zip(seeds, test, strict=True)), read_points(row.dataset, "target", "test")[1].numpy()
     for draw, x in draws(table):
         yield Task(draw, "w2_reconstructed", partial(metrics.w2, x, targets[draw.seed]))
     for seed, second, first, real in zip(seeds, floor, test, ends, strict=True):
@@ -82,7 +89,7 @@ def main(args: list[str]) -> None:
     model = model.to(device)
     table = decode(name, model, seeds, read_table(places.samples(row.flow)), row.noise)
     write_table(places.samples(name), table)
-    measured = [*evaluate.tasks(name, row.dataset), *tasks(name, model, row.dataset, table)]
+    measured = [*evaluate.tasks(name, row.dataset), *tasks(model, row, table)]
     return write_measures(places.evaluated(name), measured, workers)
 
 

@@ -149,8 +149,9 @@ def check_sections(sections: Sections) -> None:
     if both := sorted(set(sections.datasets) & set(sections.tables)):
         raise Refused(f"{PARAMS}: tables.{both[0]}: {both[0]!r} is already a name in datasets; choose another")
     for name, latents in sections.latents.items():
-        if name in sections.datasets or name in sections.tables:
-            raise Refused(f"{PARAMS}: latents.{name}: {name!r} is already a name in {sections.kind(name)}; choose another")
+        for part in ("datasets", "tables"):
+            if name in getattr(sections, part):
+                raise Refused(f"{PARAMS}: latents.{name}: {name!r} is already a name in {part}; choose another")
         member(f"latents.{name}.dataset", latents.dataset, [*sections.datasets, *sections.tables])
         member(f"latents.{name}.method", latents.method, sections.methods)
 
@@ -328,7 +329,7 @@ def decoded(sections: Sections, cells: Iterable[Cell]) -> dict[str, Decoded]:
         if (of := made.get(cell.dataset)) is None:
             continue
         method = f"{cell.dataset}-{cell.method}"
-        if (name := Cell(of.dataset, method, "").name(k)) in taken:
+        if (name := Cell(of.dataset, method, "").name(k)) in taken | found.keys():
             raise Refused(f"{PARAMS}: latents.{cell.dataset}: what is decoded has the name of the row {name}; rename one")
         noise = sections.latents[cell.dataset].noise
         found[name] = Decoded(**dict(of), method=method, round=k, flow=cell.name(k), noise=noise)

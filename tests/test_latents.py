@@ -11,6 +11,7 @@ import pytest
 import tiny
 import torch
 
+from flows.revisions import form
 from rectiflow import metrics
 from rectiflow.datasets import bimodal
 from rectiflow.models.autoencoder import Autoencoder
@@ -147,10 +148,10 @@ def test_draws_are_decoded_and_measured_in_the_data(inside):
         rows = (after["seed"] == seed) & (after["role"] == "reference")
         mine = results[results.seed == seed].set_index(["metric", "role"]).value
         assert mine["w2", "reference"] == pytest.approx(metrics.w2(after["x"][rows], test.x[k]), rel=1e-6)
-        noise = torch.randn(1, len(test.x[k]), model.noise, generator=stream(f"decode/{DECODED}/test", seed))
-        one = model.seed(k)
+        generator, one = stream("decode/bimodal-vae-round0/test", seed), model.seed(k)
+        z = encode(one, torch.tensor(test.x[k]), generator)
         with torch.no_grad():
-            again = one.means(one.latents(torch.tensor(test.x[k : k + 1]), noise))[0].numpy()
+            again = one.blur(one.means(z[None]), generator)[0].numpy()
         assert mine["w2_reconstructed", "reference"] == pytest.approx(metrics.w2(after["x"][rows], again), rel=1e-5)
         assert mine["w2_decoder", ""] > 0
         assert mine["w2_reconstructed_floor", ""] > 0
@@ -169,7 +170,7 @@ def test_the_report_shows_them_as_a_model_of_the_data(inside):
     assert "W2 to reconstructions" in page
 
 
-def test_an_edit_to_the_flow_encodes_nothing_again(inside):
+def test_how_draws_are_decoded_changes_nothing_before_them(inside):
     status = tiny.run(inside, "dvc", "status")
     assert "up to date" in status.stdout
     text = (inside / "params.yaml").read_text()
@@ -184,6 +185,7 @@ def test_an_edit_to_the_flow_encodes_nothing_again(inside):
     finally:
         (inside / "params.yaml").write_text(text)
         write_grid(inside)
+        tiny.repro(inside, "decode@" + DECODED)
 
 
 def test_what_goes_is_pruned(inside):
@@ -235,7 +237,7 @@ MISTAKES = [
     (grid_of(["icfm"]), "latents.codes: 'vae' is not trained on 'bimodal' in the grid"),
     (
         grid_of(["vae"], density={}),
-        "grid.latent.density: 'codes' are latents, whose density is none of the data; leave it out",
+        "grid.latent.density: 'codes' are latents, whose density is not that of the data; leave it out",
     ),
     (TWICE, "latents.codes: what is decoded has the name of the row bimodal-codes-icfm-round0; rename one"),
     (grid_of(["vae"], "vae2") | {"methods": {**METHODS, **DEEP}}, "methods.vae2.model.latent: 2 must be at most 1"),
@@ -253,6 +255,55 @@ def test_likelihoods_of_latents_are_begun_with_as_many_numbers_as_there_are():
         "latent": {"datasets": ["codes"], "methods": ["realnvp"]},
     }
     assert "digits-codes-realnvp-round0" in check(content)["decoded"]
+
+
+def test_two_latents_do_not_share_a_row():
+    content = tiny.params() | copy.deepcopy(PLAN) | {"studies": {}}
+    content["datasets"]["bimodal-a"] = content["datasets"]["bimodal"]
+    content["latents"] = {"a-z": {"dataset": "bimodal", "method": "vae"}, "z": {"dataset": "bimodal-a", "method": "vae"}}
+    content["grid"] = {
+        "own": {"datasets": ["bimodal", "bimodal-a"], "methods": ["vae"]},
+        "latent": {"datasets": ["a-z", "z"], "methods": ["icfm"]},
+    }
+    with pytest.raises(Refused, match=r"latents.z: what is decoded has the name of the row bimodal-a-z-icfm-round0"):
+        check(content)
+
+
+def test_a_study_of_paths_refuses_draws_that_have_none():
+    content = tiny.params() | copy.deepcopy(PLAN)
+    content["studies"]["codes"]["kind"] = "rounds"
+    with pytest.raises(Refused, match=r"studies.codes.methods: 'codes-icfm' is not one of"):
+        check(content)
+
+
+def test_a_bottleneck_too_wide_for_its_data_is_one_line_whatever_comes_first():
+    content = tiny.params() | copy.deepcopy(PLAN) | {"studies": {}}
+    content["methods"]["vae"]["model"]["latent"] = 5
+    content["methods"] |= {"realnvp": {"objective": "likelihood", "model": {"name": "coupling_layers", "layers": 2}}}
+    content["grid"] = {
+        "latent": {"datasets": ["codes"], "methods": ["realnvp"]},
+        "own": {"datasets": ["bimodal"], "methods": ["vae"]},
+    }
+    with pytest.raises(Refused, match=r"methods.vae.model.latent: 5 must be at most 2"):
+        check(content)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"datasets": [], "methods": ["icfm"], "rounds": None},
+        {"datasets": ["codes"], "methods": [], "rounds": None},
+        {"datasets": ["codes"], "methods": ["icfm"], "rounds": 1},
+        {"datasets": ["bimodal"], "methods": ["icfm"], "rounds": 0},
+    ],
+)
+def test_a_form_may_ask_for_latents_and_gets_their_bottleneck(asked):
+    content = tiny.params() | copy.deepcopy(PLAN)
+    form.regrid(content, **asked)
+    form.drop(content)
+    rows = check(content)
+    assert ("bimodal-vae-round0" in rows["flows"]) == ("codes" in content["latents"])
+    assert ("bimodal-codes-icfm-round0" in rows["decoded"]) == (asked["datasets"] != ["bimodal"])
 
 
 def test_a_bottleneck_that_no_block_has_may_be_as_wide_as_it_likes():

@@ -1,7 +1,7 @@
 """What a run form asks for, written into `params.yaml`: blocks of the grid, seeds, single keys."""
 
 import json
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Iterator, MutableMapping, Sequence
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ def regrid(content: Rows, datasets: Sequence[str], methods: Sequence[str], round
     stays as it is in the grid.
     """
     for value in datasets:
-        member("datasets", value, [*content["datasets"], *content["tables"]])
+        member("datasets", value, [*content["datasets"], *content["tables"], *content.get("latents", {})])
     for value in methods:
         member("methods", value, content["methods"])
     grid, old = content["grid"], [dict(block) for block in content["grid"].values()]
@@ -46,6 +46,19 @@ def regrid(content: Rows, datasets: Sequence[str], methods: Sequence[str], round
             block["until" if ends else "rounds"] = rounds
             if not ends:
                 block.pop("until", None)
+    for name, block in bottlenecks(content, old):
+        grid[name] = line(block)
+
+
+def bottlenecks(content: Rows, old: Sequence[Rows]) -> Iterator[tuple[str, Rows]]:
+    """Blocks that train what the latents in the grid are made by, where no block does any more."""
+    for name, row in content.get("latents", {}).items():
+        blocks = content["grid"].values()
+        there = any(row["dataset"] in block["datasets"] and row["method"] in block["methods"] for block in blocks)
+        if not there and any(name in block["datasets"] for block in blocks):
+            was = [block for block in old if row["dataset"] in block["datasets"] and row["method"] in block["methods"]]
+            shared = {key: was[0][key] for key in SHARED if was and key in was[0]}
+            yield f"{name}_", {"datasets": [row["dataset"]], "methods": [row["method"]], **shared}
 
 
 def lacking(datasets: Sequence[str], methods: Sequence[str], content: Rows) -> list[dict[str, Any]]:
@@ -71,18 +84,17 @@ def drop(content: Rows) -> None:
     blocks = content["grid"].values()
     cells = {f"{dataset}-{method}" for block in blocks for dataset in block["datasets"] for method in block["methods"]}
     used = {dataset for block in blocks for dataset in block["datasets"]}
-    latents = {name: row for name, row in content.get("latents", {}).items() if name in used}
-    if "latents" in content:
-        content["latents"] = latents
-    decoded = {f"{row['dataset']}-{cell}" for name, row in latents.items() for cell in cells if cell.startswith(f"{name}-")}
+    for name in set(content.get("latents", {})) - used:
+        del content["latents"][name]
     for name in set(content["choices"]) - cells:
         del content["choices"][name]
     for name in [name for name, study in content["studies"].items() if study.get("of", "") not in ["", *content["grid"]]]:
         del content["studies"][name]
+    rows = expand(plain(content))
+    flows, decoded = rows["flows"], {f"{row['dataset']}-{row['method']}" for row in rows["decoded"].values()}
     for name, study in studies(content).items():
         if not {f"{dataset}-{method}" for dataset in study.datasets for method in study.methods} <= cells | decoded:
             del content["studies"][name]
-    flows = expand(plain(content))["flows"]
     for name in [name for name, row in content["relations"].items() if {row["first"], row["second"]} - set(flows)]:
         del content["relations"][name]
 

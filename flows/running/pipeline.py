@@ -128,6 +128,16 @@ class Pipeline:
             self._record(stage)
         return RAN
 
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Claim what all stages write, to read it: none of them starts meanwhile. LockError while one of them runs."""
+        outs = [out.fs_path for stage in self.stages.values() for out in stage.outs]
+        folder, files, hardlink = self._claims
+        with ExitStack() as busy:
+            with self._locked():
+                busy.enter_context(rwlock(folder, files, "rectiflow verify", outs, [], hardlink))
+            yield
+
     def _restored(self, stage: Stage) -> bool:
         try:
             self.repo.stage_cache.restore(stage)

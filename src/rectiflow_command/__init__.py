@@ -1,1 +1,1 @@
-"""The command `rectiflow`: what is at a user's hand, one module a word."""
+"""The command `rectiflow`, one module for each of its words."""

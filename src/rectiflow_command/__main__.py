@@ -38,12 +38,17 @@ class Words(click.Group):
             formatter.write_dl([(name, said) for name, (_, said) in WORDS.items()])
 
 
-@click.command(cls=Words, context_settings={"help_option_names": ["-h", "--help"]})
-def rectiflow() -> None:
+@click.command(
+    cls=Words, no_args_is_help=False, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]}
+)
+@click.pass_context
+def rectiflow(context: click.Context) -> None:
     """Reproducible flow-matching experiments.
 
     Shell completion: `eval "$(_RECTIFLOW_COMPLETE=bash_source rectiflow)"`, likewise for zsh and fish.
     """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
 
 
 def main() -> int:

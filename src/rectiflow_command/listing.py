@@ -1,7 +1,7 @@
 """What is trained in a project: every model, where its weights lie, and its headline numbers."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,31 +14,33 @@ SHOWN = ("w2", "w2_1step", "w2_floor", "nll", "elbo")  # of metrics.json, those 
 METRICS = Path("reports/metrics.json")
 
 
-def models(root: Path) -> Iterator[dict[str, str]]:
-    """One row a model of the grid: its name, its file or that it is not trained, and what the report says of it."""
+def models(root: Path) -> Iterator[dict[str, Any]]:
+    """One row a model of the grid, and one for what is drawn of latents and decoded: its name, the file of its weights (that
+    of the flow; None where it is not there) and what the report says of it, means over seeds.
+    """
     grid, metrics = root / GRID, root / METRICS
     if not grid.exists():
-        raise Refused(f"{root}: is no project: it has no {GRID}; `rectiflow check` writes it from params.yaml")
-    told = json.loads(metrics.read_text()) if metrics.exists() else {}
-    for name, row in parse_file(grid).get("flows", {}).items():
-        place = model(trained(name))
-        found = of_model(told, row)
-        yield {"model": name, "weights": str(place) if (root / place).exists() else "not trained here", **found}
+        raise Refused(f"{root}: not a project, as it has no {GRID}; `python -m stages.grid` writes it from params.yaml")
+    told, rows = json.loads(metrics.read_text()) if metrics.exists() else {}, parse_file(grid)
+    for name, row in {**rows.get("flows", {}), **rows.get("decoded", {})}.items():
+        place = model(trained(row.get("flow", name)))
+        found = told.get(row["dataset"], {}).get(row["method"], {}).get(f"round{row['round']}", {})
+        shown = {metric: found[metric] for metric in SHOWN if metric in found}
+        yield {"model": name, "weights": str(place) if (root / place).exists() else None, **shown}
 
 
-def of_model(told: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, str]:
-    """The headline numbers, means over seeds."""
-    found = told.get(row["dataset"], {}).get(row["method"], {}).get(f"round{row['round']}", {})
-    return {name: f"{found[name]:.4g}" for name in SHOWN if name in found}
+def cell(value: Any) -> str:
+    """What a table shows of a number, a path, or nothing."""
+    return "-" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def table(rows: list[dict[str, str]]) -> Iterator[str]:
+def table(rows: list[dict[str, Any]]) -> Iterator[str]:
     """Rows as lines of equal columns; a column that no row has is left out."""
     names = ["model", *(name for name in (*SHOWN, "weights") if any(name in row for row in rows))]
-    cells = [names, *([row.get(name, "-") for name in names] for row in rows)]
+    cells = [names, *([cell(row.get(name)) for name in names] for row in rows)]
     widths = [max(len(line[k]) for line in cells) for k in range(len(names))]
     for line in cells:
-        yield "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        yield "  ".join(one.ljust(width) for one, width in zip(line, widths, strict=True)).rstrip()
 
 
 @click.command()

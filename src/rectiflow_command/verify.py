@@ -4,7 +4,9 @@
     rectiflow verify --remote storage
 
 DVC trusts a file whose size and time of change are those that it knows, and reads no more of it. Here every byte is read.
-What is damaged is named and taken away, so that the next run makes it again, or brings it back.
+What is damaged is named and then taken away, so that the next run makes it again, or brings it back; a remote gets it by the
+next `dvc push`. In the working tree that is a file which DVC takes for unchanged. What DVC knows to be another, such as an
+edited file or that of another commit, is named and left: the next run sees to it.
 """
 
 import json
@@ -12,56 +14,125 @@ import sys
 from collections.abc import Callable, Iterator
 from hashlib import md5
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, Literal, NamedTuple
 
 import click
 from dvc.exceptions import DvcException
 from dvc.output import Output
-from dvc.repo import Repo
-from dvc.stage import PipelineStage
 
+from flows.running.pipeline import Pipeline
 from stages.shared.params import Refused
 
 FOLDER = ".dir"  # how DVC ends the hash of a folder, whose object is a list of its files
 BLOCK = 2**20
 
-Say = Callable[[int, int], None]
+How = Literal["damaged", "changed", "missing"]
+
+
+class Found(NamedTuple):
+    """What is not as the lock says: its name in the project, how, and where."""
+
+    name: str
+    how: How
+    where: str
+
+    def __str__(self) -> str:
+        if self.how == "changed":
+            return f"{self.name}: is not that of dvc.lock; the next run sees to it"
+        return f"{self.name}: {self.how} {'in' if self.where != 'remote' else 'on'} the {self.where}"
 
 
 class Artifact(NamedTuple):
-    """A file or folder of the lock: what it is called in the project, its hash and, in the working tree, its place."""
+    """A file, or the list of a folder's files: its name in the project, its hash, its place in the working tree, and the
+    list that names it.
+    """
 
     name: str
     digest: str
     place: Path | None
+    folder: str | None = None
 
 
-class Damage(NamedTuple):
-    """What is not what its hash says, and where."""
+class Verification:
+    """The stores of a project, and what was found in them: `tell` hears of each before it is taken away."""
 
-    name: str
-    where: str
+    def __init__(self, pipeline: Pipeline, remote: str | None, keep: bool, tell: Callable[[Found], None]) -> None:
+        repo = pipeline.repo
+        self.stores: dict[str, Any] = {"cache": repo.cache.local}
+        if remote is not None:
+            self.stores["remote"] = repo.cloud.get_remote_odb(remote)
+        self.keep, self.tell, self.read = keep, tell, 0
+        self._seen: set[tuple[str, str]] = set()
+        self._taken: set[tuple[str, str]] = set()  # away, and told of: not missing
 
+    def artifacts(self, out: Output) -> Iterator[Artifact]:
+        """A folder's list and the files in it, where a store has the list whole; or the file that an output is."""
+        digest, place = out.hash_info.value, Path(out.fs_path)
+        if not digest.endswith(FOLDER):
+            yield Artifact(out.def_path, digest, place)
+            return
+        yield Artifact(out.def_path, digest, None)
+        for store in self.stores.values():
+            if (content := whole(store, digest)) is not None:
+                for entry in json.loads(content):
+                    name = entry["relpath"]
+                    yield Artifact(f"{out.def_path}/{name}", entry["md5"], place / name, digest)
+                return
 
-def artifacts(repo: Repo) -> Iterator[Artifact]:
-    """All that the lock says was written: folders, the files in them where their lists are in the cache, and files."""
-    for stage in repo.index.stages:
-        for out in stage.outs if isinstance(stage, PipelineStage) else ():
-            if out.hash_info and out.hash_info.value:
-                yield from of_output(out)
+    def look(self, out: Output) -> None:
+        """Read an output wherever it is."""
+        status = out.workspace_status()
+        changed = bool(status) and "deleted" not in status.values()
+        if changed:
+            self.tell(Found(out.def_path, "changed", "working tree"))
+        for artifact in self.artifacts(out):
+            cached = {name: self.stored(name, artifact) for name in self.stores if out.use_cache}
+            if not status:
+                self.check(artifact)
+            here = not status if artifact.place is None else artifact.place.exists()
+            if not (any(cached.values()) or here or (artifact.name, "working tree") in self._taken):
+                self.tell(Found(artifact.name, "missing", "cache and the working tree"))
+            if out.use_cache and "remote" in cached and not cached["remote"]:
+                self.tell(Found(artifact.name, "missing", "remote"))
 
+    def stored(self, where: str, artifact: Artifact) -> bool:
+        """Whether a store has an artifact, be it damaged."""
+        store = self.stores[where]
+        path = store.oid_to_path(artifact.digest)
+        if not store.fs.exists(path):
+            return (artifact.digest, where) in self._taken
+        if (artifact.digest, where) not in self._seen:
+            self._seen.add((artifact.digest, where))
+            self.read += 1
+            if not intact(store.fs.open(path, "rb"), artifact.digest):
+                self.tell(Found(artifact.name, "damaged", where))
+                if not self.keep:
+                    self._taken.add((artifact.digest, where))
+                    store.fs.remove(path)
+                    self._unlist(where, artifact)
+        return True
 
-def of_output(out: Output) -> Iterator[Artifact]:
-    digest, place = out.hash_info.value, Path(out.fs_path)
-    if not digest.endswith(FOLDER):
-        yield Artifact(out.def_path, digest, place)
-        return
-    yield Artifact(out.def_path, digest, None)
-    listed = Path(out.cache.oid_to_path(digest))
-    if listed.exists() and intact(listed.open("rb"), digest):
-        for entry in json.loads(listed.read_bytes()):
-            name = entry["relpath"]
-            yield Artifact(f"{out.def_path}/{name}", entry["md5"], place / name)
+    def _unlist(self, where: str, artifact: Artifact) -> None:
+        """DVC asks a remote for a folder's list alone, and believes that its files are there, too: without the list they are
+        sent again.
+        """
+        if where == "remote" and artifact.folder is not None:
+            path = self.stores[where].oid_to_path(artifact.folder)
+            if self.stores[where].fs.exists(path):
+                self._taken.add((artifact.folder, where))
+                self.stores[where].fs.remove(path)
+
+    def check(self, artifact: Artifact) -> None:
+        """Read a file of the working tree that DVC takes for unchanged."""
+        place = artifact.place
+        if place is None or not place.is_file():
+            return
+        self.read += 1
+        if not intact(place.open("rb"), artifact.digest):
+            self.tell(Found(artifact.name, "damaged", "working tree"))
+            if not self.keep:
+                self._taken.add((artifact.name, "working tree"))
+                place.unlink()
 
 
 def intact(file: BinaryIO, digest: str) -> bool:
@@ -73,43 +144,41 @@ def intact(file: BinaryIO, digest: str) -> bool:
     return found.hexdigest() == digest.removesuffix(FOLDER)
 
 
-def verify(root: Path, remote: str | None, keep: bool, say: Say = lambda done, of: None) -> tuple[int, list[Damage]]:
-    """How many files were read, and what of them is damaged; that is taken away unless it is to be kept.
+def whole(store: Any, digest: str) -> bytes | None:
+    """The content of an object that has its hash."""
+    path = store.oid_to_path(digest)
+    if not store.fs.exists(path):
+        return None
+    with store.fs.open(path, "rb") as file:
+        content: bytes = file.read()
+    return content if md5(content).hexdigest() == digest.removesuffix(FOLDER) else None
 
-    Raises Refused for a folder without a project and for a remote that there is not.
+
+def verify(
+    root: Path,
+    remote: str | None,
+    keep: bool,
+    tell: Callable[[Found], None],
+    say: Callable[[int, int], None] = lambda done, of: None,
+) -> int:
+    """How many files were read. `tell` hears of what is not as the lock says; what is damaged is then taken away, unless it
+    is to be kept. No stage may write meanwhile.
+
+    Raises Refused for a folder without a project, for a remote that does not exist or cannot be reached, and while stages
+    run.
     """
     try:
-        repo = Repo(str(root))
-        cache, beyond = repo.cache.local, repo.cloud.get_remote_odb(remote) if remote is not None else None
-        with repo.lock:
-            return look(list(artifacts(repo)), cache, beyond, keep, say)
-    except DvcException as error:
+        pipeline = Pipeline(root)
+        with pipeline.reading():
+            verification = Verification(pipeline, remote, keep, tell)
+            outs = [out for stage in pipeline.stages.values() for out in stage.outs if out.hash_info]
+            for done, out in enumerate(outs):
+                say(done, len(outs))
+                verification.look(out)
+            say(len(outs), len(outs))
+        return verification.read
+    except (DvcException, OSError) as error:
         raise Refused(" ".join(str(error).split())) from error
-
-
-def look(found: list[Artifact], cache: Any, beyond: Any, keep: bool, say: Say) -> tuple[int, list[Damage]]:
-    """The same of given artifacts, in a cache and a remote's store if there is one."""
-    read, damaged, seen = 0, [], set()
-    for done, artifact in enumerate(found):
-        say(done, len(found))
-        stores = {"cache": cache} | ({"remote": beyond} if beyond is not None else {})
-        for where, store in stores.items() if artifact.digest not in seen else ():
-            path = store.oid_to_path(artifact.digest)
-            if store.fs.exists(path):
-                read += 1
-                if not intact(store.fs.open(path, "rb"), artifact.digest):
-                    damaged.append(Damage(artifact.name, where))
-                    if not keep:
-                        store.fs.remove(path)
-        seen.add(artifact.digest)
-        if artifact.place is not None and artifact.place.is_file():
-            read += 1
-            if not intact(artifact.place.open("rb"), artifact.digest):
-                damaged.append(Damage(artifact.name, "working tree"))
-                if not keep:
-                    artifact.place.unlink()
-    say(len(found), len(found))
-    return read, damaged
 
 
 @click.command()
@@ -124,11 +193,18 @@ def command(root: Path, remote: str | None, keep: bool) -> None:
       rectiflow verify
       rectiflow verify --keep --remote storage
     """
+    found: list[Found] = []
+
+    def tell(one: Found) -> None:
+        found.append(one)
+        click.echo(str(one))
+
     with click.progressbar(length=1000, label="reading", file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
-        read, damaged = verify(root, remote, keep, lambda done, of: bar.update(1000 * done // max(1, of) - bar.pos))
-    for damage in damaged:
-        click.echo(f"{damage.name}: damaged in the {damage.where}")
-    if damaged:
-        left = "" if keep else "; taken away, so that the next run makes it again"
-        raise click.ClickException(f"{len(damaged)} of {read} files are not what dvc.lock says{left}")
+        read = verify(root, remote, keep, tell, lambda done, of: bar.update(1000 * done // max(1, of) - bar.pos))
+    bad, absent = ([one for one in found if one.how == how] for how in ("damaged", "missing"))
+    if bad:
+        left = "" if keep else "; taken away, so that the next run makes it again, and the next push sends it"
+        raise click.ClickException(f"{len(bad)} of {read} files are damaged{left}")
+    if absent:
+        raise click.ClickException(f"{len(absent)} files are missing; `dvc pull` or the next run brings them")
     click.echo(f"{read} files are what dvc.lock says")

@@ -1,4 +1,5 @@
-"""What the next run would do, and why: which key, file, module or pin changed, from what to what. Nothing is run.
+"""What the next run would do, and why: which key, file, module or pin changed, from what to what. Nothing is run;
+`grid.yaml` is brought up to date, as every run does first.
 
     rectiflow why                          # the whole project
     rectiflow why sample@moons-icfm-round0
@@ -16,20 +17,24 @@ from typing import Any, NamedTuple
 
 import click
 from dvc.dependency.param import ParamsDependency
+from dvc.exceptions import DvcException
 from dvc.output import Output
 from dvc.stage import Stage
 
 from flows.running.pipeline import LOCK_FILE, Pipeline, name_of
 from stages.code import CODE, Code, stamps
 from stages.grid import write_grid
-from stages.shared.params import parse_file
+from stages.shared.params import Refused, parse_file
 
 KNOWN = ("code", "check")  # what these write is known without running them
 NOTHING = object()
+OUTPUTS = {"deleted": "is gone", "not in cache": "is not in the cache"}  # what DVC says of them
 
 
 class Verdict(NamedTuple):
-    """Why a stage would run: its own `reasons`, and the stages that it is `after`; it would not if both are empty."""
+    """Why a stage would run: its own `reasons`; and the stages that it is `after`, for whose sake alone it may run, if what
+    they write differs. It would not if both are empty.
+    """
 
     reasons: list[str]
     after: list[str]
@@ -51,26 +56,27 @@ class Project:
         """Of the targets (all stages if none) and what they need, in the order of a run."""
         found: dict[str, Verdict] = {}
         for name, needs in self.pipeline.plan(targets).items():
-            after = [one for one in needs if one not in KNOWN and any(found[one])]
-            found[name] = Verdict([*self.reasons(self.pipeline.stages[name], after)], after)
+            running = [one for one in needs if any(found[one])]
+            after = [one for one in running if one not in KNOWN]
+            found[name] = Verdict([*self.reasons(self.pipeline.stages[name], running)], after)
         return found
 
-    def reasons(self, stage: Stage, after: Sequence[str]) -> Iterator[str]:
-        """A stage's own; of what the stages that it is after write nothing is said."""
+    def reasons(self, stage: Stage, running: Sequence[str]) -> Iterator[str]:
+        """A stage's own; of what stages write that would run before it nothing is said."""
         name = name_of(stage)
         if name not in self.recorded:
             yield "it has never run here"
             return
         if stage.cmd_changed:
             yield f"its command was {self.recorded[name]['cmd']!r}, is {stage.cmd!r}"
-        awaited = {out.def_path for one in after for out in self.pipeline.stages[one].outs}
+        awaited = {out.def_path for one in running for out in self.pipeline.stages[one].outs}
         said: dict[str, None] = {}
         for dep in stage.deps:
             said |= dict.fromkeys(self.of_dependency(dep, awaited))
         yield from said
         for out in stage.outs:
-            for path, how in out.workspace_status().items():
-                yield f"{path} {'is gone' if how == 'deleted' else 'is not what it wrote'}"
+            for path, how in out.status().items():
+                yield f"{path} {OUTPUTS.get(how, 'is not what it wrote')}"
 
     def of_dependency(self, dep: Output, awaited: Iterable[str]) -> Iterator[str]:
         """What changed of a dependency: parameters, the code behind a stamp, or a file."""
@@ -154,7 +160,8 @@ def told(verdicts: Mapping[str, Verdict]) -> Iterator[str]:
     if not running:
         yield "nothing would run: all is up to date"
         return
-    yield f"{len(running)} of {len(verdicts)} stages would run"
+    sure = sum(bool(verdict.reasons) for verdict in running.values())
+    yield f"{sure} of {len(verdicts)} stages would run"
     groups: dict[tuple[str, ...], list[str]] = {}
     for name, verdict in running.items():
         if verdict.reasons:
@@ -173,7 +180,11 @@ def of_stage(name: str, verdicts: Mapping[str, Verdict]) -> Iterator[str]:
     if not any(verdicts[name]):
         yield f"{name} would not run"
         return
-    yield f"{name} would run:"
+    yield (
+        f"{name} would run:"
+        if verdicts[name].reasons
+        else f"{name} may run, if what stands before it writes something else:"
+    )
     yield from (f"    {reason}" for reason in verdicts[name].reasons)
     seen, todo = set(), list(verdicts[name].after)
     while todo:
@@ -185,17 +196,19 @@ def of_stage(name: str, verdicts: Mapping[str, Verdict]) -> Iterator[str]:
 
 def why(root: Path, targets: Sequence[str] = ()) -> Iterator[str]:
     """What would run and why, line by line. Raises Refused for a name that is no stage's, and for bad parameters."""
-    project = Project(root)
     try:
-        verdicts = project.verdicts(targets)
-        single = [name for target in targets for name in verdicts if name == target]
-        if len(single) == len(targets) and targets:
-            for name in single:
-                yield from of_stage(name, verdicts)
-        else:
-            yield from told(verdicts)
-    finally:
-        project.pipeline.close()
+        project = Project(root)
+        try:
+            verdicts = project.verdicts(targets)
+        finally:
+            project.pipeline.close()
+    except DvcException as error:
+        raise Refused(" ".join(str(error).split())) from error
+    if targets and all(target in verdicts for target in targets):
+        for name in targets:
+            yield from of_stage(name, verdicts)
+    else:
+        yield from told(verdicts)
 
 
 @click.command()

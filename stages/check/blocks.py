@@ -70,7 +70,9 @@ def check_density(key: str, dataset: str, block: Block, content: Mapping[str, An
     assert block.density is not None
     plan = build_plan(content, block.density, f"{key}.density" if block.density else "density")
     if dataset in params.latents:
-        raise Refused(f"{PARAMS}: {key}.density: {dataset!r} are latents, whose density is none of the data; leave it out")
+        raise Refused(
+            f"{PARAMS}: {key}.density: {dataset!r} are latents, whose density is not that of the data; leave it out"
+        )
     known = params.describe(dataset, content)
     if plan.outliers is not None:
         facts = {"dim": known.dim, "marked": known.marked, "levels": known.levels}

@@ -11,7 +11,7 @@ from stages.grid import Sections
 from stages.reflow import Reflow
 from stages.sample import Sample
 from stages.shared.objectives import build_network, made_up, objective_of
-from stages.shared.params import build, merged
+from stages.shared.params import build, finish, merged
 from stages.shared.rows import Compute, Workers
 
 
@@ -42,7 +42,8 @@ class Params(Sections, Workers):
 def latent_size(method: str, shape: tuple[int, ...], content: Mapping[str, Any]) -> int:
     """How many latents a bottleneck has for arrays of this shape."""
     objective = objective_of(content, content["methods"][method], f"methods.{method}", {})
-    size: int = objective.begin(made_up(objective, shape), [torch.Generator()]).latent
+    given = {"data": made_up(objective, shape), "generators": [torch.Generator()]}
+    size: int = finish(objective.begin, {}, f"methods.{method}", **given).latent
     return size
 
 

@@ -60,7 +60,7 @@ class Quantised(Bottleneck):
         return torch.tensor([len(codes.unique()) / self.codes for codes in self.coded(x)])
 
     def latents(self, x: Tensor, noise: Tensor) -> Tensor:
-        """What the code of each point stands for; noise is not asked for."""
+        """What the code of each point stands for, to rounding; noise is not asked for."""
         return self.quantise(self.encode(self.columns(x))).z.mT
 
     def means(self, z: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ def latents(study: Study, evidence: Evidence) -> list[str]:
 
 
 def of_dataset(study: Study, evidence: Evidence, dataset: str) -> list[str]:
-    """The best of what is decoded, and all distances beside their floors; methods of the data itself have the last two."""
+    """The best method, and all distances beside their floors; methods of the data itself have the last two alone."""
     rounds = range((study.rounds or 0) + 1)
     rows = [(method, k) for method in study.methods for k in rounds if values(evidence, "w2", dataset, method, k)]
     best = verdict([Values(label(*row), values(evidence, "w2", dataset, *row)) for row in rows], measure("w2").title)
@@ -27,8 +27,9 @@ def of_dataset(study: Study, evidence: Evidence, dataset: str) -> list[str]:
         finding(f"{dataset} (floor {evidence.floors[dataset]:.3f})", f"{best}."),
         table(["model", *(f"{MEASURES[name].title} (floor)" for name in LOSSES)], cells),
         note(
-            "Reconstructions are what the bottleneck makes of real points: their distance to the test set is its own, "
-            "which no flow of its latents can mend. The distance of draws to reconstructions is what the flow adds."
+            "Reconstructions are what the bottleneck makes of real points, with the decoder's noise where draws have it: "
+            "a flow that reached the latents would be as far from the test set as they are on average. How far the draws "
+            "are from reconstructions of the test set says what the flow adds."
         ),
     ]
 
