@@ -19,7 +19,7 @@ from rectiflow.models.velocity import Velocity
 from rectiflow.networks.mlp import MLP
 from rectiflow.objectives import OBJECTIVES
 from rectiflow.weights import initial, unpack
-from stages import check
+from stages.check import __main__ as check
 from stages.grid import write_grid
 
 SMALL = ("pairs", {"points": 40})

@@ -181,7 +181,14 @@ def test_a_field_agrees_with_itself_on_another_path_and_less_with_another_field(
 
 def test_every_study_has_its_section_with_a_finding(where):
     page = (where / "reports/index.html").read_text()
-    elsewhere = {"likelihood", "one_step", "paradigms", "bottlenecks", "diffflow"}  # see tests/test_studies.py
+    elsewhere = {
+        "likelihood",
+        "one_step",
+        "paradigms",
+        "bottlenecks",
+        "diffflow",
+        "latents",
+    }  # see test_studies, test_latents
     assert {*STUDIED, *elsewhere} == set(STUDIES)
     for kind in STUDIED:
         _, _, section = page.partition(f'<h2 id="{kind}">The {kind}</h2>')
