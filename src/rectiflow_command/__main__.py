@@ -64,12 +64,19 @@ def main() -> int:
         print(f"error: {error.format_message()}", file=sys.stderr)
         return error.exit_code
     except Exception as error:
-        from stages.shared.params import Refused  # 0.1 s that `--help` need not take
-
-        if not isinstance(error, Refused):
+        if not expected(error):
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print("error:", *str(error).split(), file=sys.stderr)
         return 1
+
+
+def expected(error: Exception) -> bool:
+    """Whether it tells of something wrong with the input, the project or the disk, and not with this code."""
+    from dvc.exceptions import DvcException  # a second that `--help` need not take
+
+    from stages.shared.params import Refused
+
+    return isinstance(error, Refused | DvcException | OSError)
 
 
 if __name__ == "__main__":

@@ -13,15 +13,14 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from hashlib import md5
+from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple
 
 import click
-from dvc.exceptions import DvcException
 from dvc.output import Output
 
 from flows.running.pipeline import Pipeline
-from stages.shared.params import Refused
 
 FOLDER = ".dir"  # how DVC ends the hash of a folder, whose object is a list of its files
 BLOCK = 2**20
@@ -151,7 +150,7 @@ def whole(store: Any, digest: str) -> bytes | None:
         return None
     with store.fs.open(path, "rb") as file:
         content: bytes = file.read()
-    return content if md5(content).hexdigest() == digest.removesuffix(FOLDER) else None
+    return content if intact(BytesIO(content), digest) else None
 
 
 def verify(
@@ -164,21 +163,18 @@ def verify(
     """How many files were read. `tell` hears of what is not as the lock says; what is damaged is then taken away, unless it
     is to be kept. No stage may write meanwhile.
 
-    Raises Refused for a folder without a project, for a remote that does not exist or cannot be reached, and while stages
-    run.
+    Raises DvcException for a folder without a project, for a remote that does not exist, and while stages run; OSError for
+    what cannot be read or taken away.
     """
-    try:
-        pipeline = Pipeline(root)
-        with pipeline.reading():
-            verification = Verification(pipeline, remote, keep, tell)
-            outs = [out for stage in pipeline.stages.values() for out in stage.outs if out.hash_info]
-            for done, out in enumerate(outs):
-                say(done, len(outs))
-                verification.look(out)
-            say(len(outs), len(outs))
-        return verification.read
-    except (DvcException, OSError) as error:
-        raise Refused(" ".join(str(error).split())) from error
+    pipeline = Pipeline(root)
+    with pipeline.reading():
+        verification = Verification(pipeline, remote, keep, tell)
+        outs = [out for stage in pipeline.stages.values() for out in stage.outs if out.hash_info]
+        for done, out in enumerate(outs):
+            say(done, len(outs))
+            verification.look(out)
+        say(len(outs), len(outs))
+    return verification.read
 
 
 @click.command()

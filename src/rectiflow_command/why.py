@@ -17,14 +17,13 @@ from typing import Any, NamedTuple
 
 import click
 from dvc.dependency.param import ParamsDependency
-from dvc.exceptions import DvcException
 from dvc.output import Output
 from dvc.stage import Stage
 
 from flows.running.pipeline import LOCK_FILE, Pipeline, name_of
 from stages.code import CODE, Code, stamps
 from stages.grid import write_grid
-from stages.shared.params import Refused, parse_file
+from stages.shared.params import parse_file
 
 KNOWN = ("code", "check")  # what these write is known without running them
 NOTHING = object()
@@ -195,15 +194,14 @@ def of_stage(name: str, verdicts: Mapping[str, Verdict]) -> Iterator[str]:
 
 
 def why(root: Path, targets: Sequence[str] = ()) -> Iterator[str]:
-    """What would run and why, line by line. Raises Refused for a name that is no stage's, and for bad parameters."""
+    """What would run and why, line by line. Raises Refused for a name that is no stage's, and for bad parameters;
+    DvcException for a folder without a project.
+    """
+    project = Project(root)
     try:
-        project = Project(root)
-        try:
-            verdicts = project.verdicts(targets)
-        finally:
-            project.pipeline.close()
-    except DvcException as error:
-        raise Refused(" ".join(str(error).split())) from error
+        verdicts = project.verdicts(targets)
+    finally:
+        project.pipeline.close()
     if targets and all(target in verdicts for target in targets):
         for name in targets:
             yield from of_stage(name, verdicts)
