@@ -24,6 +24,7 @@ from torch import Generator, Tensor
 from rectiflow.datasets import DATASETS, Dataset, Distribution, Empirical, Labels, fits
 from rectiflow.entropy import LogProb
 from rectiflow.mixtures import normal
+from rectiflow.registry import described, name_of
 from rectiflow.units import UNITS
 from stages.shared import places
 from stages.shared.compute import stream
@@ -34,10 +35,8 @@ from stages.shared.params import (
     Refused,
     Settings,
     composed,
-    described,
     finish,
     lookup,
-    name_of,
     parse,
     read,
     section,

@@ -31,13 +31,14 @@ class Hands(NamedTuple):
 @dataclass(frozen=True)
 class Game(ABC):
     """The generator takes its turn in one of `every` steps, the critic in all; `betas` are both players' decays of moments.
-    `spectral` says that the critic's layers are divided by their norm.
+    `spectral` says that the critic's layers are divided by their norm. `size` is the players' (see Turns).
     """
 
     every: int = 1
 
     betas: ClassVar[tuple[float, float]] = (0.5, 0.999)
     spectral: ClassVar[bool] = False
+    size: ClassVar[float] = 1e-3
 
     def __post_init__(self) -> None:
         at_least(1, every=self.every)
@@ -72,6 +73,7 @@ class WassersteinGP(Game):
     penalty: float = 0.1
 
     betas: ClassVar[tuple[float, float]] = (0.5, 0.9)
+    size: ClassVar[float] = 1.0  # a distance, and the critic of the first steps sees none
 
     def __post_init__(self) -> None:
         super().__post_init__()

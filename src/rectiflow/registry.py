@@ -1,10 +1,11 @@
-"""Tables of names whose entries are imported when they are looked up.
+"""Tables of names whose entries are imported when they are looked up, and what describes an entry in plain values.
 
 A look-up of one entry imports no other: no stage waits for the imports of families that it does not use, and an edit to one
 family concerns that family alone.
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from importlib import import_module
 from typing import Any
 
@@ -35,3 +36,24 @@ class Registry(Mapping[str, Any]):
             if known == place:
                 return name
         raise ValueError(f"{place} is not one of {', '.join(self.places.values())}")
+
+
+def described(name: str, thing: Any) -> dict[str, Any]:
+    """`{name: ..., option: ...}` of a frozen description."""
+    return {"name": name, **{field.name: getattr(thing, field.name) for field in fields(thing)}}
+
+
+def name_of(table: Mapping[str, Any], part: Any) -> str:
+    """The name that an object's class has in a table."""
+    return next(name for name, kind in table.items() if kind is type(part))
+
+
+def built(table: Mapping[str, Any], spec: Mapping[str, Any]) -> Any:
+    """What `described` described. Raises ValueError for a name or an option that the table's entry does not know."""
+    name, options = spec["name"], {key: value for key, value in spec.items() if key != "name"}
+    if name not in table:
+        raise ValueError(f"{name!r} is not one of {', '.join(table)}")
+    try:
+        return table[name](**options)
+    except TypeError as error:
+        raise ValueError(f"{name!r} has not the options {', '.join(options)}") from error

@@ -138,9 +138,11 @@ def _drawn(
     return [torch.stack(part, 1) for part in zip(*parts, strict=True)]
 
 
-def _guard(step: int, values: Tensor, first: Tensor, whose: str, generators: Sequence[Generator], options: Training) -> None:
-    """Stop when a loss is not finite or has risen by a thousand times what it was before training."""
-    bad = ~torch.isfinite(values) | (values - first > 1e3 * first.abs().clamp_min(1e-3))
+def _guard(
+    step: int, values: Tensor, first: Tensor, size: float, whose: str, generators: Sequence[Generator], options: Training
+) -> None:
+    """Stop when a loss is not finite or has risen by a thousand times what it was before training, or its player's size."""
+    bad = ~torch.isfinite(values) | (values - first > 1e3 * first.abs().clamp_min(size))
     if bad.any():
         k = int(bad.nonzero()[0])
         raise Diverged(
@@ -214,9 +216,10 @@ def fit(
             if options.history:
                 history.append({name: player.average.cpu().clone() for name, player in players.items()})
             since = torch.zeros_like(since)
-            _guard(step, rows[-1][0], before[first], "", generators, options)
+            _guard(step, rows[-1][0], before[first], players[first].turns.size, "", generators, options)
             for name, values in now.items():
-                _guard(step, values, before[name], "" if len(players) == 1 else f"the {name}, ", generators, options)
+                whose = "" if len(players) == 1 else f"the {name}, "
+                _guard(step, values, before[name], players[name].turns.size, whose, generators, options)
             if progress:
                 progress(step, rows[-1][1].tolist())
     training, validation = (torch.stack(column, 1) for column in zip(*rows, strict=True))

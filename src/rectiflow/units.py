@@ -27,6 +27,10 @@ class Units(Protocol):
         """The rows in their own units."""
         ...
 
+    def slope(self, x: np.ndarray) -> np.ndarray:
+        """`dx / d own` at x, coordinate by coordinate, shaped like x: a velocity in the rows' own units is v over it."""
+        ...
+
     def log_slope(self, x: np.ndarray) -> np.ndarray:
         """`log |dx / d own|` at x, `(n,)`: what a log density in the rows' own units is larger by than one of x."""
         ...
@@ -54,6 +58,10 @@ class Scaled:
         shift, scale = self._arrays
         own: np.ndarray = x.astype(np.float64) * scale + shift
         return own
+
+    def slope(self, x: np.ndarray) -> np.ndarray:
+        """`1 / scale`, everywhere."""
+        return np.broadcast_to(1 / self._arrays[1], x.shape)
 
     def log_slope(self, x: np.ndarray) -> np.ndarray:
         """`-sum log scale`, everywhere."""
@@ -83,6 +91,12 @@ class Logit:
         """k + u."""
         share = np.exp(-np.logaddexp(0, -x.astype(np.float64)))
         return (share - self.alpha) / (1 - 2 * self.alpha) * self.levels
+
+    def slope(self, x: np.ndarray) -> np.ndarray:
+        """`(1 - 2 alpha) / levels / (s (1 - s))`, s the logistic function of x."""
+        x = x.astype(np.float64)
+        steep: np.ndarray = np.exp(np.logaddexp(0, -x) + np.logaddexp(0, x)) * ((1 - 2 * self.alpha) / self.levels)
+        return steep
 
     def log_slope(self, x: np.ndarray) -> np.ndarray:
         """`sum log((1 - 2 alpha) / levels) - log s - log(1 - s)`, s the logistic function of x."""

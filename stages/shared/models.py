@@ -3,48 +3,27 @@ build model and network again.
 """
 
 from collections.abc import Iterator
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from rectiflow.models import MODELS
-from rectiflow.models.frame import Frame
 from rectiflow.models.model import Model, Weights
-from rectiflow.networks import NETWORKS
+from rectiflow.models.record import put_together, taken_apart
 from stages.shared.io import read_weights, write_weights
-from stages.shared.params import described, name_of, named
-
-FRAME = ("shift", "scale", "speed")
-OWN = ("network", "weights", "frame")  # of a model's fields, those that are no options
 
 
 def write_model(path: Path, model: Model, seeds: list[int]) -> None:
     """Weights, frame and description of a model."""
-    tensors = {name: getattr(model.frame, name) for name in FRAME} | dict(model.weights)
-    options = {field.name: getattr(model, field.name) for field in fields(model) if field.name not in OWN}
-    options |= {name: described(name_of(table, options[name]), options[name]) for name, table in model.parts.items()}
-    spec = {
-        "model": {"name": MODELS.name(type(model)), **options},
-        "network": described(NETWORKS.name(type(model.network)), model.network),
-        "players": list(model.weights),
-        "seeds": seeds,
-    }
-    write_weights(path, {name: tensor.cpu().numpy() for name, tensor in tensors.items()}, spec)
+    tensors, spec = taken_apart(model)
+    write_weights(path, {name: tensor.cpu().numpy() for name, tensor in tensors.items()}, {**spec, "seeds": seeds})
 
 
 def read_model(path: Path) -> tuple[Any, list[int]]:
     """A trained model and the seeds of its rows."""
     arrays, spec = read_weights(path)
-    tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
-    frame = Frame(*(tensors[name] for name in FRAME))
-    weights: Weights = {name: tensors[name] for name in spec["players"]}
-    options = {name: value for name, value in spec["model"].items() if name != "name"}
-    kind = MODELS[spec["model"]["name"]]
-    options |= {name: named(table, options[name], name) for name, table in kind.parts.items()}
-    model = kind(named(NETWORKS, spec["network"], "network"), weights, frame, **options)
-    return model, spec["seeds"]
+    return put_together({name: torch.from_numpy(array) for name, array in arrays.items()}, spec), spec["seeds"]
 
 
 def write_history(path: Path, steps: list[int], history: list[Weights]) -> None:

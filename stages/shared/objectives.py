@@ -11,13 +11,13 @@ from torch import Generator
 
 from rectiflow.models import MODELS
 from rectiflow.models.model import Field
+from rectiflow.models.record import OWN
 from rectiflow.networks import NETWORKS
 from rectiflow.networks.network import Build
 from rectiflow.objectives import OBJECTIVES
 from rectiflow.objectives.objective import Objective
 from rectiflow.pairs import Pairs, Points
 from rectiflow.training import Training
-from stages.shared.models import OWN
 from stages.shared.params import PARAMS, Refused, Settings, build, composed, finish, lookup, merged, name_in, section
 from stages.shared.teachers import Keys, teacher_row
 

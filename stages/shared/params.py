@@ -7,7 +7,6 @@ key, value and what would be right.
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import fields
 from functools import cache
 from inspect import Parameter, signature
 from pathlib import Path
@@ -146,16 +145,6 @@ def named(table: Mapping[str, Callable[..., T]], spec: Any, key: str, **given: A
     """The object that `{name: ..., option: ...}` describes, from a registry."""
     call, rest = lookup(table, spec, key)
     return build(call, rest, key, **given)
-
-
-def name_of(table: Mapping[str, Any], part: Any) -> str:
-    """The name that an object's class has in a table."""
-    return next(name for name, kind in table.items() if kind is type(part))
-
-
-def described(name: str, thing: Any) -> dict[str, Any]:
-    """`{name: ..., option: ...}` of a frozen description."""
-    return {"name": name, **{field.name: getattr(thing, field.name) for field in fields(thing)}}
 
 
 def lookup(table: Mapping[str, T], spec: Any, key: str) -> tuple[T, dict[str, Any]]:

@@ -43,8 +43,8 @@ class Adversarial:
     @property
     def players(self) -> Mapping[str, Turns]:
         """The critic first, whose loss is shown."""
-        betas = self.game.betas
-        return {"critic": Turns(betas=betas), "generator": Turns(self.game.every, self.rate, betas)}
+        betas, size = self.game.betas, self.game.size
+        return {"critic": Turns(betas=betas, size=size), "generator": Turns(self.game.every, self.rate, betas, size)}
 
     def begin(self, data: Points, generators: Sequence[Random], start: Generator | None = None) -> Generator:
         """Fresh weights in the units of the points; or those of `start`. Raises ValueError for more latent numbers than a

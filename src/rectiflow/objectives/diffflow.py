@@ -54,7 +54,7 @@ class DiffFlow:
     @property
     def players(self) -> Mapping[str, Turns]:
         """The flow first, whose loss is shown."""
-        return {"theta": Turns(), "critic": Turns(betas=self.game.betas)}
+        return {"theta": Turns(), "critic": Turns(betas=self.game.betas, size=self.game.size)}
 
     def begin(self, data: Pairs, generators: Sequence[Generator], start: FlowMap | None = None) -> FlowMap:
         """Fresh weights of both players in the units of the pairs; or those of `start`."""

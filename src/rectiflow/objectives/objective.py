@@ -13,12 +13,14 @@ from rectiflow.pairs import Pairs, Points
 @dataclass(frozen=True)
 class Turns:
     """How a player takes part in training: in every step, or once in `every` so many, at `rate` times the learning rate.
-    `betas` are the decays of its gradients' moments.
+    `betas` are the decays of its gradients' moments, `size` what its loss is counted in where that begins nearer 0: it has
+    diverged when it has risen by a thousand times as much.
     """
 
     every: int = 1
     rate: float = 1.0
     betas: tuple[float, float] = (0.9, 0.999)
+    size: float = 1e-3
 
 
 ALONE: Mapping[str, Turns] = {"theta": Turns()}
