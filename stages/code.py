@@ -151,6 +151,8 @@ def silent(statement: ast.stmt) -> bool:
             return True
         case ast.If(orelse=[]):
             return for_checkers(statement)
+        case ast.FunctionDef(name="__getattr__"):  # of a package: names for users, which no module of the project asks for
+            return True
         case ast.Assign(value=ast.Call(func=made)) | ast.AnnAssign(value=ast.Call(func=made)):
             return isinstance(made, ast.Name) and made.id == Registry.__name__
     return False

@@ -5,14 +5,10 @@ validation and training sets (as many of the last as the section `density` says)
 `error` is the standard error over probes, `truth` the data set's own log density; both are NaN where there is none.
 `map.parquet` holds both over the plane, rows `(x, log_prob, truth)`, for the first seed; `measures.parquet` the numbers,
 rows as those of `stages.evaluate`. A scaled table's densities are in its own units, those of its columns.
-
-`python -m stages.density --score NAME ROWS -o SCORES` scores the rows of a Parquet file instead: see `score_rows`.
 """
 
-from argparse import ArgumentParser
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,7 +24,7 @@ from rectiflow.units import Units
 from stages.shared import places
 from stages.shared.compute import prepare, stream
 from stages.shared.files import copy
-from stages.shared.io import read_table, write_parts, write_table
+from stages.shared.io import write_parts, write_table
 from stages.shared.laws import Splits, cut, read_known, read_splits, truth
 from stages.shared.models import read_model
 from stages.shared.params import GRID, PARAMS, Refused, Settings, finish, load, merged, named, parse, read, section
@@ -166,82 +162,9 @@ def map_table(name: str, points: Splits, own: Score, known: Known, side: int, de
     return {"x": shown.astype(np.float32), "log_prob": log_prob, "truth": truth(known, x)}
 
 
-def score_rows(args: list[str]) -> None:
-    """`--score NAME ROWS -o SCORES`: the log density of every row of a Parquet file, in the file's order and in its own
-    units, as a Parquet file. ROWS has the columns of the data set that NAME, a row of `densities`, is a model of.
-
-    `log_prob` is that of the mean of all seeds' densities, `seed_0` and so on are those of each. `share` is the part of the
-    validation set that is less likely, in the mean over seeds: below 0.05 is what the report's figures flag as an outlier.
-    Whole numbers of levels get the noise that fills levels, the same each time.
-    """
-    parser = ArgumentParser("python -m stages.density", description="Score the rows of a Parquet file by a trained density.")
-    parser.add_argument("--score", nargs=2, required=True, metavar=("NAME", "ROWS"), help="a row of densities; a file")
-    parser.add_argument("-o", dest="out", type=Path, required=True, metavar="SCORES", help="the file to write")
-    asked = parser.parse_args(args)
-    name, rows = asked.score[0], Path(asked.score[1])
-    device, row = prepare(), load(DensityRow, f"densities.{name}", GRID)
-    plan, known = build_plan(read(), row.override), read_known(row.known, row.dataset)
-    own = read_rows(rows, columns_of(row.dataset), known.dim)
-    x = in_units(own, known.units, rows).to(device)
-    model, seeds = read_model(places.model(places.trained(name)))
-    columns, shares = {}, []
-    for k, seed in enumerate(seeds):
-        scored = in_parts(score(model.to(device).seed(k), known, plan.solver, plan.divergence), at_once(plan, known.dim))
-        found = finite(name, seed, str(rows), scored(x, stream(f"density/{name}/rows", seed)), ranked=True).log_prob
-        held = np.sort(read_table(places.scores(name), seed=seed, split="validation")["log_prob"])
-        columns[f"seed_{seed}"] = found
-        shares.append(np.searchsorted(held, found) / len(held))
-    together = np.logaddexp.reduce(list(columns.values())) - np.log(len(seeds))
-    write_table(asked.out, {"log_prob": together, "share": np.mean(shares, 0), **columns})
-
-
-def read_rows(path: Path, columns: list[str] | None, dim: int) -> np.ndarray:
-    """Columns of a Parquet file side by side, `(n, dim)`; all of them where none are named. Raises Refused for others than
-    numbers, or another number of them, and for values that are missing.
-    """
-    try:
-        table = read_table(path)
-    except (FileNotFoundError, ValueError) as error:
-        raise Refused(f"{path}: {error if path.exists() else 'does not exist'}") from error
-    if missing := [name for name in columns or [] if name not in table]:
-        raise Refused(f"{path}: column {missing[0]!r} is not one of {', '.join(table)}")
-    parts = {name: table[name] for name in columns or table}
-    if not parts or not len(next(iter(parts.values()))):
-        raise Refused(f"{path}: there is no row to score")
-    for name, part in parts.items():
-        if part.dtype.kind not in "iuf" or not np.isfinite(part).all():
-            raise Refused(f"{path}: column {name!r} should hold a number in every row")
-    found = np.concatenate([part.reshape(len(part), -1).astype(np.float64) for part in parts.values()], 1)
-    if found.shape[1] != dim:
-        raise Refused(f"{path}: {', '.join(parts)} hold {found.shape[1]} numbers a row, and the model is of {dim}")
-    return found
-
-
-def columns_of(table: str) -> list[str] | None:
-    """The columns that a table is made of, where its row of `params.yaml` names some."""
-    columns: list[str] | None = read().get("tables", {}).get(table, {}).get("columns")
-    return columns
-
-
-def in_units(own: np.ndarray, units: Units | None, path: Path) -> Tensor:
-    """Rows in the units that models see. Raises Refused for a value that has none."""
-    given = own
-    if units and units.levels and (own == np.floor(own)).all():
-        own = own + torch.rand(own.shape, generator=stream("density/levels", 0), dtype=torch.float64).numpy()
-    with np.errstate(all="ignore"):
-        x = units(own) if units else own.astype(np.float32)
-    inside = (own >= 0) & (own <= units.levels) if units and units.levels else True
-    if len(bad := np.argwhere(~(np.isfinite(x) & inside))):
-        row, place = bad[0]
-        raise Refused(f"{path}: row {row}: {given[row, place]:g} lies outside of what the data set's numbers can be")
-    return torch.from_numpy(x)
-
-
 @torch.no_grad()
 def main(args: list[str]) -> None:
     """`python -m stages.density NAME`, NAME a row of `densities`."""
-    if args[0].startswith("-"):
-        return score_rows(args)
     (name,) = args
     device, workers, row = prepare(), load_workers(), load(DensityRow, f"densities.{name}", GRID)
     if (note := places.trained(name) / ENDED).exists():

@@ -19,8 +19,9 @@ from rectiflow.likelihood import Exact, Pushforward
 from rectiflow.outliers import Box
 from rectiflow.solvers import SOLVERS
 from rectiflow.units import Logit, Scaled
+from rectiflow_command.score import filled
 from stages.baseline import scored
-from stages.density import build_plan, halved, in_units, plane
+from stages.density import build_plan, halved, plane
 from stages.shared.io import read_table, write_table
 from stages.shared.laws import Splits, truth
 from stages.shared.models import read_model
@@ -71,7 +72,7 @@ def test_every_number_follows_from_the_points(project):
 
 
 def score(project, name, rows, out="scores.parquet"):
-    return tiny.run(project, sys.executable, "-m", "stages.density", "--score", name, str(rows), "-o", out)
+    return tiny.run(project, sys.executable, "-m", "rectiflow_command", "score", name, str(rows), "-o", out)
 
 
 def test_rows_of_ones_own_are_scored_in_their_order(project, tmp_path):
@@ -124,7 +125,7 @@ def test_rows_of_a_table_are_scored_in_the_tables_own_units(project, tmp_path):
         ("mine-otcfm-round0", None, "rows.parquet: does not exist"),
         ("mine-otcfm-round0", {"eruptions": [], "waiting": []}, "rows.parquet: there is no row to score"),
         ("bimodal-realnvp-round0", {"a": [0.0, 1e39], "b": [0.0, 0.0]}, "rows.parquet: row 1: 1e+39 lies outside"),
-        ("nobody", {"a": [1.0]}, "densities.nobody"),
+        ("nobody", {"a": [1.0]}, "there is no model 'nobody'; there is"),
     ],
 )
 def test_rows_that_cannot_be_scored_are_refused_in_one_line(project, tmp_path, name, rows, said):
@@ -140,13 +141,13 @@ def test_rows_that_cannot_be_scored_are_refused_in_one_line(project, tmp_path, n
 def test_whole_levels_are_filled_with_noise_and_others_refused():
     units, path = Logit(17, 0.05), Path("rows.parquet")
     own = np.array([[0.0, 16.0, 7.0]])
-    found = units.back(in_units(own, units, path).numpy())
+    found = filled(own, units, path)
     assert ((found > own) & (found < own + 1)).all()
-    assert torch.equal(in_units(own, units, path), in_units(own, units, path))
-    np.testing.assert_allclose(units.back(in_units(own + 0.25, units, path).numpy()), own + 0.25, atol=1e-4)
+    assert np.array_equal(filled(own, units, path), filled(own, units, path))
+    assert np.array_equal(filled(own + 0.25, units, path), own + 0.25)
     for wrong in (-1.0, 18.0, 255.0):
         with pytest.raises(Refused, match=rf"^rows.parquet: row 1: {wrong:g} lies outside"):
-            in_units(np.array([[1.0], [wrong]]), units, path)
+            filled(np.array([[1.0], [wrong]]), units, path)
 
 
 def test_half_of_one_step_is_no_solve():

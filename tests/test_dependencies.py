@@ -11,6 +11,7 @@ import tiny
 from imports import CODE, ROOT
 from ruamel.yaml import YAML
 
+import rectiflow
 import stages.shared.params
 from stages.grid import expand
 from stages.shared.params import GRID, PARAMS
@@ -33,7 +34,20 @@ STARTED = ["import gc", "import os", "gc.disable()", "os.environ.setdefault('ARR
 def test_packages_run_no_code_on_import_that_a_result_could_depend_on():
     for package, allowed in (("src/rectiflow", []), ("stages", STARTED)):
         code = ast.parse((ROOT / package / "__init__.py").read_text()).body[1:]
-        assert [ast.unparse(node) for node in code] == allowed
+        assert [ast.unparse(node) for node in code if getattr(node, "name", "") != "__getattr__"] == allowed
+
+
+USERS = {"fit": "rectiflow.fitting", "load": "rectiflow.saved", "Trained": "rectiflow.trained"}
+
+
+def test_what_the_library_offers_to_users_is_there_and_none_of_the_projects_modules_asks_for_it():
+    """Stamps leave out what a package gives on look-up."""
+    for name, module in USERS.items():
+        assert getattr(rectiflow, name) is getattr(importlib.import_module(module), name)
+    with pytest.raises(AttributeError, match="module 'rectiflow' has no attribute 'trian'"):
+        rectiflow.trian  # noqa: B018
+    for name in modules("rectiflow") + modules("stages"):
+        assert not CODE.module(name).imports & {f"rectiflow.{user}" for user in USERS}
 
 
 def modules(folder):
@@ -48,9 +62,13 @@ def heads(name):
     return {one.split(".")[0] for one in CODE.module(name).imports}
 
 
+FILES = ("rectiflow.files", "rectiflow.saved")  # what a user keeps lies on the disk
+
+
 @pytest.mark.parametrize("name", modules("rectiflow"))
 def test_the_library_knows_no_stage_no_orchestrator_and_no_files(name):
-    foreign = {"dvc", "prefect", "pydantic", "stages", "flows", "os", "pathlib", "subprocess", "pyarrow", "pandas"}
+    foreign = {"dvc", "prefect", "pydantic", "click", "stages", "flows", "rectiflow_command", "pyarrow", "pandas"}
+    foreign |= set() if name in FILES else {"os", "pathlib", "subprocess"}
     assert not heads(name) & foreign
 
 

@@ -7,8 +7,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from rectiflow.files import replacing
 from stages.shared.compute import stream
-from stages.shared.files import replacing, write_json
+from stages.shared.files import write_json
 from stages.shared.io import by_seed, read_table, read_weights, seed_major, write_table, write_weights
 
 RNG = np.random.default_rng(0)

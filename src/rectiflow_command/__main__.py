@@ -9,7 +9,11 @@ from pathlib import Path
 import click
 
 WORDS: Mapping[str, tuple[str, str]] = {  # a module that has a click command, and what it does
+    "new": ("rectiflow_command.new", "Make a project of your own."),
+    "check": ("rectiflow_command.check", "Is params.yaml right?"),
     "list": ("rectiflow_command.listing", "What is trained, where, and its numbers."),
+    "sample": ("rectiflow_command.sample", "Draw rows from a trained model."),
+    "score": ("rectiflow_command.score", "Score rows by a trained density."),
     "why": ("rectiflow_command.why", "What the next run would do, and why."),
     "verify": ("rectiflow_command.verify", "Read every artifact and take away what is damaged."),
 }

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from rectiflow.files import write_bytes
 from stages.grid import studies
 from stages.report import sources
 from stages.report.evidence import Evidence
@@ -12,7 +13,7 @@ from stages.report.figures import overview
 from stages.report.gradient_flows import picture
 from stages.report.page import page, study_sections
 from stages.report.results import agreements, headlines, per_round
-from stages.shared.files import rounded, write_bytes, write_json, write_text
+from stages.shared.files import rounded, write_json, write_text
 from stages.shared.params import PARAMS, read
 from stages.shared.progress import progress
 from stages.shared.start import run

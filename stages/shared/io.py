@@ -1,7 +1,7 @@
 """Artifacts on disk: Parquet tables with vector columns, safetensors weights, JSON. Same content, same bytes.
 
 Vectors are fixed-size lists of float32 or of integers, which arrive as one contiguous array, without Python objects.
-Nothing that depends on time, host or writer state is stored. A file is written whole (see `stages.shared.files`).
+Nothing that depends on time, host or writer state is stored. A file is written whole (see `rectiflow.files`).
 """
 
 import json
@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from safetensors import safe_open
 from safetensors.numpy import save
 
-from stages.shared.files import replacing, write_bytes
+from rectiflow.files import replacing, write_bytes
 
 ROW_GROUP, GROUP_NUMBERS = 2**16, 2**22  # a group of rows is encoded in memory
 

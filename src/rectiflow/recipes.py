@@ -1,0 +1,109 @@
+"""What a row of methods asks for, as the library's objects: `fit` takes one, or the name of one."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from inspect import signature
+from typing import Any, NamedTuple
+
+from rectiflow.models import MODELS
+from rectiflow.models.model import Model
+from rectiflow.networks import NETWORKS
+from rectiflow.networks.network import Build
+from rectiflow.objectives import OBJECTIVES
+from rectiflow.objectives.objective import Objective
+from rectiflow.ranges import among
+from rectiflow.registry import built
+from rectiflow.training import Training
+from rectiflow.transport.couplings import COUPLINGS
+
+Row = Mapping[str, Any]
+
+METHODS: dict[str, Row] = {
+    "icfm": {"coupling": {"name": "independent"}},
+    "otcfm": {"coupling": {"name": "exact"}},
+    "sbcfm": {"coupling": {"name": "sinkhorn", "reg": 2.0}, "interpolant": {"name": "bridge", "sigma": 1.0}},
+    "vp": {"coupling": {"name": "independent"}, "interpolant": {"name": "vp"}},
+    "meanflow": {"coupling": {"name": "independent"}, "objective": "meanflow", "model": {"name": "flow_map"}},
+    "nsf": {
+        "objective": "likelihood",
+        "model": {"name": "coupling_layers", "layers": 4, "transform": {"name": "spline"}},
+        "network": {"depth": 2},
+        "training": {"steps": 2000, "batch": 256, "lr": 0.004, "clip": 5.0},
+    },
+}
+NETWORK: Row = {"name": "mlp", "width": 64, "depth": 4}
+TRAINING: Row = {"steps": 1500, "batch": 128, "lr": 0.012}
+GIVEN = ("coupling", "objective", "model", "network", "training")  # keys of a row; its others are the objective's options
+
+
+class Recipe(NamedTuple):
+    """A row as the library's objects; without a coupling the objective trains on the points themselves."""
+
+    coupling: Row | None
+    objective: Objective
+    network: Build
+    training: Training
+
+
+def recipe_of(method: str | Row, network: Row | None, training: Row | None) -> Recipe:
+    """A method's objects. Raises ValueError for what is not known, with the choices."""
+    if isinstance(method, str):
+        among(METHODS, method=method)
+        method = METHODS[method]
+    build = network_of({**NETWORK, **method.get("network", {}), **(network or {})})
+    options = {**TRAINING, **method.get("training", {}), **(training or {})}
+    try:
+        how = Training(**options)
+    except TypeError as error:
+        known = signature(Training).parameters
+        raise ValueError(f"training: {first_not(options, known)!r} is not one of {', '.join(known)}") from error
+    coupling = method.get("coupling")
+    if coupling is not None:
+        among(COUPLINGS, coupling=coupling.get("name"))
+    return Recipe(coupling, objective_of(method, build), build, how)
+
+
+def network_of(row: Row) -> Build:
+    """A network of which all is known but how many numbers go in and come out."""
+    among(NETWORKS, network=row["name"])
+    options = {key: value for key, value in row.items() if key != "name"}
+    build: Build = partial(NETWORKS[row["name"]], **options)
+    try:
+        build(inputs=1, outputs=1)
+    except TypeError as error:
+        raise ValueError(f"network: {row['name']!r} has not the options {', '.join(options)}") from error
+    return build
+
+
+def objective_of(row: Row, network: Build) -> Objective:
+    """The objective of a row, with its network and how its model begins."""
+    name = row.get("objective", "matching")
+    among(OBJECTIVES, objective=name)
+    call, given = OBJECTIVES[name], {key: value for key, value in row.items() if key not in GIVEN}
+    wanted, parts = signature(call).parameters, getattr(call, "parts", {})
+    if "reflow" in row or "teacher" in row:
+        raise ValueError(f"objective: {name!r} learns from another flow, which the pipeline alone trains first")
+    known = {key: part for key, part in wanted.items() if key not in ("network", "model", "teacher")}
+    if not given.keys() <= known.keys():
+        raise ValueError(f"method: {first_not(given, known)!r} is no option of {name!r}; {', '.join(known)} are")
+    given |= {key: built(parts[key], given[key]) for key in given if key in parts}
+    kind = model_of(row.get("model", {"name": "velocity"}), call)
+    objective: Objective = call(network, **given, **({"model": kind} if "model" in wanted else {}))
+    return objective
+
+
+def model_of(row: Row, objective: Any) -> Callable[..., Model]:
+    """How a row's model begins."""
+    among(MODELS, model=row["name"])
+    kind = MODELS[row["name"]]
+    if not issubclass(kind, objective.trains):
+        fitting = ", ".join(name for name in MODELS if issubclass(MODELS[name], objective.trains))
+        raise ValueError(f"model: {row['name']!r} is not trained by this objective, which trains {fitting}")
+    options = {key: value for key, value in row.items() if key != "name"}
+    options |= {key: built(kind.parts[key], options[key]) for key in kind.parts if key in options}
+    return partial(getattr(kind, "begin", kind), **options)
+
+
+def first_not(given: Mapping[str, Any], known: Mapping[str, Any]) -> str:
+    """The first of the keys that is not known."""
+    return next(key for key in given if key not in known)

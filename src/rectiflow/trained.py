@@ -1,0 +1,242 @@
+"""A trained model in a user's hands: draws, velocities and densities in the units of the rows that it was trained on."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+
+from rectiflow.datasets import DATASETS, Distribution, Empirical
+from rectiflow.likelihood import Exact, Hutchinson, Pushforward
+from rectiflow.mixtures import GaussianMixture, normal
+from rectiflow.models.model import Density, Field, Model
+from rectiflow.ranges import at_least
+from rectiflow.registry import built
+from rectiflow.samplers import SAMPLERS, Sampler, transport
+from rectiflow.solvers import SOLVERS, Solver
+from rectiflow.threads import threads
+from rectiflow.units import Units
+
+PART = 50_000  # rows between two words of progress
+STEPS = 20  # of rk4, along which a density is solved
+POINTS = 2**16  # whose densities are worked out together
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a model's numbers stand for. `columns` are those of the rows, names and widths; `units` brought the rows to x,
+    None where nothing did; `source` is the row of DATASETS whose source is the model's, None for N(0, I), and `given` says
+    that x0 comes from a table, of which the model knows nothing. `independent` says whether x0 and x1 of its pairs were,
+    which samplers that go by the score need.
+    """
+
+    columns: tuple[tuple[str, int], ...]
+    units: Units | None = None
+    source: Mapping[str, Any] | None = None
+    given: bool = False
+    independent: bool = True
+
+    @property
+    def dim(self) -> int:
+        """Numbers in a row."""
+        return sum(width for _, width in self.columns)
+
+    def law(self) -> Distribution:
+        """Where x0 is drawn from. Raises ValueError where that is a table."""
+        if self.given:
+            raise ValueError("x0: None: this model starts from the rows of a table; give some of them")
+        if self.source is None:
+            return normal(self.dim)
+        law = built(DATASETS, self.source).source
+        assert not isinstance(law, Empirical)  # of no row of DATASETS is it
+        return law  # type: ignore[no-any-return]
+
+    def log_prob(self) -> Callable[[Tensor], Tensor]:
+        """The log density of x0 for points `(n, dim)`, in double precision. Raises ValueError where it is not known."""
+        law = self.law()
+        found = law.double().log_prob if isinstance(law, GaussianMixture) else getattr(law, "log_prob", None)
+        if found is None:
+            raise ValueError("log_prob: this model's source has no known density")
+        return found
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained model, one set of weights for each of `seeds`, and what its numbers stand for.
+
+    Methods concern one set of weights, the first unless `of(seed)` picks another, and compute on one thread: the same seed
+    gives the same numbers. Rows are `(n, dim)` arrays in their own units: what scaled a table is undone. `facts` is what
+    else is known of it, for those who read the file.
+    """
+
+    model: Model
+    seeds: tuple[int, ...]
+    origin: Origin
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def of(self, seed: int) -> "Trained":
+        """The same with the weights of one seed alone. Raises ValueError for a seed that it was not trained with."""
+        if seed not in self.seeds:
+            raise ValueError(f"seed: {seed} is not one of {', '.join(map(str, self.seeds))}")
+        return replace(self, model=self.model.seed(self.seeds.index(seed)), seeds=(seed,))
+
+    def to(self, device: str) -> "Trained":
+        """The same on another device."""
+        return replace(self, model=self.model.to(device))
+
+    def sampler(self, steps: int | None = None, sampler: str | Mapping[str, Any] | None = None) -> Sampler:
+        """What `sample` draws by. Raises ValueError, naming the choices, for one that cannot draw from this model."""
+        if sampler is None:
+            sampler = self._usual(steps)
+        spec: dict[str, Any] = {"name": sampler} if isinstance(sampler, str) else dict(sampler)
+        if spec.get("name") not in SAMPLERS:
+            raise ValueError(f"sampler: {spec.get('name')!r} is not one of {', '.join(self.samplers)}")
+        if steps is not None and spec["name"] != "once":
+            spec["steps"] = steps
+        elif steps not in (None, 1):
+            raise ValueError(f"steps: {steps}: a map is drawn from in one step")
+        found: Sampler = built(SAMPLERS, spec)
+        if not isinstance(self.model, found.needs):
+            raise ValueError(f"sampler: {spec['name']!r} cannot draw from this model; {', '.join(self.samplers)} can")
+        if found.score and self._scoreless:
+            raise ValueError(f"sampler: {spec['name']!r} goes by the score, which independent pairs from N(0, I) alone have")
+        return found
+
+    @property
+    def samplers(self) -> list[str]:
+        """The names of those that can draw from this model."""
+        return [name for name in SAMPLERS if self._serves(name)]
+
+    def _serves(self, name: str) -> bool:
+        usual: Sampler = SAMPLERS[name]()
+        return isinstance(self.model, usual.needs) and not (usual.score and self._scoreless)
+
+    def _usual(self, steps: int | None) -> str:
+        """A map is drawn from once, a flow by jumps, a field by Euler's steps."""
+        order = ["jumps", "euler", "langevin", "once"] if steps not in (None, 1) else ["once", "jumps", "euler", "langevin"]
+        return next(name for name in order if self._serves(name))
+
+    @property
+    def _scoreless(self) -> bool:
+        """Whether a velocity gives no score: that of independent pairs from N(0, I) alone does."""
+        return self.origin.given or self.origin.source is not None or not self.origin.independent
+
+    @threads(1)
+    def sample(
+        self,
+        n: int | None = None,
+        steps: int | None = None,
+        *,
+        sampler: str | Mapping[str, Any] | None = None,
+        seed: int = 0,
+        x0: Any = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> np.ndarray:
+        """`n` draws `(n, dim)` in `steps` steps. The same seed gives the same draws.
+
+        `sampler` is a name or a row, such as `{"name": "sde", "noise": "alpha"}`; left out, a map is applied once, a flow
+        map jumps, and a field takes Euler's steps, 50 unless `steps` says otherwise. `x0` `(n, dim)`, in the rows' own
+        units, are the points to start from; left out, they are drawn from the source. `progress(done, of)` hears of rows.
+        Raises ValueError for fewer than one step or row, for a sampler that cannot draw from this model, and for x0 of
+        another width.
+        """
+        how, generator = self.sampler(steps, sampler), Generator().manual_seed(seed)
+        if x0 is None:
+            at_least(1, n=1 if n is None else n)
+            begun = self.origin.law().sample(1 if n is None else n, generator)
+        else:
+            begun = self._in(x0, "x0")
+        device, model = next(iter(self.model.weights.values())).device, self.model.seed(0)
+        found: list[Tensor] = []
+        for part in begun.split(PART):
+            found.append(transport(model, how, part[None].to(device), [generator])[0].cpu())
+            if progress:
+                progress(sum(map(len, found)), len(begun))
+        return self._out(torch.cat(found).numpy())
+
+    @threads(1)
+    def velocity(self, t: Any, x: Any) -> np.ndarray:
+        """`v(t, x)` at rows x `(n, dim)` in their own units, and in them; t is a number or `(n,)`, 0 at the source and 1 at
+        the target. Raises ValueError for a model that is no field.
+        """
+        if not isinstance(self.model, Field):
+            raise ValueError("velocity: this model is a map, not a field")
+        inside = self._in(x, "x")
+        device = next(iter(self.model.weights.values())).device
+        time = torch.as_tensor(np.asarray(t, np.float32))
+        with torch.no_grad():
+            v = self.model.seed(0)(time.expand(len(inside))[None].to(device), inside[None].to(device))[0].cpu().numpy()
+        return v if self.origin.units is None else v / self.origin.units.slope(inside.numpy())
+
+    @threads(1)
+    def log_prob(
+        self, x: Any, *, solver: str | Mapping[str, Any] = "rk4", steps: int | None = None, probes: int | None = None
+    ) -> np.ndarray:
+        """`log p(x)` `(n,)` in nats at rows x `(n, dim)`, a density in the rows' own units.
+
+        That of a bijection is its own. That of a field is solved from the row to the source by a `solver`, a name or a row
+        of SOLVERS, 20 `steps` unless either says otherwise, with the divergence of the field: exact, or by so many `probes`
+        of Hutchinson's, as above 16 dimensions it must be (one unless said). Raises ValueError for a model, or a source,
+        without a density, and for a solver of order one.
+        """
+        inside = self._in(x, "x")
+        spec: dict[str, Any] = {"name": solver} if isinstance(solver, str) else dict(solver)
+        if steps is not None or spec == {"name": "rk4"}:
+            spec["steps"] = STEPS if steps is None else steps
+        score = self._score(built(SOLVERS, spec), probes)
+        with torch.no_grad():
+            parts = [score(part) for part in inside.split(max(1, POINTS // inside.shape[1]))]
+        found = torch.cat(parts).double().cpu().numpy()
+        return found if self.origin.units is None else found + self.origin.units.log_slope(inside.numpy())
+
+    def _score(self, solver: Solver, probes: int | None) -> Callable[[Tensor], Tensor]:
+        model = self.model.seed(0)
+        device = next(iter(model.weights.values())).device
+        if isinstance(model, Density):
+            return lambda x: model.log_prob(x[None].to(device))[0]
+        if not isinstance(model, Field):
+            raise ValueError("log_prob: this model has no density; a field or a bijection has")
+        source, exact = self.origin.log_prob(), probes is None and self.origin.dim <= Exact.most
+        generator = Generator().manual_seed(0)
+
+        def begun(x: Tensor) -> Tensor:
+            return source(x[0].double().cpu())[None].to(x)
+
+        pushed = Pushforward.of(model, begun, solver, Exact() if exact else Hutchinson(probes or 1))
+        return lambda x: pushed.log_prob(x[None].to(device), generator).log_prob[0]
+
+    def save(self, path: Any) -> None:
+        """Write all of it as one safetensors file, which `rectiflow.load` reads."""
+        from rectiflow.saved import save
+
+        save(self, path)
+
+    def _in(self, rows: Any, name: str) -> Tensor:
+        """Rows in their own units as x, `(n, dim)` in float32."""
+        own = as_rows(rows)
+        if own.shape[1] != self.origin.dim:
+            raise ValueError(f"{name}: rows of {own.shape[1]} numbers; the model's have {self.origin.dim}")
+        return torch.from_numpy(self.origin.units(own) if self.origin.units else own.astype(np.float32))
+
+    def _out(self, x: np.ndarray) -> np.ndarray:
+        units = self.origin.units
+        if units is None:
+            return x
+        own = units.back(x)
+        return np.floor(own).clip(0, units.levels - 1) if units.levels else own
+
+
+def as_rows(rows: Any) -> np.ndarray:
+    """An array `(n, dim)` from an array, a tensor, or a table that has `to_numpy`; one of `(n,)` is one column.
+
+    Raises ValueError for what has more axes, no row, or values that are not finite numbers.
+    """
+    found = np.array(rows.to_numpy() if hasattr(rows, "to_numpy") else rows)
+    found = found[:, None] if found.ndim == 1 else found
+    if found.ndim != 2 or not found.size:
+        raise ValueError(f"rows: an array of shape {found.shape}; it should be (n, dim)")
+    if found.dtype.kind not in "iuf" or not np.isfinite(found).all():
+        raise ValueError("rows: every value should be a finite number")
+    return found

@@ -1,0 +1,81 @@
+"""Files that a word of the command writes, and files of rows that it reads."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from rectiflow.files import replacing
+from stages.shared.io import read_table, write_table
+from stages.shared.params import Refused
+
+FORMATS = (".parquet", ".csv", ".npy")
+Columns = Sequence[tuple[str, int]]  # names and widths
+
+
+def free(path: Path, force: bool) -> None:
+    """Raise Refused where there is something already, unless it may go."""
+    if path.exists() and not force:
+        raise Refused(f"{path} exists; --force writes it anew")
+
+
+def format_of(path: Path) -> str:
+    """How a table is to be written, by how the file's name ends. Raises Refused for another ending."""
+    if path.suffix not in FORMATS:
+        raise Refused(f"{path}: should end in {', '.join(FORMATS)}")
+    return path.suffix
+
+
+def write_rows(path: Path, rows: np.ndarray, columns: Columns) -> None:
+    """Rows `(n, dim)` under the names of their columns, those of several numbers as vectors."""
+    parts, begin = {}, 0
+    for name, width in columns:
+        parts[name] = rows[:, begin] if width == 1 else rows[:, begin : begin + width]
+        begin += width
+    write_columns(path, parts)
+
+
+def write_columns(path: Path, columns: Mapping[str, np.ndarray]) -> None:
+    """Columns `(n,)` or `(n, width)` in the format that the file's name says."""
+    if (kind := format_of(path)) == ".parquet":
+        return write_table(path, columns)
+    whole = np.concatenate([part.reshape(len(part), -1) for part in columns.values()], 1)
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        if kind == ".npy":
+            np.save(file, whole, allow_pickle=False)
+        else:
+            np.savetxt(file, whole, "%.9g", ",", header=",".join(header(columns)), comments="")
+    return None
+
+
+def header(columns: Mapping[str, np.ndarray]) -> Iterator[str]:
+    """A name for each number of a row: those of a vector are counted."""
+    for name, part in columns.items():
+        yield from [name] if part.ndim == 1 else (f"{name}_{k}" for k in range(part.shape[1]))
+
+
+def read_rows(path: Path, columns: Columns) -> np.ndarray:
+    """Rows `(n, dim)` of a Parquet file in the columns' order; where that is one column of several numbers, and the file has
+    none of that name, all of its columns side by side.
+
+    Raises Refused for a file or a column that is not there, for others than numbers or another number of them, and for
+    values that are missing.
+    """
+    try:
+        table = read_table(path)
+    except (FileNotFoundError, ValueError) as error:
+        raise Refused(f"{path}: {error if path.exists() else 'does not exist'}") from error
+    names = [name for name, _ in columns]
+    wanted = list(table) if len(names) == 1 and columns[0][1] > 1 and names[0] not in table else names
+    if missing := [name for name in wanted if name not in table]:
+        raise Refused(f"{path}: column {missing[0]!r} is not one of {', '.join(table)}")
+    parts = {name: table[name] for name in wanted}
+    if not parts or not len(next(iter(parts.values()))):
+        raise Refused(f"{path}: there is no row to score")
+    for name, part in parts.items():
+        if part.dtype.kind not in "iuf" or not np.isfinite(part).all():
+            raise Refused(f"{path}: column {name!r} should hold a number in every row")
+    found = np.concatenate([part.reshape(len(part), -1).astype(np.float64) for part in parts.values()], 1)
+    if found.shape[1] != (dim := sum(width for _, width in columns)):
+        raise Refused(f"{path}: {', '.join(parts)} hold {found.shape[1]} numbers a row, and the model is of {dim}")
+    return found

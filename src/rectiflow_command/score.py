@@ -1,0 +1,110 @@
+"""Log densities of a user's rows by a trained model."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from rectiflow.trained import Trained
+from rectiflow.units import Units
+from rectiflow_command.models import MODEL, load
+from rectiflow_command.outputs import format_of, free, read_rows, write_columns
+from rectiflow_command.words import bar, model, output, refused
+from stages.shared import places
+from stages.shared.compute import stream
+from stages.shared.io import read_table
+from stages.shared.params import GRID, PARAMS, Refused, merged, parse_file
+
+Progress = Callable[[int, int], None]
+
+
+def scores(
+    trained: Trained,
+    own: np.ndarray,
+    how: Mapping[str, Any],
+    held: Mapping[int, np.ndarray],
+    say: Callable[[int, int], None],
+) -> dict[str, Any]:
+    """Columns `log_prob`, that of the mean of all seeds' densities, `share`, the part of the validation set that is less
+    likely, in the mean over seeds, where `held` has the log densities of one, and `seed_0` and so on, those of each.
+    """
+    columns, shares = {}, []
+    for k, seed in enumerate(trained.seeds):
+        found = trained.of(seed).log_prob(own, **how)
+        if (bad := np.isnan(found) | (found == np.inf)).any():
+            raise Refused(f"row {int(np.flatnonzero(bad)[0])}: its density by seed {seed} is not a number")
+        columns[f"seed_{seed}"] = found
+        if seed in held:
+            shares.append(np.searchsorted(np.sort(held[seed]), found) / len(held[seed]))
+        say(k + 1, len(trained.seeds))
+    together = np.logaddexp.reduce(list(columns.values())) - np.log(len(columns))
+    return {"log_prob": together, **({"share": np.mean(shares, 0)} if shares else {}), **columns}
+
+
+def filled(own: np.ndarray, units: Units | None, path: Path) -> np.ndarray:
+    """Rows that the model can see; whole levels get the noise that fills them, the same each time. Raises Refused for a
+    value that lies outside of what its numbers can be.
+    """
+    given = own
+    if units and units.levels and (own == np.floor(own)).all():
+        own = own + stream_of_levels(own.shape)
+    with np.errstate(all="ignore"):
+        x = units(own) if units else own.astype(np.float32)
+    inside = (own >= 0) & (own <= units.levels) if units and units.levels else True
+    if len(bad := np.argwhere(~(np.isfinite(x) & inside))):
+        row, place = bad[0]
+        raise Refused(f"{path}: row {row}: {given[row, place]:g} lies outside of what the data set's numbers can be")
+    return own
+
+
+def stream_of_levels(shape: tuple[int, ...]) -> np.ndarray:
+    """Uniform numbers in [0, 1)."""
+    import torch
+
+    noise: np.ndarray = torch.rand(shape, generator=stream("density/levels", 0), dtype=torch.float64).numpy()
+    return noise
+
+
+def settings(root: Path, name: str) -> dict[str, Any]:
+    """How the project measures this model's density: the section `density` with what its row has in place of it."""
+    params, rows = parse_file(root / PARAMS), parse_file(root / GRID)["densities"]
+    section = merged(params.get("density", {}), rows.get(name, {}).get("override", {}))
+    found = {"solver": section["solver"]} if "solver" in section else {}
+    divergence = section.get("divergence", {})
+    return found | ({"probes": divergence.get("probes", 1)} if divergence.get("name") == "hutchinson" else {})
+
+
+def validated(root: Path, name: str, seeds: tuple[int, ...]) -> dict[int, np.ndarray]:
+    """The log densities of the validation set by seed, where the project measured them."""
+    path = root / places.scores(name)
+    return {seed: read_table(path, seed=seed, split="validation")["log_prob"] for seed in seeds} if path.exists() else {}
+
+
+@click.command()
+@model
+@click.argument("rows", type=click.Path(path_type=Path))
+@output("Where the scores go: .parquet, .csv or .npy.")
+def command(name: str, root: Path, rev: str | None, rows: Path, out: Path, force: bool) -> None:
+    """Score the rows of a Parquet file by a trained density: log p in nats, in the rows' own units.
+
+    NAME is a model of the project, or a file that `rectiflow export` wrote. `log_prob` is that of the mean of all seeds'
+    densities, `seed_0` and so on those of each; `share` is the part of the validation set that is less likely, where the
+    project measured that: rows below 0.05 are outliers.
+
+    \b
+    Examples:
+      rectiflow score twomoons-nsf-round0 rows.parquet -o scores.parquet
+      rectiflow score flow.safetensors rows.parquet -o scores.csv
+    """
+    format_of(out)
+    free(out, force)
+    trained = load(name, root, rev)
+    own = filled(read_rows(rows, trained.origin.columns), trained.origin.units, rows)
+    here = rev is None and not name.endswith(MODEL)
+    how, held = (settings(root, name), validated(root, name, trained.seeds)) if here else ({}, {})
+    with refused(), bar(len(trained.seeds), "scoring") as say:
+        found = scores(trained, own, how, held, say)
+    write_columns(out, found)
+    click.echo(f"{len(own)} rows scored in {out}")

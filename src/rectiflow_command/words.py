@@ -1,0 +1,52 @@
+"""What words of the command have in common: options that name a model and an output, the bar, the line of an error."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from stages.shared.params import Refused
+
+Command = Callable[..., Any]
+
+
+def model(command: Command) -> Command:
+    """The argument NAME, and where it is looked for."""
+    command = click.option("--rev", metavar="REVISION", help="As this git revision or DVC experiment had it.")(command)
+    command = root(command)
+    return click.argument("name")(command)
+
+
+def root(command: Command) -> Command:
+    """The option that says which project."""
+    return click.option("--root", default=".", type=click.Path(path_type=Path), help="The project's folder.")(command)
+
+
+def output(said: str) -> Callable[[Command], Command]:
+    """The options that say where a result goes, and whether what is there may go."""
+
+    def both(command: Command) -> Command:
+        command = click.option("--force", is_flag=True, help="Write anew what is there.")(command)
+        place = click.Path(path_type=Path)
+        return click.option("-o", "--output", "out", required=True, type=place, metavar="PATH", help=said)(command)
+
+    return both
+
+
+@contextmanager
+def refused() -> Iterator[None]:
+    """What the library finds wrong with a value, as one line."""
+    try:
+        yield
+    except ValueError as error:
+        raise Refused(str(error)) from error
+
+
+@contextmanager
+def bar(of: int, label: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on a terminal; what it yields is told how many of how many are done."""
+    with click.progressbar(length=of, label=label, file=sys.stderr, hidden=not sys.stderr.isatty()) as shown:
+        yield lambda done, _: shown.update(done - shown.pos)
