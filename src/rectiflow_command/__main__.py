@@ -12,6 +12,7 @@ WORDS: Mapping[str, tuple[str, str]] = {  # a module that has a click command, a
     "new": ("rectiflow_command.new", "Make a project of your own."),
     "check": ("rectiflow_command.check", "Is params.yaml right?"),
     "list": ("rectiflow_command.listing", "What is trained, where, and its numbers."),
+    "graph": ("rectiflow_command.graph", "The stages of the project and what they need."),
     "sample": ("rectiflow_command.sample", "Draw rows from a trained model."),
     "score": ("rectiflow_command.score", "Score rows by a trained density."),
     "why": ("rectiflow_command.why", "What the next run would do, and why."),
