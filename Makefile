@@ -73,7 +73,7 @@ check: .venv/ready   ## is params.yaml right?
 .venv/ready: pyproject.toml constraints.txt
 	python3 -c 'import sys; sys.exit(sys.version_info < (3, 11) and "rectiflow needs Python 3.11 or later")'
 	test -x .venv/bin/python || python3 -m venv .venv
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[flows]'
 	touch $@
 
 .venv/tests: .venv/ready

@@ -262,7 +262,6 @@ import sys, time, resource
 import torch
 begun = time.perf_counter()
 import rectiflow
-rectiflow.load, rectiflow.fit
 took = time.perf_counter() - begun
 torch.set_num_threads(1)
 flow = rectiflow.load(sys.argv[1])

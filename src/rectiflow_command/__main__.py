@@ -6,7 +6,10 @@ from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 
-import click
+try:
+    import click
+except ModuleNotFoundError:  # the library came without what the command needs
+    sys.exit("error: the command needs more than the library: pip install 'rectiflow[pipeline]'")
 
 WORDS: Mapping[str, tuple[str, str]] = {  # a module that has a click command, and what it does
     "new": ("rectiflow_command.new", "Make a project of your own."),
@@ -18,6 +21,9 @@ WORDS: Mapping[str, tuple[str, str]] = {  # a module that has a click command, a
     "why": ("rectiflow_command.why", "What the next run would do, and why."),
     "verify": ("rectiflow_command.verify", "Read every artifact and take away what is damaged."),
 }
+
+
+ELSEWHERE = {"prefect": "flows", "onnx": "export", "onnxruntime": "export", "onnxscript": "export"}  # extras by module
 
 
 class Words(click.Group):
@@ -77,6 +83,9 @@ def main() -> int:
 
 def expected(error: Exception) -> bool:
     """Whether it tells of something wrong with the input, the project or the disk, and not with this code."""
+    if isinstance(error, ModuleNotFoundError) and (error.name or "").split(".")[0] in ELSEWHERE:
+        error.msg = f"this needs {error.name}: pip install 'rectiflow[{ELSEWHERE[(error.name or '').split('.')[0]]}]'"
+        return True
     from dvc.exceptions import DvcException  # a second that `--help` need not take
 
     from stages.shared.params import Refused
