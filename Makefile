@@ -1,10 +1,11 @@
 # Everything runs in .venv, which is made on first use.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
+export NO_MKDOCS_2_WARNING := 1
 # Stages are many short processes: without cached bytecode each compiles the project anew, 0.2 s a stage.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help repro dvc exercises table densities gradient-flows one-step paradigms bench bench-gpu costs ui ui-stop test lint check
+.PHONY: help repro dvc exercises table densities gradient-flows one-step paradigms bench bench-gpu costs ui ui-stop docs test lint check
 
 help:           ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -58,6 +59,9 @@ costs: .venv/ready   ## what grows with seeds, points, dimensions, stages -> rep
 bench-gpu: .venv/ready .venv-bench/ready   ## training beside eager PyTorch on this machine's GPU
 	python -m bench --device cuda
 
+docs: .venv/docs     ## the documentation -> site/index.html, which opens from disk
+	python -m mkdocs build
+
 test: .venv/tests    ## the tests
 	python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
@@ -78,6 +82,10 @@ check: .venv/ready   ## is params.yaml right?
 
 .venv/tests: .venv/ready
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	touch $@
+
+.venv/docs: .venv/ready
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
 	touch $@
 
 .venv-bench/ready: bench/neighbours.txt
