@@ -1,35 +1,153 @@
-"""Commands and files that README and CONTRIBUTING name are there; what is cheap is run."""
+"""Every block of code in README, CONTRIBUTING and the pages is held: run, checked, or what it names is looked for."""
 
 import os
 import re
 import shlex
 import subprocess
 import sys
+import tomllib
+from collections.abc import Mapping
 from functools import cache
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
+import click
 import pytest
 import tiny
+from documents import Block, blocks, documents, lines, of_kind, script
 from imports import ROOT
+from ruamel.yaml import YAML
 
-DOCUMENTS = ("README.md", "CONTRIBUTING.md")
+from rectiflow_command.__main__ import WORDS, Words
+from stages.check.whole import check
+from stages.shared.params import PARAMS, Refused, parse_file
+
+DOCUMENTS = documents()
 SETTING = re.compile(r"[A-Z_]+=")
 ELSEWHERE = (
     "dvc repro",
     "dvc exp run",
+    "dvc remote",
     "python -m flows.repro",
     "python -m flows.sweep",
     "python -m pytest",
     "python -m stages.density",
+    *(f"rectiflow {word}" for word in ("new", "repro", "sample", "score", "export", "ui", "compare")),
 )  # run by other tests
 # What these commands take for granted: a branch and two experiments.
 BRANCH, EXPERIMENTS = "main", ("my-run", "quick-otter")
 
 
-def commands(document: str) -> list[str]:
-    """The lines of a document's console blocks, without comments."""
-    blocks = re.findall(r"^```console\n(.*?)^```", (ROOT / document).read_text(), re.DOTALL | re.MULTILINE)
-    lines = (re.sub(r"\s#.*", "", line).strip() for block in blocks for line in block.splitlines())
-    return list(dict.fromkeys(filter(None, lines)))
+# ---- Blocks.
+
+KINDS = ("python", "yaml", "console", "text")
+
+
+def kinds(document: str) -> set[str]:
+    """Of a document's blocks."""
+    return {block.kind for block in blocks(document)}
+
+
+def unheld(found: list[Block]) -> list[str]:
+    """The blocks that nothing below looks at."""
+    return [f"{block.document}:{block.line}: {block.kind}" for block in found if block.kind not in KINDS]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_block_is_of_a_kind_that_is_held(document):
+    assert not unheld(blocks(document))
+
+
+def test_blocks_that_nothing_holds_are_found():
+    assert unheld(blocks("x.md", "a\n```ruby\nputs 1\n```\n")) == ["x.md:2: ruby"]
+    for wrong in ("```\nx\n```\n", "```python title\nx\n```\n", "```python\nx\n", "```python\nx\n````\n"):
+        with pytest.raises(ValueError, match=r"x\.md:1"):
+            blocks("x.md", wrong)
+
+
+# ---- Python: a page's blocks in order, in one process and a folder of their own.
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """An empty folder with the project's table in it."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/faithful.parquet").symlink_to(ROOT / "data/faithful.parquet")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run_python(document: str, where: Path, text: str | None = None) -> str:
+    """What a page's Python says on stderr where it fails, nothing where it does not."""
+    if text is None and "python" not in kinds(document):
+        return ""
+    file = where / Path(document).with_suffix(".py").name
+    file.write_text(script(document) if text is None else text)
+    paths = os.pathsep.join(map(str, (ROOT / "src", ROOT)))
+    done = subprocess.run(
+        [sys.executable, "-W", "error::SyntaxWarning", file],
+        cwd=where, env={**tiny.environment(), "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return done.stderr if done.returncode else ""
+
+
+def test_python_that_fails_is_told_by_the_line_of_its_page(folder):
+    assert "line 3, in <module>\n    assert 1 == 2" in run_python("x.md", folder, "\n\nassert 1 == 2\n")
+
+
+# ---- YAML: merged into params.yaml, a block over those before it, and checked as `python -m stages.check` does.
+
+
+def over(base: Any, block: Any) -> Any:
+    """A section with what a block changes in it; one of another `name` takes its place."""
+    if not (isinstance(base, Mapping) and isinstance(block, Mapping)):
+        return block
+    if block.get("name", base.get("name")) != base.get("name"):
+        return block
+    return {**base, **{key: over(base.get(key), value) for key, value in block.items()}}
+
+
+def check_parameters(document: str) -> None:
+    """Merge and check a page's YAML; fail by the line of the block that is refused."""
+    content = parse_file(ROOT / PARAMS)
+    for block in of_kind(document, "yaml"):
+        content = over(content, YAML(typ="safe").load(block.text))
+        try:
+            check(content)
+        except Refused as error:
+            pytest.fail(f"{document}:{block.line}: {error}")
+
+
+@pytest.mark.parametrize("document", [document for document in DOCUMENTS if {"python", "yaml"} & kinds(document)])
+def test_a_page_holds(document, folder):
+    """Its Python first, which may write the tables that its parameters name."""
+    assert not run_python(document, folder)
+    check_parameters(document)
+
+
+def test_parameters_that_are_wrong_are_found(folder):
+    content = over(parse_file(ROOT / PARAMS), {"methods": {"icfm": {"interpolant": {"name": "crooked"}}}})
+    with pytest.raises(Refused, match=r"methods\.icfm\.interpolant\.name: 'crooked'"):
+        check(content)
+
+
+# ---- Text: a picture of the graph.
+
+
+@pytest.mark.parametrize("document", [document for document in DOCUMENTS if of_kind(document, "text")])
+def test_pictures_of_the_graph_name_its_stages(document):
+    stages = set(YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"])
+    for block in of_kind(document, "text"):
+        words = set(re.findall(r"[a-z]+", re.sub(r"round \d", "", block.text)))
+        assert words
+        assert words <= stages
+
+
+# ---- Console.
+
+LINES = list(dict.fromkeys(line for document in DOCUMENTS for line in lines(document)))
 
 
 def words(line: str) -> list[str]:
@@ -44,7 +162,6 @@ def cheap(line: str) -> bool:
     return words(line)[0] in ("python", "dvc", "rectiflow") and not " ".join(words(line)).startswith(ELSEWHERE)
 
 
-LINES = list(dict.fromkeys(line for document in DOCUMENTS for line in commands(document)))
 RUN = [line for line in LINES if cheap(line)]
 
 
@@ -74,8 +191,26 @@ def dvc(*rest: str) -> None:
         assert not word.startswith("-") or re.search(rf"(^|[\s,\[]){re.escape(word)}\b", usage), word
 
 
+def rectiflow(word: str, *rest: str) -> None:
+    """`rectiflow WORD ...`: there is the word, it has the options, and takes as many arguments."""
+    assert word in WORDS, f"rectiflow has no word {word!r}"
+    command = Words("rectiflow").get_command(None, word)  # type: ignore[arg-type]
+    assert command is not None
+    command.make_context(f"rectiflow {word}", list(rest), resilient_parsing=False)  # only parsed
+
+
 def git(command: str, *_: str) -> None:
     assert f"usage: git {command}" in said("git", command, "-h")
+
+
+def pip(*rest: str) -> None:
+    """`pip install ...`: files are there, and so are the extras."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert rest[0] == "install"
+    for before, word in pairwise(rest):
+        assert before != "-c" or (ROOT / word).is_file()
+        if found := re.fullmatch(r"\.\[(.*)\]", word):
+            assert set(found[1].split(",")) <= set(extras)
 
 
 def make(*targets: str) -> None:
@@ -84,8 +219,8 @@ def make(*targets: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("line", [line for line in LINES if line not in RUN])
-def test_the_command_is_there(line):
+def look(line: str) -> None:
+    """Fail unless everything that a command names is there."""
     match words(line):
         case ["make", *targets]:
             make(*targets)
@@ -93,12 +228,30 @@ def test_the_command_is_there(line):
             module(name, *rest)
         case ["dvc", *rest]:
             dvc(*rest)
+        case ["rectiflow", *rest]:
+            rectiflow(*rest)
         case ["git", command, *rest]:
             git(command, *rest)
-        case [".", ".venv/bin/activate"]:
+        case ["pip", *rest]:
+            pip(*rest)
+        case [".", ".venv/bin/activate"] | ["cd", _]:
             pass
         case other:
             pytest.fail(f"no test knows {other[0]!r}")
+
+
+@pytest.mark.parametrize("line", [line for line in LINES if line not in RUN])
+def test_the_command_is_there(line):
+    look(line)
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["make nothing", "python -m flows.sweep --nothing", "dvc nothing", "rectiflow nothing", "pip install -e '.[none]'"],
+)
+def test_a_command_that_is_not_there_is_found(line):
+    with pytest.raises((AssertionError, pytest.fail.Exception, click.UsageError)):
+        look(line)
 
 
 @pytest.fixture(scope="module")
@@ -118,13 +271,18 @@ def test_the_command_runs(where, line):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+# ---- What they name besides.
+
+
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_the_files_are_there(document):
-    """Paths in backticks with a folder that git tracks, and links."""
+    """Paths in backticks with a folder that git tracks, and links; those of pages to each other the site's build holds."""
     text = (ROOT / document).read_text()
     named = {path for path in re.findall(r"`([\w.-]+/[\w./-]*)`", text) if path.split("/")[0] in os.listdir(ROOT)}
-    linked = set(re.findall(r"\]\(([^):]+)\)", text))
-    missing = {path for path in named | linked if not (ROOT / path).exists() and not ignored(path)}
+    missing = {path for path in named if not (ROOT / path).exists() and not ignored(path)}
+    if not document.startswith("docs/"):
+        linked = {link.partition("#")[0] for link in re.findall(r"\]\(([^):]+)\)", text)}
+        missing |= {path for path in linked if not (ROOT / path).exists()}
     assert not missing
 
 
@@ -139,3 +297,9 @@ def test_the_tables_are_where_contributing_says():
     for name in names:
         code = [path for floor in ("src", "stages") for path in (ROOT / floor).rglob("*.py")]
         assert any(re.search(rf"^{name}\b.* = ", path.read_text(), re.MULTILINE) for path in code), name
+
+
+def test_the_readme_is_short():
+    """A screen and a half: sixty lines that are not empty, and two blocks."""
+    kept = [line for line in (ROOT / "README.md").read_text().splitlines() if line.strip()]
+    assert len(kept) <= 60

@@ -1,14 +1,13 @@
-"""What the README says one needs to write for a path, a coupling, an objective with its model is all that it takes."""
+"""What the pages say one needs to write for a path, a coupling, an objective with its model is all that it takes."""
 
 import csv
 import json
-import re
 from functools import partial
 
 import pytest
 import tiny
 import torch
-from imports import ROOT
+from documents import of_kind
 
 from rectiflow import interpolants
 from rectiflow.mixtures import Marginal, normal
@@ -20,18 +19,22 @@ from rectiflow.samplers import DDIM
 from rectiflow.training import Training, fit
 from rectiflow.transport import couplings
 
-PATH_AND_COUPLING, OBJECTIVE = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+PATH, COUPLING, OBJECTIVE = (
+    of_kind(f"docs/how-to/{page}.md", "python")[0].text for page in ("path", "coupling", "objective")
+)
 
 
 @pytest.fixture
-def added():
-    """The two registries after the README's first example."""
-    paths, pairings = dict(interpolants.INTERPOLANTS), dict(couplings.COUPLINGS)
-    names = {**vars(interpolants), **vars(couplings), "INTERPOLANTS": paths, "COUPLINGS": pairings}
-    exec(compile(PATH_AND_COUPLING, "README.md", "exec"), names)
-    return (
-        {name: path for name, path in paths.items() if name not in interpolants.INTERPOLANTS},
-        {name: pairing for name, pairing in pairings.items() if name not in couplings.COUPLINGS},
+def added(monkeypatch):
+    """What the pages' examples enter into the two tables."""
+    before = (interpolants.INTERPOLANTS, couplings.COUPLINGS)
+    monkeypatch.setattr(interpolants, "INTERPOLANTS", dict(before[0]))
+    monkeypatch.setattr(couplings, "COUPLINGS", dict(before[1]))
+    for text in (PATH, COUPLING):
+        exec(compile(text, "docs/how-to", "exec"), {"__name__": "example"})
+    after = (interpolants.INTERPOLANTS, couplings.COUPLINGS)
+    return tuple(
+        {name: made for name, made in there.items() if name not in here} for here, there in zip(before, after, strict=True)
     )
 
 
