@@ -1,0 +1,26 @@
+"""Draw from an exported model by torch alone: python load_torch.py FOLDER [ROWS]
+
+Prints the model's description to the error stream, and draws as rows of CSV.
+"""
+
+import sys
+from pathlib import Path
+
+import torch
+
+folder, rows = Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 1000
+
+about: dict[str, str] = {}  # filled by loading
+sampler = torch.export.load(folder / "sampler.pt2", extra_files=about).module()
+for key, value in sorted(about.items()):
+    print(f"{key}: {value}", file=sys.stderr)
+
+generator = torch.Generator().manual_seed(0)
+x0 = torch.randn(rows, int(about["dim"]), generator=generator)  # the source, where it is N(0, I)
+x1 = sampler(x0)
+print("\n".join(",".join(f"{number:.9g}" for number in row) for row in x1.tolist()))
+
+if (folder / "field.pt2").exists():  # the velocity at any time, at the points that were drawn
+    field = torch.export.load(folder / "field.pt2").module()
+    v = field(torch.full((rows,), 0.5), x1)
+    print(f"|v| at t = 0.5: {v.norm(dim=1).mean():.4g} on average", file=sys.stderr)
