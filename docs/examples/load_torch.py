@@ -10,7 +10,7 @@ import torch
 
 folder, rows = Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 1000
 
-about: dict[str, str] = {}  # filled by loading
+about = {"dim": ""}  # loading fills it with all that is known
 sampler = torch.export.load(folder / "sampler.pt2", extra_files=about).module()
 for key, value in sorted(about.items()):
     print(f"{key}: {value}", file=sys.stderr)

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Number:
-    """A metric's mean over seeds, half the width of its 95 % interval, the number of seeds, and the metric's floor, as far as
-    they are known.
+    """A metric's mean over seeds, half the width of its 95 % interval, the number of seeds, and the metric's floor, as far
+    as they are known.
     """
 
     metric: str

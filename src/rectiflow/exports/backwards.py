@@ -15,27 +15,27 @@ class Backwards(Interpolant):
     wherever a path multiplies one by a number of Python's (torch 2.13).
     """
 
-    path: Interpolant
+    same: Interpolant
 
     def alpha(self, t: Tensor) -> Tensor:
-        return self.path.alpha(t)
+        return self.same.alpha(t)
 
     def beta(self, t: Tensor) -> Tensor:
-        return self.path.beta(t)
+        return self.same.beta(t)
 
     def gamma(self, t: Tensor) -> Tensor:
-        return self.path.gamma(t)
+        return self.same.gamma(t)
 
     @property
     def span(self) -> tuple[float, float]:
-        return self.path.span
+        return self.same.span
 
     @property
     def noisy(self) -> bool:
-        return self.path.noisy
+        return self.same.noisy
 
     def size(self, t: Tensor) -> Tensor | None:
-        return self.path.size(t)
+        return self.same.size(t)
 
     def rates(self, t: Tensor) -> tuple[Rates, Rates]:
         with torch.enable_grad():

@@ -68,6 +68,9 @@ class Noise(ValueError):
 class _Known(TorchDispatchMode):
     """Computes what does not depend on a graph's inputs; the rest goes on to be traced."""
 
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if torch.Tag.nondeterministic_seeded in func.tags:

@@ -21,7 +21,8 @@ def solved(a: Tensor, b: Tensor, *, upper: bool, left: bool = True, unitriangula
         inverse = torch.linalg.solve_triangular(a.double(), one, upper=upper, left=left, unitriangular=unitriangular).to(
             a.dtype
         )
-    return inverse @ b if left else b @ inverse
+    found: Tensor = inverse @ b if left else b @ inverse
+    return found
 
 
 def places(ends: Tensor, values: Tensor, *, right: bool = False) -> Tensor:
@@ -61,7 +62,8 @@ def _coefficients() -> list[float]:
         found: np.ndarray = np.log(erfcx(2 / t - 2) / t)
         return found
 
-    return [float(number) for number in chebyshev.chebinterpolate(log_tail, DEGREE)]
+    interpolate: Any = chebyshev.chebinterpolate  # its types want numbers of one precision alone
+    return [float(number) for number in interpolate(log_tail, DEGREE)]
 
 
 DEGREE = 40

@@ -9,7 +9,6 @@ from io import BytesIO
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from rectiflow.exports.about import about
 from rectiflow.exports.graphs import Exported, Graph, difference, graphs
@@ -19,8 +18,8 @@ from rectiflow.units import Units
 
 
 def files(model: Model, sampler: Sampler, units: Units | None = None, more: Mapping[str, str] | None = None) -> Exported:
-    """`sampler.pt2` and, of a field, `field.pt2`, as `graphs` has them, with what the model is, and what `more` is known, in records
-    `extra/NAME`. Each is loaded and compared with the model.
+    """`sampler.pt2` and, of a field, `field.pt2`, as `graphs` has them, with what the model is, and what `more` is known, in
+    records `extra/NAME`. Each is loaded and compared with the model. The same model gives the same bytes.
 
     Raises ValueError as `graphs` does, and ArithmeticError where a file does not compute what the model does.
     """
