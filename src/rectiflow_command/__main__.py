@@ -17,6 +17,7 @@ WORDS: Mapping[str, tuple[str, str]] = {  # a module that has a click command, a
     "list": ("rectiflow_command.listing", "What is trained, where, and its numbers."),
     "graph": ("rectiflow_command.graph", "The stages of the project and what they need."),
     "sample": ("rectiflow_command.sample", "Draw rows from a trained model."),
+    "export": ("rectiflow_command.export", "Write a trained model for other programs."),
     "score": ("rectiflow_command.score", "Score rows by a trained density."),
     "why": ("rectiflow_command.why", "What the next run would do, and why."),
     "verify": ("rectiflow_command.verify", "Read every artifact and take away what is damaged."),

@@ -36,8 +36,12 @@ class View(Protocol):
         """All of a YAML file."""
         ...
 
+    def text(self, path: Path) -> str | None:
+        """A text that git tracks; None where there is none."""
+        ...
+
     def content(self, path: Path) -> bytes:
-        """An artifact's content. Raises Refused where it is not to be had."""
+        """An artifact's content. Raises NotThere where it is not to be had."""
         ...
 
     def has(self, path: Path) -> bool:
@@ -55,6 +59,9 @@ class Here:
         if not (self.root / path).exists():
             raise NotThere(f"{self.root}: not a project, as it has no {path}; `rectiflow new` makes one")
         return parse_file(self.root / path)
+
+    def text(self, path: Path) -> str | None:
+        return (self.root / path).read_text("utf-8", "replace") if self.has(path) else None
 
     def content(self, path: Path) -> bytes:
         if not self.has(path):
@@ -83,17 +90,17 @@ class At:
         self.repo = Repo(str(root))
         self._hashes = dict(self._outs())
 
-    def _text(self, path: Path) -> str:
+    def text(self, path: Path) -> str | None:
         try:
             with chdir(self.root):
                 return self._git("cat-file", "blob", f"{self.commit}:./{path.as_posix()}")
-        except Refused as error:
-            raise NotThere(f"{self.revision}: there is no {path}") from error
+        except Refused:
+            return None
 
     def section(self, path: Path) -> Mapping[str, Any]:
-        found = YAML(typ="safe").load(self._text(path))
+        found = YAML(typ="safe").load(self.text(path) or "")
         if not isinstance(found, dict):
-            raise Refused(f"{self.revision}: {path} has no sections")
+            raise NotThere(f"{self.revision}: there is no {path} with sections")
         return found
 
     def _outs(self) -> Iterator[tuple[Path, str]]:

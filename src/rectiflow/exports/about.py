@@ -2,11 +2,11 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 from rectiflow.models.model import Field, Model
 from rectiflow.models.record import taken_apart
+from rectiflow.registry import described, name_of
 from rectiflow.samplers import Sampler
 from rectiflow.units import UNITS, Units
 
@@ -33,8 +33,7 @@ def about(model: Model, sampler: Sampler, units: Units | None, evaluations: int)
             "v": f"(batch, {dim}), float32: their velocity, in {where} over time",
         }
     if units is not None:
-        kind = next(name for name, kind in UNITS.items() if kind is type(units))
-        found["units"] = json.dumps({"name": kind, **asdict(units)}, default=list)  # type: ignore[call-overload]
+        found["units"] = json.dumps(described(name_of(UNITS, units), units), default=list)
     return found
 
 
