@@ -144,6 +144,16 @@ def test_a_game_that_leaves_its_bounds_stops_with_a_line():
         fit(Adversarial(NETWORK, GAMES["wgan_gp"]()), Points(x), Points(x), generators([7]), options)
 
 
+def test_a_distance_that_grows_from_nothing_is_no_divergence():
+    """The critic of the first steps sees no distance, that of the hundredth more than a thousand times as much."""
+    x = DATASETS["moons"]().target.sample(2000, torch.Generator().manual_seed(0))[None]
+    options = Training(steps=300, batch=64, lr=1e-3, ema=0.9, log_every=10)
+    objective = Adversarial(NETWORK, GAMES["wgan_gp"]())
+    _, curves = fit(objective, Points(x), Points(x[:, :500]), generators([1]), options)
+    assert curves.validation.min() < -1.5
+    assert objective.players["generator"].size == 1 > Adversarial(NETWORK).players["generator"].size
+
+
 def test_a_game_learns_two_modes():
     target = DATASETS["bimodal"]().target
     x = torch.stack([target.sample(4000, generator) for generator in generators([1, 2])])
