@@ -147,10 +147,10 @@ def test_a_game_that_leaves_its_bounds_stops_with_a_line():
 def test_a_distance_that_grows_from_nothing_is_no_divergence():
     """The critic of the first steps sees no distance, that of the hundredth more than a thousand times as much."""
     x = DATASETS["moons"]().target.sample(2000, torch.Generator().manual_seed(0))[None]
-    options = Training(steps=300, batch=64, lr=1e-3, ema=0.9, log_every=10)
+    options = Training(steps=300, batch=64, lr=4e-3, ema=0.9, log_every=10)
     objective = Adversarial(NETWORK, GAMES["wgan_gp"]())
     _, curves = fit(objective, Points(x), Points(x[:, :500]), generators([1]), options)
-    assert curves.validation.min() < -1.5
+    assert curves.validation.min() < -5
     assert objective.players["generator"].size == 1 > Adversarial(NETWORK).players["generator"].size
 
 
