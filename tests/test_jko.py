@@ -14,7 +14,8 @@ import tiny
 from PIL import Image
 from playwright.sync_api import expect, sync_playwright
 
-from stages.report.animation import SCRIPT, corners, moving_picture, player, quantised
+from stages.report.animation import corners, moving_picture, player, quantised, together
+from stages.report.browser.player import SCRIPT
 from stages.report.html import document, section
 from stages.report.pace import order, pace
 from stages.shared.files import rounded
@@ -220,7 +221,8 @@ def test_places_are_whole_numbers_within_the_box():
 
 def test_a_player_needs_nothing_from_elsewhere():
     short, long = np.zeros((3, 4, 2)), np.zeros((9, 4, 2))
-    page = player("kl to </script>", {"a": short, "long": long, "b": short + 1}, {"a": 0.1, "b": 0.1, "long": 0.1})
+    frames = together({"a": short, "long": long, "b": short + 1})
+    page = player("kl to </script>", frames, ["0", "1", "</script>"], gif=b"GIF")
     assert page.count("</script>") == 1
     assert not re.search(r"https?://", page)
     assert '"names": ["a", "b"]' in page
@@ -229,8 +231,8 @@ def test_a_player_needs_nothing_from_elsewhere():
 def test_the_player_plays_stops_at_every_tenth_step_and_works_by_keyboard(tmp_path):
     generator = np.random.default_rng(0)
     frames = {"a": generator.normal(size=(26, 30, 2)), "b": generator.normal(size=(26, 40, 2))}
-    moving = section("moving", "Moving", player("two", frames, {"a": 0.1, "b": 0.1}), SCRIPT)
-    (tmp_path / "page.html").write_text(document("x", "x", [moving]))
+    moving = section("moving", "Moving", player("two", frames, [f"{k}, time {k / 10:.2f}" for k in range(26)]))
+    (tmp_path / "page.html").write_text(document("x", "x", [moving], scripts=[SCRIPT]))
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=needs.browser(), args=["--no-sandbox"])
         page = browser.new_context(offline=True).new_page()

@@ -12,6 +12,7 @@ from stages.report.evidence import Evidence
 from stages.report.figures import overview
 from stages.report.gradient_flows import picture
 from stages.report.page import page, study_sections
+from stages.report.provenance import provenance
 from stages.report.results import agreements, headlines, per_round
 from stages.shared.files import rounded, write_json, write_text
 from stages.shared.params import PARAMS, read
@@ -45,8 +46,9 @@ def main(_: list[str]) -> None:
     shown = {key: sources.drawn(name, key[0]) for key, name in names.items()}
     sections = study_sections(studies(content), evidence)
     descents = sources.followed(content)
+    made = provenance(content, trained)
     reasons = list(dict.fromkeys(ended.values()))
-    html = page(evidence, losses, shown, PARAMS.read_text(), sections, reasons, sources.maps(trained), descents)
+    html = page(evidence, losses, shown, PARAMS.read_text(), sections, reasons, sources.maps(trained), descents, made)
     say(2, "page drawn")
     write_text(REPORTS / "results.csv", csv(results))
     rounds = per_round(results, ["straightness", "chord_deviation", "w2", "w2_1step"])

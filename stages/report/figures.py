@@ -28,12 +28,14 @@ from stages.shared.measures import MEASURES  # noqa: E402
 COLOURS = ["#3b6fb6", "#d1662a", "#3f9a5a", "#8a56ac", "#b8860b", "#4aa3a8"]
 GREY = "#b9bec6"
 PATHS = 80  # of each flow
+WIDTH = 9.6  # inches of panels side by side
 
 
 class Drawn(NamedTuple):
     """What is shown of a model, of one seed: points `(n, dim)` of the given shape, and paths `(times, n, dim)`.
 
-    `nfe` are the evaluations of the reference draw. What a model has not, a draw of one step or paths, is None.
+    `nfe` are the evaluations of the reference draw, `times` those of the paths. What a model has not, a draw of one step or
+    paths, is None.
     """
 
     target: np.ndarray
@@ -43,6 +45,7 @@ class Drawn(NamedTuple):
     shape: tuple[int, ...]
     one_step: np.ndarray | None = None
     paths: np.ndarray | None = None
+    times: np.ndarray | None = None
 
     @property
     def image(self) -> bool:
@@ -66,24 +69,32 @@ def content(figure: Figure, kind: str) -> bytes:
 
 
 def _grid(shown: Mapping[Key, Any], width: float, height: float) -> tuple[Figure, Iterator[tuple[Axes, Key]]]:
-    """Panels of one data set: a row for each method, a column for each round; empty where there is no flow."""
+    """Panels of one data set: a column for each round, a row for each method or, where these are as wide as a page, for
+    several side by side; empty where there is no flow.
+    """
     methods = list(dict.fromkeys(key[1] for key in shown))
     rounds = sorted({key[2] for key in shown})
+    beside = max(1, min(len(methods), int(WIDTH / (width * len(rounds)))))
+    rows, columns = -(-len(methods) // beside), len(rounds) * beside
     figure, axes = plt.subplots(
-        len(methods),
-        len(rounds),
-        figsize=(width * len(rounds), (height + 0.25) * len(methods)),
+        rows,
+        columns,
+        figsize=(width * columns, (height + 0.25) * rows),
         squeeze=False,
         # Fixed margins: there is a title and nothing else, and working them out costs seconds.
-        gridspec_kw={"left": 0.01, "right": 0.99, "bottom": 0.01, "top": 1 - 0.25 / len(methods) / (height + 0.25)}
+        gridspec_kw={"left": 0.01, "right": 0.99, "bottom": 0.01, "top": 1 - 0.25 / rows / (height + 0.25)}
         | {"wspace": 0.04, "hspace": 0.25 / height},
     )
 
+    def place(method: str, k: int) -> tuple[int, int]:
+        row, at = divmod(methods.index(method), beside)
+        return row, at * len(rounds) + rounds.index(k)
+
     def panels() -> Iterator[tuple[Axes, Key]]:
-        by_place = {(methods.index(method), rounds.index(k)): (dataset, method, k) for dataset, method, k in shown}
-        for place, ax in np.ndenumerate(axes):
-            if place in by_place:
-                key = by_place[place]
+        by_place = {place(method, k): (dataset, method, k) for dataset, method, k in shown}
+        for at, ax in np.ndenumerate(axes):
+            if at in by_place:
+                key = by_place[at]
                 ax.set_title(f"{key[1]}, round {key[2]}")
                 yield ax, key
             else:

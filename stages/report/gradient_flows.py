@@ -10,9 +10,9 @@ import pandas as pd
 from rectiflow.statistics import estimate
 from stages.report import animation
 from stages.report.figures import COLOURS, GREY, panels, plt, uri
-from stages.report.html import Section, figure, note, section, table
+from stages.report.html import Section, figure, note, part, section, table
 from stages.report.pace import order, pace
-from stages.report.printing import html, plain, shown
+from stages.report.printing import plain, shown
 from stages.report.results import select
 
 BESIDE = 6  # pictures of a strip
@@ -63,13 +63,18 @@ def sections(found: Mapping[str, Followed], results: pd.DataFrame) -> list[Secti
         "sum of its steps'; none is shorter than the W2 between its ends."
     )
     parts = [note(said)]
-    for problem in dict.fromkeys(of.problem for of in found.values()):
+    for k, problem in enumerate(dict.fromkeys(of.problem for of in found.values())):
         here = {name: of for name, of in found.items() if of.problem == problem}
-        parts += [f"<h3>{escape(problem)}</h3>", *findings(here, results), measured(here, results), *speeds(here)]
-        parts.append(figure(over_time(here), "Means over seeds. W2 is that of some hundred points; dotted is their floor."))
-        parts.append(figure(strip(here), "Evenly spaced steps of the first seed, scheme by scheme."))
-        parts.append(animation.player(problem, {name: of.frames for name, of in here.items()}, tau(here)))
-    return [section("gradient_flows", "Gradient flows", *parts, *ways(found, results), animation.SCRIPT)]
+        shown = [
+            *findings(here, results),
+            measured(here, results),
+            *speeds(here),
+            figure(over_time(here), "Means over seeds. W2 is that of some hundred points; dotted is their floor."),
+            figure(strip(here), "Evenly spaced steps of the first seed, scheme by scheme."),
+            moving(problem, here),
+        ]
+        parts.append(part(problem, *shown, unfolded=not k))
+    return [section("gradient_flows", "Gradient flows", *parts, *ways(found, results))]
 
 
 def picture(found: Mapping[str, Followed]) -> bytes | None:
@@ -80,9 +85,13 @@ def picture(found: Mapping[str, Followed]) -> bytes | None:
     return animation.file({name: of.frames for name, of in found.items() if of.problem == first}, "PNG")
 
 
-def tau(found: Mapping[str, Followed]) -> dict[str, float]:
-    """The length of a step of each."""
-    return {name: float(of.row["tau"]) for name, of in found.items()}
+def moving(problem: str, found: Mapping[str, Followed]) -> str:
+    """The steps of those that have as many as most, one after the other."""
+    frames = animation.together({name: of.frames for name, of in found.items()})
+    taus = {float(found[name].row["tau"]) for name in frames}
+    time = ", time {:.2f}" if len(taus) == 1 else ""
+    said = [f"{k}{time.format(k * min(taus))}" for k in range(len(next(iter(frames.values()))))]
+    return animation.player(problem, frames, said, gif=animation.file(frames, "GIF"))
 
 
 def findings(found: Mapping[str, Followed], results: pd.DataFrame) -> list[str]:
@@ -170,7 +179,7 @@ def speeds(found: Mapping[str, Followed]) -> list[str]:
 def last_mode(steps: pd.DataFrame) -> list[str]:
     """The share of the last mode at the end, where the target has modes."""
     mode = last_of_modes(steps)
-    return [html(estimate(steps[steps.step == steps.step.max()][mode].tolist()))] if mode else []
+    return [shown(steps[steps.step == steps.step.max()][mode].tolist())] if mode else []
 
 
 def last_of_modes(steps: pd.DataFrame) -> str | None:
@@ -197,8 +206,8 @@ def ways(found: Mapping[str, Followed], results: pd.DataFrame) -> list[str]:
             )
             energy = of.steps[of.steps.step == of.steps.step.max()].energy.tolist()
             end = f"{of.row['tau'] * of.row['steps']:g}"
-            cells = (html(estimate(values.tolist())) for values in (length, distance, length / distance))
-            rows.append([escape(name), f"{of.source} to {of.target}", end, html(estimate(energy)), *cells])
+            cells = (shown(values.tolist()) for values in (length, distance, length / distance))
+            rows.append([escape(name), f"{of.source} to {of.target}", end, shown(energy), *cells])
         said = (
             f"Gradient flows of the divergence to the one law or the other, of which that to the source is a diffusion, as "
             f"models of scores turn it back; and trained fields between the source and the target of {escape(dataset)}. The "

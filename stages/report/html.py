@@ -1,52 +1,84 @@
-"""The pieces of a page that opens offline: the document with its style, sections, figures, tables."""
+"""The pieces of a page that opens offline: the document with its style and scripts, sections that fold, figures, tables."""
 
 from collections.abc import Sequence
 from html import escape
 from string import Template
+from typing import NamedTuple
 
-Section = tuple[str, str]  # the section itself, and the link to it
+from stages.report.browser import folding, tables
+from stages.report.browser.style import STYLE
 
-STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #1d2430; max-width: 1280px; margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2.2rem; border-bottom: 1px solid #dde1e7; }
-h3 { font-size: 1rem; margin-bottom: .3rem; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .87rem; }
-th, td { padding: .22rem .7rem; text-align: right; border-bottom: 1px solid #eef0f3; white-space: nowrap; }
-th { border-bottom: 2px solid #c8ced8; } th:first-child, td:first-child { text-align: left; }
-.wide { overflow-x: auto; } figure { margin: 1rem 0; } img { max-width: 100%; } .half { color: #78808c; }
-.best { font-weight: 650; }
-figcaption, .note { color: #545d6b; font-size: .87rem; }
-pre { background: #f5f6f8; padding: 1rem; overflow-x: auto; font-size: .8rem; }
-nav a { margin-right: 1rem; }
-"""
+OPEN = 2  # sections that are not folded at first
 
 PAGE = Template("""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>$title</title>
-<style>$style</style></head><body>
+<style>$style</style></head><body data-seeds="$seeds">
 <h1>$heading</h1>
-$lead<nav>$contents</nav>
+$lead<nav aria-label="contents"><ol>$contents</ol>
+<p><button type="button" class="unfold">open all</button> <button type="button" class="fold">fold all</button></p></nav>
+<div class="tools" role="search" hidden><label>rows of all tables with <input type="search"
+placeholder="every word must be there"></label> <output aria-live="polite"></output></div>
+<main>
 $body
+</main>
+<script>"use strict";
+$script</script>
 </body></html>
 """)
 
 
-def document(title: str, heading: str, sections: Sequence[Section], lead: str = "", style: str = "") -> str:
-    """The whole page; `lead` stands between heading and contents, `style` is added to that of all pages. Texts are HTML
-    already.
+class Section(NamedTuple):
+    """What stands under a title; the name is that of the link to it. The body is HTML already."""
+
+    name: str
+    title: str
+    body: str
+
+    def html(self, unfolded: bool) -> str:
+        """The section, open or folded."""
+        start = f'<details class="section" id="{self.name}"' + " open" * unfolded
+        return f"{start}><summary><h2>{escape(self.title)}</h2></summary>\n{self.body}\n</details>"
+
+    @property
+    def link(self) -> str:
+        """The entry of the contents."""
+        return f'<li><a href="#{self.name}">{escape(self.title)}</a></li>'
+
+
+def document(
+    title: str,
+    heading: str,
+    sections: Sequence[Section],
+    lead: str = "",
+    style: str = "",
+    scripts: Sequence[str] = (),
+    seeds: Sequence[int] = (),
+) -> str:
+    """The whole page; `lead` stands between heading and contents, `style` and `scripts` are added to those of all pages, and
+    `seeds` are those whose values lie behind the means. Texts are HTML already.
     """
-    bodies, links = zip(*sections, strict=True)
-    contents, body = " ".join(links), "\n".join(bodies)
-    return PAGE.substitute(title=title, style=STYLE + style, heading=heading, lead=lead, contents=contents, body=body)
+    return PAGE.substitute(
+        title=title, style=STYLE + style, heading=heading, lead=lead, seeds=" ".join(map(str, seeds)),
+        contents="".join(of.link for of in sections), script="".join((tables.SCRIPT, *scripts, folding.SCRIPT)),
+        body="\n".join(of.html(k < OPEN) for k, of in enumerate(sections)),
+    )  # fmt: skip
 
 
 def section(name: str, title: str, *parts: str) -> Section:
-    """A heading with what stands under it, and the link to it."""
-    return f'<h2 id="{name}">{escape(title)}</h2>\n' + "\n".join(parts), f'<a href="#{name}">{escape(title)}</a>'
+    """A heading with what stands under it."""
+    return Section(name, title, "\n".join(parts))
 
 
 def figure(source: str, caption: str) -> str:
-    return f'<figure><img src="{source}" alt="{escape(caption)}"><figcaption>{escape(caption)}</figcaption></figure>'
+    image = f'<img src="{source}" alt="{escape(caption)}" decoding="async">'
+    return f"<figure>{image}<figcaption>{escape(caption)}</figcaption></figure>"
+
+
+def part(title: str, *parts: str, unfolded: bool = False) -> str:
+    """What folds within a section."""
+    start = '<details class="part"' + " open" * unfolded
+    return "\n".join([f"{start}><summary><h3>{escape(title)}</h3></summary>", *parts, "</details>"])
 
 
 def note(text: str) -> str:
@@ -55,7 +87,12 @@ def note(text: str) -> str:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Cells are HTML already, the header is not."""
+    """Cells are HTML already, the header is not. What is too wide for the page scrolls by itself."""
     head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
     body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>\n" for row in rows)
-    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table></div>'
+    return wide(f"<table><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table>", header[0])
+
+
+def wide(content: str, label: str) -> str:
+    """A box that scrolls, by keyboard too."""
+    return f'<div class="wide" role="group" tabindex="0" aria-label="{escape(label)}">{content}</div>'

@@ -6,16 +6,31 @@ from importlib.metadata import version
 
 import pandas as pd
 
-from rectiflow.statistics import Estimate, estimate
 from stages.report import densities, figures, gradient_flows
+from stages.report.browser.measurements import SCRIPT as MEASUREMENTS
+from stages.report.browser.player import SCRIPT as PLAYER
 from stages.report.densities import DensityMap
 from stages.report.evidence import Evidence, values
 from stages.report.figures import Drawn
 from stages.report.gradient_flows import Followed
-from stages.report.html import Section, document, figure, note, section, table
-from stages.report.printing import html
-from stages.report.results import FLOW, Key, Values, against_first, best, by_flow, evaluations, per_round, select, title
+from stages.report.html import Section, document, figure, note, part, section, table
+from stages.report.measurements import link, measurements
+from stages.report.printing import difference, shown
+from stages.report.results import (
+    FLOW,
+    Key,
+    Values,
+    against_first,
+    best,
+    by_flow,
+    evaluations,
+    per_round,
+    select,
+    title,
+    values_by_flow,
+)
 from stages.report.studies.kinds import STUDIES
+from stages.report.trajectories import by_dataset, reference_title, trajectory_parts
 from stages.shared.measures import MEASURES, Place, measure, shown_in
 from stages.shared.studies import Study
 
@@ -27,15 +42,17 @@ def tables(results: pd.DataFrame, place: Place) -> list[str]:
     parts = []
     for dataset, here in results.groupby("dataset", sort=False):
         keys = [(d, m, int(k)) for d, m, k in here[FLOW].drop_duplicates().itertuples(index=False)]
-        found = {name: by_flow(here, name) for name in shown_in(place)}
-        found = {name: estimates for name, estimates in found.items() if estimates}
+        found = {name: values_by_flow(here, name) for name in shown_in(place)}
+        found = {name: of for name, of in found.items() if of}
         keys = [key for key in keys if any(key in of for of in found.values())]
         if not keys:
             continue
         bold = {name: best_models(here, name, keys) for name in shown_in("ranked") if name in found}
         rows = []
         for key in keys:
-            cells = [marked(html(of.get(key)), key in bold.get(name, ())) for name, of in found.items()]
+            cells = [
+                marked(shown(of.get(key, []), link(key, name)), key in bold.get(name, ())) for name, of in found.items()
+            ]
             rows.append([f"{escape(key[1])}, round {key[2]}", *cells])
         parts += [f"<h3>{escape(dataset)}</h3>", table(["model", *(title(here, name) for name in found)], rows)]
     return parts
@@ -55,10 +72,10 @@ def best_models(results: pd.DataFrame, name: str, keys: Sequence[Key]) -> set[Ke
     return {keys[int(label)] for label in best([row for row in rows if row.values], MEASURES[name].better)}
 
 
-def ratio(evidence: Evidence, top: tuple[str, Key], bottom: tuple[str, Key]) -> Estimate:
+def ratio(evidence: Evidence, top: tuple[str, Key], bottom: tuple[str, Key]) -> list[float]:
     """One measure over another, seed by seed."""
     pairs = zip(*(values(evidence, name, *key) for name, key in (top, bottom)), strict=True)
-    return estimate([a / b for a, b in pairs])
+    return [a / b for a, b in pairs]
 
 
 def rectified_table(evidence: Evidence) -> str:
@@ -71,7 +88,7 @@ def rectified_table(evidence: Evidence) -> str:
             one = ratio(evidence, ("w2_1step", key), ("w2", base))
             fall = ratio(evidence, ("straightness", base), ("straightness", key))
             before = ratio(evidence, ("w2_1step", base), ("w2", base))
-            rows.append([name, html(one), html(before), html(fall)])
+            rows.append([name, shown(one), shown(before), shown(fall)])
     flows = evidence.results[evidence.results["round"] > 0]
     header = ["flow", f"{measure('w2_1step').title} / round 0, {evaluations(flows)}", "the same without reflow"]
     return table([*header, "S of round 0 / S"], rows)
@@ -82,31 +99,25 @@ def straighter_rows(evidence: Evidence) -> list[list[str]]:
     rows = []
     for dataset, here in select(evidence.results, "straightness", round=0).groupby("dataset", sort=False):
         found = [Values(method, one.value.tolist()) for method, one in here.groupby("method", sort=False)]
-        for method, gap, holds in against_first(found):
+        for other, (method, gap, holds) in zip(found[1:], against_first(found), strict=True):
             verdict = "not separated" if not holds else "straighter" if gap.mean < 0 else "less straight"
-            rows.append([f"{escape(dataset)}: {escape(method)} − {escape(found[0].label)}", html(gap), verdict])
+            rows.append(
+                [
+                    f"{escape(dataset)}: {escape(method)} − {escape(found[0].label)}",
+                    difference(other.values, found[0].values),
+                    verdict,
+                ]
+            )
     return rows
-
-
-def by_dataset(shown: Mapping[Key, Drawn]) -> dict[str, dict[Key, Drawn]]:
-    names = dict.fromkeys(key[0] for key in shown)
-    return {name: {key: drawn for key, drawn in shown.items() if key[0] == name} for name in names}
-
-
-def reference_title(shown: Mapping[Key, Drawn], otherwise: str = "reference") -> str:
-    """What the reference draws of some models are called: by their steps where all are of as many."""
-    nfe = {drawn.nfe for drawn in shown.values()}
-    flows = all(drawn.paths is not None for drawn in shown.values())
-    return f"{nfe.pop()} Euler steps" if flows and len(nfe) == 1 else otherwise
 
 
 def sample_parts(shown: Mapping[Key, Drawn]) -> list[str]:
     """Figures of the draws, data set by data set."""
-    parts = []
+    parts: list[str] = []
     for dataset, here in by_dataset(shown).items():
-        first = next(iter(here.values()))
+        first, pictures = next(iter(here.values())), []
         if real := figures.targets(first):
-            parts.append(figure(real, f"{dataset}: the test set itself, seed {first.seed}."))
+            pictures.append(figure(real, f"{dataset}: the test set itself, seed {first.seed}."))
         said = "draws" if real else "draws (blue) over the test set (grey)"
         draws = {
             reference_title(here): {key: drawn.reference for key, drawn in here.items()},
@@ -114,18 +125,8 @@ def sample_parts(shown: Mapping[Key, Drawn]) -> list[str]:
         }
         for name, of in draws.items():
             if of:
-                parts.append(figure(figures.samples(of, here), f"{dataset}, {name}: {said}, seed {first.seed}."))
-    return parts
-
-
-def trajectory_parts(shown: Mapping[Key, Drawn]) -> list[str]:
-    """Figures of the paths of flows, data set by data set."""
-    parts = []
-    for dataset, here in by_dataset({key: drawn for key, drawn in shown.items() if drawn.paths is not None}).items():
-        said = f"paths of {reference_title(here, 'the reference solve')} from source (open) to end"
-        caption = f"{dataset}: {said}, seed {next(iter(here.values())).seed}, first two coordinates."
-        paths = {key: drawn.paths for key, drawn in here.items() if drawn.paths is not None}
-        parts.append(figure(figures.trajectories(paths), caption))
+                pictures.append(figure(figures.samples(of, here), f"{dataset}, {name}: {said}, seed {first.seed}."))
+        parts.append(part(dataset, *pictures, unfolded=not parts))
     return parts
 
 
@@ -182,8 +183,11 @@ def page(
     ended: Sequence[str],
     maps: Mapping[Key, DensityMap],
     descents: Mapping[str, Followed],
+    made: Sequence[str] = (),
 ) -> str:
-    """The whole page; `studies` are sections that look into one question, `ended` says which rounds were not worth it."""
+    """The whole page; `studies` are sections that look into one question, `ended` says which rounds were not worth it, and
+    `made` what made the numbers.
+    """
     results, nfe, floors = evidence.results, evidence.nfe, evidence.floors
     against_nfe = (
         "W2 against the evaluations that the solver counted; bars are 95 % intervals, the number is the round. "
@@ -204,12 +208,21 @@ def page(
         section("samples", "Samples against the target", *sample_parts(shown)),
         *([section("trajectories", "Trajectories", *paths)] if (paths := trajectory_parts(shown)) else []),
         section("training", "Training curves", figure(figures.training(losses), training)),
-        section("made", "What made this", versions, f"<h3>params.yaml</h3><pre>{escape(params)}</pre>"),
+        measurements(results),
+        section("made", "What made this", versions, *made, part("params.yaml", f"<pre>{escape(params)}</pre>")),
     ]
     seeds = results.seed.nunique()
     lead = (
         f"<p>{len(shown)} trained models on {len(floors)} data sets, {seeds} seed{'s' * (seeds != 1)} each. Every number "
         "comes from <code>reports/results.csv</code>; <code>dvc metrics diff</code> and <code>dvc plots diff</code> compare "
-        "it across commits.</p>\n"
+        'it across commits. What ran when, and how long it took: <a href="times.html">times of the last runs</a> on this '
+        "machine, if there were any.</p>\n"
     )
-    return document("rectiflow report", "Flows from source to target", sections, lead)
+    return document(
+        "rectiflow report",
+        "Flows from source to target",
+        sections,
+        lead,
+        scripts=(PLAYER, MEASUREMENTS),
+        seeds=sorted(results.seed.unique().tolist()),
+    )

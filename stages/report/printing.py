@@ -5,6 +5,7 @@ the width, it has an exponent, and so has a small mean. A single seed has no int
 """
 
 from collections.abc import Sequence
+from html import escape
 from math import isfinite
 
 from rectiflow.statistics import Estimate, estimate
@@ -49,6 +50,20 @@ def html(value: Estimate | None) -> str:
     return f'{mean} <span class="half">± {half}</span>' if half else mean
 
 
-def shown(values: Sequence[float]) -> str:
-    """The estimate of some values as HTML; nothing where there are none."""
-    return html(estimate(values) if len(values) else None)
+def shown(values: Sequence[float], link: str = "") -> str:
+    """The estimate of some values as HTML, behind which lies the value of every seed; nothing where there are none. With a
+    `link` it leads to where they come from.
+    """
+    if not len(values):
+        return ""
+    said = html(estimate(values))
+    if len(values) < 2 and not link:
+        return said
+    seeds = " ".join(f"{value:.6g}" for value in values)
+    start, end = (f'a href="{escape(link)}"', "a") if link else ("span", "span")
+    return f'<{start} class="mean" data-seeds="{seeds}">{said}</{end}>'
+
+
+def difference(a: Sequence[float], b: Sequence[float]) -> str:
+    """`a - b`, seed by seed, as HTML."""
+    return shown([x - y for x, y in zip(a, b, strict=True)])

@@ -34,10 +34,15 @@ def select(results: pd.DataFrame, name: str, **where: Any) -> pd.DataFrame:
     return chosen.sort_values("seed", kind="stable")
 
 
-def by_flow(results: pd.DataFrame, name: str) -> dict[Key, Estimate]:
-    """Mean and interval of a measure for every model that has it, in the order of the results."""
+def values_by_flow(results: pd.DataFrame, name: str) -> dict[Key, list[float]]:
+    """A measure seed by seed for every model that has it, in the order of the results."""
     groups = select(results, name).groupby(FLOW, sort=False).value
-    return {(dataset, method, int(k)): estimate(values.tolist()) for (dataset, method, k), values in groups}
+    return {(dataset, method, int(k)): values.tolist() for (dataset, method, k), values in groups}
+
+
+def by_flow(results: pd.DataFrame, name: str) -> dict[Key, Estimate]:
+    """Its mean and interval."""
+    return {key: estimate(values) for key, values in values_by_flow(results, name).items()}
 
 
 def evaluations(results: pd.DataFrame, otherwise: str = "the reference draws") -> str:

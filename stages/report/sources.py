@@ -144,7 +144,7 @@ def drawn(name: str, dataset: str) -> Drawn:
         seed=seed,
         shape=about.shape,
         one_step=plane(samples["x"][one_step]) if one_step.any() else None,
-        paths=paths(name, seed),
+        **paths(name, seed),
     )
 
 
@@ -155,13 +155,14 @@ def pictures(x: np.ndarray, about: About) -> np.ndarray:
     return (2 * about.units.back(x) / about.units.levels - 1).astype(np.float32)
 
 
-def paths(name: str, seed: int) -> np.ndarray | None:
-    """The states `(times, n, dim)` of a flow."""
+def paths(name: str, seed: int) -> dict[str, np.ndarray]:
+    """The states `(times, n, dim)` of a flow, its `paths`, and their `times`; nothing where there are none."""
     path = places.trajectories(name)
     if not path.exists():
-        return None
+        return {}
     table = read_table(path, seed=seed)
-    return plane(table["x"].reshape(len(np.unique(table["t"])), -1, table["x"].shape[1]))
+    times = np.unique(table["t"])
+    return {"paths": plane(table["x"].reshape(len(times), -1, table["x"].shape[1])), "times": times}
 
 
 def plane(x: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ import numpy as np
 from rectiflow.statistics import Estimate, improves, paired
 from stages.report.evidence import Evidence, finding
 from stages.report.html import figure, note, table
-from stages.report.printing import html, plain, shown
+from stages.report.printing import difference, plain, shown
 from stages.report.studies.few_steps import STEPS, Row, curves, label, rows, w2
 from stages.shared.studies import Study
 
@@ -24,7 +24,7 @@ def of_dataset(study: Study, evidence: Evidence, dataset: str) -> list[str]:
     base, others = (study.methods[0], 0), [row for row in rows(study, evidence, dataset) if row != (study.methods[0], 0)]
     said = [against(evidence, dataset, row, base) for row in others]
     values = [[escape(label(row)), *(shown(w2(evidence, dataset, row, n)) for n in STEPS)] for row in [base, *others]]
-    changes = [[escape(label(row)), *(html(change(evidence, dataset, row, base, n)) for n in STEPS)] for row in others]
+    changes = [[escape(label(row)), *(changed(evidence, dataset, row, base, n) for n in STEPS)] for row in others]
     scatter = [[escape(label(row)), *spreads(evidence, dataset, row)] for row in [base, *others]]
     header = [f"{n} step{'s' * (n > 1)}" for n in STEPS]
     return [
@@ -40,6 +40,12 @@ def change(evidence: Evidence, dataset: str, row: Row, base: Row, steps: int) ->
     """W2 of a row minus that of the first, paired by seed; None where one of them is not there."""
     mine, other = (w2(evidence, dataset, each, steps) for each in (row, base))
     return paired(mine, other) if mine and len(mine) == len(other) else None
+
+
+def changed(evidence: Evidence, dataset: str, row: Row, base: Row, steps: int) -> str:
+    """The same as a cell, with that of every seed."""
+    mine, other = (w2(evidence, dataset, each, steps) for each in (row, base))
+    return difference(mine, other) if mine and len(mine) == len(other) else ""
 
 
 def against(evidence: Evidence, dataset: str, row: Row, base: Row) -> str:

@@ -10,7 +10,7 @@ from rectiflow.statistics import estimate, paired
 from stages.report.evidence import Evidence, finding, measured, values
 from stages.report.figures import COLOURS, panels, uri
 from stages.report.html import figure, table
-from stages.report.printing import html, plain
+from stages.report.printing import difference, plain
 from stages.report.results import select
 from stages.shared.measures import MEASURES
 from stages.shared.studies import Study
@@ -79,7 +79,7 @@ def changes(study: Study, evidence: Evidence, dataset: str) -> list[list[str]]:
     for method in study.methods:
         found = [gap(evidence, name, dataset, method) for name in ("kl", "w2")]
         if all(found):
-            rows.append([escape(method), *(html(paired(after, before)) for after, before in found)])
+            rows.append([escape(method), *(difference(after, before) for after, before in found)])
     return rows
 
 

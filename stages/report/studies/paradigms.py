@@ -9,7 +9,7 @@ from rectiflow.statistics import Estimate, estimate, p_value, paired
 from stages.report.evidence import Evidence, finding, values, verdict
 from stages.report.figures import COLOURS, levels, panels, uri
 from stages.report.html import figure, note, table
-from stages.report.printing import html, shown
+from stages.report.printing import difference, shown
 from stages.report.results import Values
 from stages.shared.measures import MEASURES, measure
 from stages.shared.studies import Claim, Study
@@ -163,7 +163,7 @@ def judged(claim: Claim, evidence: Evidence) -> list[str]:
     against = f"{claim.method} against {claim.than}"
     return [
         f"{escape(claim.said)} <span class='half'>({escape(against)})</span>", escape(claim.dataset), escape(what),
-        shown(mine), shown(other), html(gap), f"<b>{outcome(gap, claim)}</b>",
+        shown(mine), shown(other), difference(mine, other), f"<b>{outcome(gap, claim)}</b>",
     ]  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from rectiflow.statistics import Estimate, estimate, improves, paired
 from stages.report.evidence import Evidence, finding, values
 from stages.report.figures import errorbars, line_style, over_rounds, panels, uri
 from stages.report.html import figure, note, table
-from stages.report.printing import html, plain, shown
+from stages.report.printing import difference, plain, shown
 from stages.report.results import by_flow, evaluations, title
 from stages.shared.measures import MEASURES, measure
 from stages.shared.studies import Study
@@ -53,6 +53,14 @@ def gained(changes: dict[str, Estimate]) -> dict[str, bool]:
     return {name: improves(gap, measure(name).better) for name, gap in changes.items()}
 
 
+def changes(evidence: Evidence, dataset: str, method: str, k: int) -> list[str]:
+    """The same as cells, with an arrow where it is for the better."""
+    better, arrows = gained(gains(evidence, dataset, method, k)), {"smaller": " ↓", "larger": " ↑"}
+    now, before = ([values(evidence, name, dataset, method, r) for name in GAINS] for r in (k, k - 1))
+    gaps = zip(GAINS, map(difference, now, before), strict=True)
+    return [gap + arrows[measure(name).better] * better[name] for name, gap in gaps]
+
+
 def ends_after(evidence: Evidence, dataset: str, method: str) -> int:
     """The last round that improved straightness or one-step W2 beyond the interval, counted from the first without a gap."""
     k, last = 0, last_round(evidence, dataset, method)
@@ -75,9 +83,7 @@ def round_parts(study: Study, evidence: Evidence, dataset: str) -> list[str]:
         ]
         for k, ratio in enumerate(ratios):
             s, one, now = (values(evidence, name, dataset, method, k) for name in (*GAINS, "w2"))
-            change = gains(evidence, dataset, method, k) if k else {}
-            arrows = {"smaller": " ↓", "larger": " ↑"}
-            marks = [html(change[n]) + arrows[measure(n).better] * up for n, up in gained(change).items()] or ["", ""]
+            marks = changes(evidence, dataset, method, k) if k else [""] * len(GAINS)
             cells = [shown(s), marks[0], shown(one), marks[1], shown(now), shown(ratio)]
             rows.append([f"{escape(method)}, round {k}", *cells])
         said.append(
