@@ -18,8 +18,10 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.states import Completed, Failed, State
 
 from flows.revisions.commits import WORKSPACE, Commit, Revision, changes, history, measured, read, revision
+from flows.revisions.coordinates import coordinates
 from flows.revisions.differences import SEPARATED, Difference, differences, summary
 from rectiflow.statistics import Estimate, estimate
+from stages.report.browser.lines import SCRIPT as LINES
 from stages.report.figures import COLOURS, plt, uri
 from stages.report.html import document, figure, note, section, table
 from stages.report.printing import html, plain
@@ -195,10 +197,20 @@ def compared(names: Sequence[str], metrics: Sequence[str], last: int) -> tuple[s
         rows, title = differences(sides[0], sides[k]), f"{names[0]} → {names[k]}"
         sections.append(section(f"run{k}", title, *difference_parts(revisions[0], revisions[k], rows)))
         said.append(f"## {literal(title)}\n\n{markdown(rows, (names[0], names[k]))}")
+    sections += coordinates(differing(revisions), {each.name: each.results for each in revisions}, metrics)
     if last:
         sections.append(section("trend", "Trend", *trend_parts(history(n=last), metrics)))
     heading = escape(f"{', '.join(names[1:])} against {names[0]}")
-    return document("rectiflow comparison", heading, sections, style=STYLE), "\n\n".join(said) + "\n"
+    return document("rectiflow comparison", heading, sections, style=STYLE, scripts=[LINES]), "\n\n".join(said) + "\n"
+
+
+def differing(revisions: Sequence[Revision]) -> dict[str, dict[str, str]]:
+    """The parameters in which any revision differs from the first, and what each says there."""
+    first, *others = revisions
+    found = {each.name: {key: (old, new) for key, old, new in changes(first.params, each.params)} for each in others}
+    before = {key: old for of in found.values() for key, (old, _) in of.items()}
+    said = {name: {key: of[key][1] if key in of else old for key, old in before.items()} for name, of in found.items()}
+    return {name: {key: value.strip('"') for key, value in of.items()} for name, of in ({first.name: before} | said).items()}
 
 
 def directions(metrics: Sequence[str]) -> str:

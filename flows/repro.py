@@ -7,6 +7,7 @@ import argparse
 import os
 import sys
 from collections import Counter
+from contextvars import ContextVar
 from pathlib import Path
 
 from dvc.exceptions import DvcException
@@ -17,8 +18,12 @@ from flows.cluster import stages as cluster
 from flows.running.home import wait_for_server
 from flows.running.slots import Slots
 from flows.running.stages import run_stages
+from flows.running.timeline import timed
+from flows.running.times import Times, process_began
 from stages.grid import write_grid
 from stages.shared.params import Refused
+
+TIMES: ContextVar[Times | None] = ContextVar("times", default=None)  # of a run that has its process for itself
 
 
 @flow(name="repro", flow_run_name="repro", persist_result=False)
@@ -39,7 +44,7 @@ def repro(
     try:
         write_grid(Path(root))
         if runner == "threads":
-            return verdict(run_stages(Path(root), targets or [], force, Slots(workers)))
+            return verdict(run_stages(Path(root), targets or [], force, Slots(workers), times=TIMES.get()))
         return verdict(cluster.run_stages(Path(root), targets or [], force, workers, runner, address))
     except (Refused, DvcException) as error:
         return Failed(message=" ".join(str(error).split()))
@@ -72,9 +77,9 @@ def main() -> int:
         parser.error("--cluster: say which by --runner dask or --runner ray")
     try:
         wait_for_server()
-        state = repro(
-            args.targets, args.force, args.workers, args.root, runner=args.runner, address=args.cluster, return_state=True
-        )
+        with timed(Path(args.root), process_began()) as times:
+            TIMES.set(times)
+            state = repro(args.targets, args.force, args.workers, args.root, args.runner, args.cluster, return_state=True)
     except Refused as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -1,4 +1,4 @@
-"""A grid over any parameters: one experiment for each point, side by side, and one table at the end.
+"""A grid over any parameters: one experiment for each point, side by side, and one table and one page at the end.
 
 `python -m flows.sweep 'training.lr=[0.004, 0.012]' 'methods=[icfm, otcfm]' 'rounds=[0, 1]'`
 """
@@ -9,8 +9,11 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
 from typing import Annotated, Any
 
+import pandas as pd
 from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
@@ -24,9 +27,13 @@ from ruamel.yaml.error import YAMLError
 from flows.experiment import Methods, Names, Overrides, Revision, Rounds, Seeds, Workers, experiment, run_name
 from flows.revisions import artifacts
 from flows.revisions import commits as revisions
+from flows.revisions.coordinates import coordinates
 from flows.running.commands import kill_all
 from flows.running.home import wait_for_server
 from flows.running.slots import SHARED, Slots
+from stages.report.browser.lines import SCRIPT as LINES
+from stages.report.html import document, note, section, table
+from stages.shared.files import write_text
 from stages.shared.params import Refused
 
 Axes = Annotated[
@@ -38,6 +45,7 @@ Axes = Annotated[
 ]
 FORM = ("datasets", "methods", "rounds")  # axes that are fields of the experiment's form, not keys of params.yaml
 MOST = 200
+OUT = Path("reports/sweep.html")
 THREADS: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=16)  # most of them wait for slots
 
 
@@ -111,7 +119,11 @@ def sweep(
         kill_all()
         raise
     done = {name: point for name, point in named.items() if futures[name].state.is_completed()}
-    said = table(done) if done else "No experiment was completed."
+    said = "No experiment was completed."
+    if done:
+        head, runs = gathered(done)
+        said = artifacts.table(runs, head)
+        write_text(OUT, page(head, runs))
     create_markdown_artifact(said, "sweep", f"{len(done)} of {len(named)} experiments")
     print(said)
     failed = {name: futures[name].state.message for name in named if name not in done}
@@ -120,14 +132,28 @@ def sweep(
     return Completed(message=f"{len(done)} experiments saved: {', '.join(done)}")
 
 
-def table(named: Mapping[str, Mapping[str, Any]]) -> str:
-    """Every flow of every experiment with its headline numbers, means over seeds and 95 % intervals."""
+Runs = list[tuple[list[str], revisions.Revision]]  # the cells in front, and the experiment
+
+
+def gathered(named: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], Runs]:
+    """Every experiment with its name and its point, and the titles of these."""
     keys = list(dict.fromkeys(key for point in named.values() for key in point))
-    runs = [
-        ([name, *(json.dumps(point[key]).replace('"', "") for key in keys)], revisions.revision(name))
-        for name, point in named.items()
+    said = {name: [json.dumps(point[key]).replace('"', "") for key in keys] for name, point in named.items()}
+    return ["experiment", *keys], [([name, *cells], revisions.revision(name)) for name, cells in said.items()]
+
+
+def page(head: Sequence[str], runs: Runs) -> str:
+    """The experiments as lines over the axes and their numbers, and the table."""
+    titles, *rows = artifacts.rows(runs, head)
+    results = {run.name: run.results for _, run in runs}
+    parameters = {run.name: dict(zip(head[1:], cells[1:], strict=True)) for cells, run in runs}
+    cells = [[escape(cell) for cell in row] for row in rows]
+    said = note("Means over seeds ± half of the 95 % interval.")
+    sections = [
+        *coordinates(parameters, results, artifacts.headlines(pd.concat(list(results.values())))),
+        section("numbers", "Every model of every experiment", said, table(titles, cells)),
     ]
-    return artifacts.table(runs, ["experiment", *keys])
+    return document("rectiflow sweep", f"{len(runs)} experiments", sections, scripts=[LINES])
 
 
 def main() -> int:

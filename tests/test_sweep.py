@@ -55,5 +55,7 @@ def test_a_sweep_saves_an_experiment_for_each_good_point_and_says_what_is_wrong_
     assert len(saved) == 1
     rows = [line.split(" | ") for line in done.stdout.splitlines() if line.startswith("| ") and "bimodal" in line]
     assert {(row[0].removeprefix("| "), row[1]) for row in rows} == {(saved[0], "10")}
+    assert f'aria-label="{saved[0]}: ' not in (page := (where / "reports/sweep.html").read_text())  # one alone has no others
+    assert saved[0] in page
     assert tiny.git(where, "status", "--porcelain") == before
     assert list((where / ".prefect/workspaces").iterdir()) == []

@@ -38,16 +38,27 @@ def fetch(name: str) -> str:
     )
 
 
-def table(runs: Sequence[tuple[Sequence[str], Revision]], head: Sequence[str] = ()) -> str:
-    """One row a model of each run, behind the cells that come with the run, whose titles are `head`; one column a headline
-    number that any of them has.
+def rows(runs: Sequence[tuple[Sequence[str], Revision]], head: Sequence[str] = ()) -> list[list[str]]:
+    """One row a model of each run, behind the cells that come with the run; one column a headline number that any of them
+    has. First the titles, of which `head` are those of the runs' cells.
     """
     results = pd.concat([run.results for _, run in runs])
-    names = [name for name in shown_in("metrics") if len(select(results, name))]
-    titles = [*head, "model", *(title(results, name) for name in names)]
-    lines = [titles, ["---"] * (len(head) + 1) + ["---:"] * len(names)]
+    names = headlines(results)
+    found = [[*head, "model", *(title(results, name) for name in names)]]
     for cells, run in runs:
         for (dataset, method, k), model in measured(run.results, names).groupby(FLOW, sort=False):
             values = {metric: estimate(part.value.tolist()) for metric, part in model.groupby("metric")}
-            lines.append([*cells, f"{dataset} {method}, round {k}", *(plain(values.get(name)) for name in names)])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+            found.append([*cells, f"{dataset} {method}, round {k}", *(plain(values.get(name)) for name in names)])
+    return found
+
+
+def headlines(results: pd.DataFrame) -> list[str]:
+    """The headline numbers that are there."""
+    return [name for name in shown_in("metrics") if len(select(results, name))]
+
+
+def table(runs: Sequence[tuple[Sequence[str], Revision]], head: Sequence[str] = ()) -> str:
+    """The same as Markdown."""
+    (titles, *lines), numbers = rows(runs, head), len(head) + 1
+    rule = ["---"] * numbers + ["---:"] * (len(titles) - numbers)
+    return "\n".join(f"| {' | '.join(line)} |" for line in (titles, rule, *lines))

@@ -14,6 +14,7 @@ from dvc.stage import Stage
 from dvc.stage.run import prepare_kwargs
 
 from flows.running.child import tied
+from flows.running.used import Used, spent
 from flows.running.warm import SUPPORTED, WARM, Ended, Process
 
 SHELL = set("|&;<>()$`*?\n")
@@ -48,20 +49,25 @@ class Commands:
         self._lock, self._closed = threading.Lock(), False
         EVERY.add(self)
 
-    def run(self, stage: Stage, say: Callable[[str], None], environment: Mapping[str, str] | None = None) -> None:
-        """Run a stage's command to its end, `say` receiving each line it prints. Raises CommandFailed."""
+    def run(self, stage: Stage, say: Callable[[str], None], environment: Mapping[str, str] | None = None) -> Used:
+        """Run a stage's command to its end, `say` receiving each line it prints, and say what it used.
+
+        Raises CommandFailed.
+        """
+        used = Used()
         place = prepare_kwargs(stage)
         # DVC's `python` is this one, whether or not the environment is activated.
         path = os.pathsep.join([str(Path(sys.executable).parent), place["env"].get("PATH", "")])
         env = {**place["env"], "PATH": path, "PYTHONUNBUFFERED": "1", **(environment or {})}
         for line in stage.cmd if isinstance(stage.cmd, list) else [stage.cmd]:
             try:
-                self._run(line, arguments(line), say, cwd=place["cwd"], env=env)
+                used = used.then(self._run(line, arguments(line), say, cwd=place["cwd"], env=env))
             except Ended as error:
                 self.check()
                 raise CommandFailed(f"{line}: {error}") from error
+        return used
 
-    def _run(self, line: str, words: list[str], say: Callable[[str], None], cwd: str, env: Mapping[str, str]) -> None:
+    def _run(self, line: str, words: list[str], say: Callable[[str], None], cwd: str, env: Mapping[str, str]) -> Used:
         last = ""
         with self._lock:
             self.check()
@@ -71,7 +77,7 @@ class Commands:
             for text in process.stdout or ():
                 last = text.rstrip() or last
                 say(text.rstrip())
-            code = process.wait()
+            code, used = waited(process)
         finally:
             _kill(process)
             self._running.discard(process)
@@ -79,6 +85,7 @@ class Commands:
             self.check()
             how = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
             raise CommandFailed(f"{line}: {how}" + (f": {last}" if last else ""))
+        return used
 
     def kill(self) -> None:
         """End everything that runs, and let nothing start any more."""
@@ -102,6 +109,11 @@ def _start(words: list[str], cwd: str, env: Mapping[str, str]) -> Running:
         tied(words), cwd=cwd, env=env, text=True, errors="replace", start_new_session=True,
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
+
+
+def waited(process: Running) -> tuple[int, Used]:
+    """The exit code of a command, -N after signal N, and what it used."""
+    return (process.wait(), process.used) if isinstance(process, Process) else spent(process)
 
 
 def _kill(process: Running) -> None:

@@ -32,7 +32,9 @@ LONGEST = 2**20  # bytes of a request: a command and its environment
 
 
 def serve(requests: socket.socket, bind: Callable[[int], None]) -> dict[str, Any] | None:
-    """Fork for every request, and tell how each process ended. In a forked process: its request; here None, at the end."""
+    """Fork for every request, and tell what each process used and how it ended. In a forked process: its request; here
+    None, at the end.
+    """
     running: dict[int, tuple[int, int]] = {}
     me = os.getpid()
     with DefaultSelector() as selector:
@@ -42,7 +44,9 @@ def serve(requests: socket.socket, bind: Callable[[int], None]) -> dict[str, Any
                 if key.fileobj is not requests:
                     pid, status = running.pop(key.fd)
                     selector.unregister(key.fd)
-                    tell(status, "exit", os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+                    _, code, used = os.wait4(pid, 0)
+                    tell(status, "used", used.ru_utime, used.ru_stime, used.ru_maxrss)
+                    tell(status, "exit", os.waitstatus_to_exitcode(code))
                     close(status, key.fd)
                     continue
                 message, (*descriptors,), *_ = socket.recv_fds(requests, LONGEST, 2)
@@ -72,9 +76,9 @@ def serve(requests: socket.socket, bind: Callable[[int], None]) -> dict[str, Any
                 selector.register(watched, EVENT_READ)
 
 
-def tell(status: int, what: str, number: int) -> None:
+def tell(status: int, what: str, *numbers: float) -> None:
     with suppress(BrokenPipeError):  # nobody listens any more
-        os.write(status, f"{what} {number}\n".encode())
+        os.write(status, f"{what} {' '.join(map(str, numbers))}\n".encode())
 
 
 def close(*descriptors: int) -> None:

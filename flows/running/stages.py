@@ -23,6 +23,7 @@ from flows.running.commands import CommandFailed, Commands
 from flows.running.home import PRIVATE
 from flows.running.pipeline import RAN, Pipeline
 from flows.running.slots import LEASE, Devices, Slots, device, devices
+from flows.running.times import Times
 
 PROGRESS = re.compile(r"\s(\d+)/(\d+)(?:\s|$)")
 
@@ -38,6 +39,7 @@ class Work:
     devices: Devices | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     commands: Commands = field(default_factory=Commands)
+    times: Times = field(default_factory=Times)
 
 
 def depths(plan: Mapping[str, Sequence[str]]) -> dict[str, int]:
@@ -111,16 +113,19 @@ def busy(_task: Any, _run: Any, state: State) -> bool:
 )  # fmt: skip
 def reproduce(name: str, work: Work) -> State:
     """Bring one stage up to date."""
-    told = Told(name)
+    told, times = Told(name), work.times
 
     def run(stage: Stage) -> None:
+        times.asked(name)
         with place(work, name) as device:
             if device:
                 told.log.info("on device %s", device["CUDA_VISIBLE_DEVICES"])
-            work.commands.run(stage, told, {**work.environment, **device})
+            with times.command(name) as command:
+                command.used = work.commands.run(stage, told, {**work.environment, **device})
 
     try:
-        how = work.pipeline.reproduce(name, run, work.force)
+        with times.stage(name) as stage:
+            stage.how = how = work.pipeline.reproduce(name, run, work.force)
     except LockError:
         raise  # tried again
     except (DvcException, CommandFailed) as error:
@@ -130,15 +135,21 @@ def reproduce(name: str, work: Work) -> State:
 
 
 def run_stages(
-    root: Path, targets: Sequence[str], force: bool, slots: Slots, environment: Mapping[str, str] | None = None
+    root: Path,
+    targets: Sequence[str],
+    force: bool,
+    slots: Slots,
+    environment: Mapping[str, str] | None = None,
+    times: Times | None = None,
 ) -> dict[str, State]:
-    """Bring the targets and what they need up to date, independent stages side by side; the final state of each.
+    """Bring the targets and what they need up to date, independent stages side by side; the final state of each. `times`
+    notes what they take.
 
     Whatever ends the flow ends its commands first.
     """
     pipeline = Pipeline(root)
     plan = pipeline.plan(targets)
-    work = Work(pipeline, depths(plan), slots, force, shared_devices(), environment or {})
+    work = Work(pipeline, depths(plan), slots, force, shared_devices(), environment or {}, times=times or Times())
     futures: dict[str, PrefectFuture[Any]] = {}
     try:
         for name, needs in plan.items():

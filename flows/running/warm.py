@@ -2,7 +2,7 @@
 
 `import torch` takes 1.1 to 2.4 s, and most stages compute for less. The first process is `fork.py`; it ends with this one,
 and those that it forked with it. Asking is a message on a socket with two pipes: one for what the module prints, one for
-the number and the exit code of its process.
+the number of its process, what it used and its exit code.
 """
 
 import json
@@ -17,6 +17,7 @@ from typing import TextIO
 
 from flows.running.child import tied
 from flows.running.fork import LONGEST
+from flows.running.used import KIB, Used
 
 
 def supported() -> bool:
@@ -40,17 +41,19 @@ class Process:
 
     def __init__(self, stdout: TextIO, status: TextIO) -> None:
         self.stdout, self._status = stdout, status
-        self.pid = self._number("pid")
+        self.pid, self.used = int(self._told("pid")[0]), Used()
 
     def wait(self) -> int:
-        """The exit code; -N after signal N."""
-        return self._number("exit")
+        """The exit code; -N after signal N. Then `used` is what the process used."""
+        user, system, peak = self._told("used")
+        self.used = Used(float(user), float(system), int(peak) * KIB)
+        return int(self._told("exit")[0])
 
-    def _number(self, expected: str) -> int:
-        what, _, number = self._status.readline().partition(" ")
-        if what != expected:  # the end of the pipe; or, for a number, the exit code of a process that did not begin
+    def _told(self, expected: str) -> list[str]:
+        what, *numbers = self._status.readline().split()[:4] or [""]
+        if what != expected:  # the end of the pipe; or, for a number, the end of a process that did not begin
             raise Ended("the process that stages are forked from has ended, or could not start this one")
-        return int(number)
+        return numbers
 
 
 class Warm:

@@ -25,7 +25,7 @@ def provenance(content: Mapping[str, Any], names: Mapping[Key, str]) -> list[str
     pins = sorted({words[1] for words in lines if words[0] == "PIN"}, key=str.lower)
     said = (
         f"Digests are the first {DIGITS} digits of SHA-256, those of weights and data of their files. A stamp, a file of "
-        "<code>data/code</code>, lists the modules that a stage or an entry of a table imports, with digests of what they say."
+        "<code>data/code</code>, lists the modules that a stage or an entry of a table imports, each with a digest."
     )
     return [
         note(said),

@@ -10,7 +10,7 @@ th, td { padding: .22rem .5rem; text-align: right; border-bottom: 1px solid #eef
 th { border-bottom: 2px solid #c8ced8; vertical-align: bottom; white-space: normal; }
 th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: #fff; }
 .wide { overflow-x: auto; max-width: 100%; background: linear-gradient(to left, #fff 1.5rem, #fff0 3rem) local,
-  linear-gradient(to left, #8a93a0, #fff0 .5rem) scroll; }
+  linear-gradient(to left, #c8ced8, #fff0 .5rem) scroll; }
 figure { margin: 1rem 0; } img, canvas { max-width: 100%; height: auto; }
 .long { white-space: normal; overflow-wrap: anywhere; display: inline-block; min-width: 26rem; text-align: left; }
 td:first-child { white-space: normal; min-width: 9rem; }
@@ -31,7 +31,9 @@ th[aria-sort=descending]::after { content: " ▼"; }
 #tip { position: fixed; z-index: 3; background: #1d2430; color: #fff; padding: .3rem .6rem; border-radius: 4px;
   font-size: .82rem; white-space: pre; font-variant-numeric: tabular-nums; }
 .moving input[type=range] { width: 24rem; max-width: 50%; vertical-align: middle; }
-.lines svg { font-size: 11px; } .lines .run path { fill: none; stroke-width: 1.8; }
+.lines svg { font-size: 11px; }
+.lines text { paint-order: stroke; stroke: #fff; stroke-width: 3px; pointer-events: none; }
+.lines .run path { fill: none; stroke-width: 1.8; }
 .lines .run { outline: none; } .lines .run:is(:hover, :focus) path { stroke-width: 3.5; }
 .lines svg:has(.run:is(:hover, :focus)) .run:not(:hover, :focus) { opacity: .15; }
 @media print { .tools { display: none; } }
