@@ -19,7 +19,7 @@ __all__ = ["browser"]  # a fixture
 
 HUNGRY = """
 import time
-held, end = bytearray(300 * 2**20), time.process_time() + 0.6
+held, end = bytearray(400 * 2**20), time.process_time() + 0.6
 held[::4096] = b"x" * len(held[::4096])
 while time.process_time() < end:
     pass
@@ -43,7 +43,7 @@ def test_the_kernel_says_what_a_command_used(tmp_path, words, monkeypatch):
     hungry = runner.run(SimpleNamespace(cmd=" ".join(words)), print)
     twice = runner.run(SimpleNamespace(cmd=[" ".join(words)] * 2), print)
     assert 0.5 < hungry.user + hungry.system < 3
-    assert 300 * 2**20 < hungry.peak < 2**30
+    assert 400 * 2**20 < hungry.peak < 1200 * 2**20
     assert twice.user + twice.system > 1.1
     assert twice.peak == pytest.approx(hungry.peak, rel=0.2)  # one after the other
 
@@ -115,7 +115,7 @@ def test_a_stage_that_fails_is_noted_and_a_run_without_stages_is_not(tmp_path):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A computed clone, in which `dvc repro` noted no times, after a flow that does half of it again; and how long it took."""
+    """A clone that `dvc repro` computed, without times, after a flow that did it again: its files before, its seconds."""
     where = tiny.computed(tmp_path_factory)
     assert not (where / timeline.JSON).exists()
     before = hashed(where)
@@ -160,9 +160,6 @@ def test_the_page_of_times_has_a_bar_a_stage_and_a_table_that_sorts(run, browser
     page, errors = opened(browser, where / timeline.PAGE)
     (noted,) = timeline.earlier(where / timeline.JSON)
     ran = [of["name"] for of in noted["stages"] if of["command"]]
-    assert page.locator("svg g title").all_text_contents() == [
-        title for title in page.locator("svg title").all_text_contents()
-    ]
     assert {title.split(":")[0] for title in page.locator("svg title").all_text_contents()} == set(ran)
     table = page.locator("table").last
     table.locator("th", has_text="peak memory").click()

@@ -14,11 +14,11 @@ th:first-child, td:first-child { text-align: left; position: sticky; left: 0; ba
 figure { margin: 1rem 0; } img, canvas { max-width: 100%; height: auto; }
 .long { white-space: normal; overflow-wrap: anywhere; display: inline-block; min-width: 26rem; text-align: left; }
 td:first-child { white-space: normal; min-width: 9rem; }
-.half { color: #5c6470; } .best { font-weight: 650; }
+.half { color: #5c6470; white-space: nowrap; } td:has(> .mean, > .best) { white-space: normal; } .best { font-weight: 650; }
 figcaption, .note { color: #545d6b; font-size: .87rem; }
 pre { background: #f5f6f8; padding: 1rem; overflow-x: auto; font-size: .8rem; }
 nav ol { columns: 16rem; padding-left: 1.4rem; margin: .6rem 0; }
-details.section { margin-top: 1.2rem; border-bottom: 1px solid #dde1e7; padding-bottom: .4rem; }
+details.section { scroll-margin-top: 3rem; margin-top: 1.2rem; border-bottom: 1px solid #dde1e7; padding-bottom: .4rem; }
 details.section > summary { cursor: pointer; } :is(summary h2, summary h3) { display: inline; }
 .tools { position: sticky; top: 0; z-index: 2; background: #fff; padding: .4rem 0; border-bottom: 1px solid #dde1e7; }
 [hidden] { display: none !important; }
