@@ -212,6 +212,9 @@ def test_page_of_real_commits(project, monkeypatch, capsys):
     assert [subject for *_, subject in history()] == ["first", "second"]
     assert page.index("<td>first</td>", page.index('id="trend"')) < page.index("<td>second</td>", page.index('id="trend"'))
     assert page.count("data:image/svg+xml;base64,") == 1
+    lines = re.findall(r'class="run".*?aria-label="(.*?)"', page)
+    assert len(lines) == 2 * len(FLOWS)  # a line a revision, a figure a model
+    assert {line.partition(", ")[0] for line in lines} == {"HEAD~2: training.lr 0.01", "main: training.lr 0.02"}
     assert not re.search(r"""(?:src|href)=["'](?!data:|#)|@import|url\(""", page)
     command(monkeypatch, *args, "--out", "b.html")
     assert (project / "b.html").read_bytes() == (project / "a/page.html").read_bytes()
