@@ -56,11 +56,11 @@ def test_a_comment_in_any_module_reruns_nothing_but_the_stamps(changed):
     assert tiny.repro(changed) == ["code"]
 
 
-def test_an_edit_of_the_metrics_reruns_evaluation_only(changed):
+def test_an_edit_of_the_metrics_reruns_evaluation_and_the_report_which_names_the_code(changed):
     tiny.replace(changed, "src/rectiflow/metrics.py", "import numpy as np\n", "import numpy as np\n\nEDITED = True\n")
     stages = set(tiny.repro(changed))
-    assert kinds(stages) == {"code", "floor", "table_floor", "evaluate"}
-    assert len(stages) == 6
+    assert kinds(stages) == {"code", "floor", "table_floor", "evaluate", "report"}
+    assert len(stages) == 7
 
 
 def test_an_edit_to_a_family_reruns_what_is_of_it_alone(changed):
@@ -115,8 +115,9 @@ def test_a_new_version_of_a_distribution_reruns_what_imports_it(changed):
     torch = re.search(r"torch==.*", (changed / "constraints.txt").read_text())[0]
     tiny.replace(changed, "constraints.txt", f"\n{torch}\n", "\ntorch==0\n")
     stages = tiny.repro(changed)
-    assert kinds(stages) == {"code", "check", "generate", "ingest", "couple", "train", "reflow", "sample"}  # nothing changed
-    assert len(stages) == 13
+    computing = {"generate", "ingest", "couple", "train", "reflow", "sample"}
+    assert kinds(stages) == {"code", "check", "report", *computing}  # no number changed
+    assert len(stages) == 14
     tiny.replace(changed, "constraints.txt", "pydantic==", "pydantic==0")
     assert tiny.repro(changed) == ["code"]
 
@@ -278,7 +279,7 @@ def test_metrics_are_the_seeds_means_of_the_results(finished):
 
 def test_the_page_opens_offline_and_names_what_made_it(finished):
     page = (finished / "reports/index.html").read_text()
-    assert not re.search(r"(src|href)=\"(?!data:|#)", page)
+    assert set(re.findall(r"(?:src|href)=\"(?!data:|#)(.*?)\"", page)) == {"times.html"}  # beside it, if there were runs
     assert page.count("data:image/") >= 6
     for text in ("otcfm, round 0", "icfm, round 1", "2 seeds", "params.yaml", "torch"):
         assert text in page

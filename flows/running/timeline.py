@@ -16,7 +16,7 @@ from stages.report.html import Section, document, note, part, section, table, wi
 from stages.shared.files import write_json, write_text
 
 JSON, PAGE = Path("reports/times.json"), Path("reports/times.html")
-RUNS = 10  # the last ones are kept
+FORMAT, RUNS = 1, 10  # the last runs are kept
 WIDTH, LANE, LEFT, TOP = 1040, 20, 60, 22  # of a timeline
 FILLS = ["#9dbce3", "#f0b896", "#a3d4b2", "#cdb3e0", "#e6cf8a", "#a6d8db"]
 
@@ -51,14 +51,15 @@ def timed(root: Path, began: float) -> Iterator[Times]:
 def keep(root: Path, run: Mapping[str, Any]) -> None:
     """Write a run in front of those before it."""
     runs = [run, *earlier(root / JSON)][:RUNS]
-    write_json(root / JSON, {"runs": runs})
+    write_json(root / JSON, {"format": FORMAT, "runs": runs})
     write_text(root / PAGE, page(runs))
 
 
 def earlier(path: Path) -> list[Mapping[str, Any]]:
-    """The runs of a file; none where there is none that can be read."""
+    """The runs of a file; none where there is none that can be read, or one of another format."""
     try:
-        return list(json.loads(path.read_text())["runs"])
+        content = json.loads(path.read_text())
+        return list(content["runs"]) if content["format"] == FORMAT else []
     except (OSError, ValueError, KeyError, TypeError):
         return []
 
