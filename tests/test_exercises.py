@@ -191,7 +191,7 @@ def test_every_study_has_its_section_with_a_finding(where):
     }  # see test_studies, test_latents
     assert {*STUDIED, *elsewhere} == set(STUDIES)
     for kind in STUDIED:
-        _, _, section = page.partition(f'<h2 id="{kind}">The {kind}</h2>')
+        _, _, section = page.partition(f'id="{kind}"><summary><h2>The {kind}</h2>')
         finding = section.partition("<h2")[0]
         assert "<p>" in finding
         assert "nan" not in finding.lower().replace("xnan", "")
