@@ -62,9 +62,9 @@ def graph(pipeline: Mapping[str, Any], rows: Mapping[str, Any]) -> Graph:
     return Graph(counts, [(before, after) for before, after in needs if before != after])
 
 
-def makers(path: str, made: Mapping[str, str]) -> set[str]:
+def makers(path: str, made: Mapping[str, str]) -> list[str]:
     """The kinds of stages that write a path, or what lies below or around it."""
-    return {kind for out, kind in made.items() if out == path or out.startswith(f"{path}/") or path.startswith(f"{out}/")}
+    return [kind for out, kind in made.items() if out == path or out.startswith(f"{path}/") or path.startswith(f"{out}/")]
 
 
 def expanded(template: Mapping[str, Any], rows: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

@@ -34,7 +34,7 @@ from stages.report.trajectories import by_dataset, reference_title, trajectory_p
 from stages.shared.measures import MEASURES, Place, measure, shown_in
 from stages.shared.studies import Study
 
-PACKAGES = ("rectiflow", "torch", "torchdiffeq", "POT", "lapx", "scipy", "numpy", "pyarrow", "pandas", "dvc")
+PACKAGES = ("torch", "torchdiffeq", "POT", "lapx", "scipy", "numpy", "pyarrow", "pandas", "dvc")
 
 
 def tables(results: pd.DataFrame, place: Place) -> list[str]:

@@ -4,14 +4,17 @@ import json
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from html import escape
+from pathlib import Path
 from typing import Any
 
-from stages.report.html import note, part, table
+from stages.report.graph import graph, svg
+from stages.report.html import note, part, table, wide
 from stages.report.results import Key
 from stages.shared import places
-from stages.shared.params import GRID, merged, read
+from stages.shared.params import GRID, merged, parse_file, read
 
 CODE, DIGITS = places.DATA / "code", 16
+PIPELINE = Path("dvc.yaml")  # which DVC takes for no dependency
 
 
 def provenance(content: Mapping[str, Any], names: Mapping[Key, str]) -> list[str]:
@@ -27,7 +30,9 @@ def provenance(content: Mapping[str, Any], names: Mapping[Key, str]) -> list[str
         f"Digests are the first {DIGITS} digits of SHA-256, those of weights and data of their files. A stamp, a file of "
         "<code>data/code</code>, lists the modules that a stage or an entry of a table imports, each with a digest."
     )
+    stages = svg(graph(parse_file(PIPELINE), {**content, **read(GRID)}))
     return [
+        part("Stages", wide(stages, "the stages and what they need"), unfolded=True),
         note(said),
         part("Models", table(["model", "weights", "parameters"], [flow(content, name) for name in names.values()])),
         part("Data", table(["file", "digest"], [[escape(path.as_posix()), digest(path.read_bytes())] for path in files])),
