@@ -38,8 +38,9 @@ def repro(
         force: Run them even where nothing changed.
         workers: How many stages run at once on the CPU.
         root: The project's folder.
-        runner: Where stages run: in `threads` of this process, or on the nodes of a `dask` or `ray` cluster.
-        address: Where that cluster is; if there is none, it is one of this machine, for this run.
+        runner: Where stages run: in `threads` of this process, on the nodes of a `dask` or `ray` cluster, or as jobs of a
+            queue: `slurm`, `pbs`, `lsf`, `sge`.
+        address: Where a Dask or Ray cluster is; if there is none, it is one of this machine, for this run.
     """
     try:
         write_grid(Path(root))

@@ -5,7 +5,6 @@ address takes a password.
 """
 
 import argparse
-import ipaddress
 import json
 import os
 import subprocess
@@ -18,18 +17,18 @@ from typing import Any
 
 import psutil
 
-from flows.running.home import ADDRESS, HOME, answers
+from flows.running.home import ADDRESS, AUTH, CLIENT_AUTH, HOME, answers, loopback
 from stages.shared.files import write_text
 from stages.shared.params import Refused, read
 
 PIDS, LOGS = HOME / "running.json", HOME / "logs"
 POOLS = ("cpu", "gpu")
+KEEP = 30  # days
 PATIENCE = 120  # seconds for the server to answer; it takes 5 to 15
-AUTH = "PREFECT_SERVER_API_AUTH_STRING"
 
 
-def start(host: str, port: int) -> str:
-    """Start what is not running; the UI's address. Raises Refused."""
+def start(host: str, port: int, keep: int = KEEP) -> str:
+    """Start what is not running, with a database that keeps runs for some days; the UI's address. Raises Refused."""
     if not loopback(host) and not os.environ.get(AUTH):
         raise Refused(
             f"--host: {host!r} can be reached from other machines, and whoever reaches the UI can run code here: "
@@ -37,13 +36,15 @@ def start(host: str, port: int) -> str:
         )
     if not 1 <= port <= 65535:
         raise Refused(f"--port: {port} should be between 1 and 65535")
+    if not 1 <= keep <= 36500:
+        raise Refused(f"--keep: {keep} should be between 1 and 36500 days")
     url = f"http://{near(host)}:{port}"
     if running():
         raise Refused(f"it is already running at {where()}; `make ui-stop` ends it")
     if answers(url):
         raise Refused(f"--port: {port} is taken by another program; choose another")
     read()  # what the forms offer
-    env = environment(f"{url}/api")
+    env = retention(keep) | environment(f"{url}/api")
     try:
         launch("server", ["server", "start", "--host", host, "--port", str(port)], env)
         wait_for(url)
@@ -75,8 +76,17 @@ def environment(api: str) -> dict[str, str]:
     env.setdefault("PREFECT_WORKER_QUERY_SECONDS", "3")  # a run starts that soon; Prefect's 10 is for many workers
     env.setdefault("PREFECT_SERVER_UI_API_URL", "/api")  # where the browser found the page, under whatever name
     if AUTH in env:
-        env.setdefault("PREFECT_API_AUTH_STRING", env[AUTH])
+        env.setdefault(CLIENT_AUTH, env[AUTH])
     return env
+
+
+def retention(days: int) -> dict[str, str]:
+    """What lets the server delete runs that ended so long ago, with their logs and artifacts, and events of that age."""
+    return {
+        "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
+        "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": str(days * 86400),
+        "PREFECT_SERVER_EVENTS_RETENTION_PERIOD": f"P{days}D",
+    }
 
 
 def worker(env: Mapping[str, str], pool: str) -> dict[str, str]:
@@ -202,24 +212,16 @@ def where() -> str:
     return ADDRESS.read_text().strip().removesuffix("/api") if ADDRESS.exists() else "an address not yet known"
 
 
-def loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
 def main() -> int:
     parser = argparse.ArgumentParser("python -m flows.ui", description="Prefect's UI for this project.")
     parser.add_argument("what", choices=["start", "stop"])
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, default=4200, help="port to listen on (default: %(default)s)")
+    parser.add_argument("--keep", type=int, default=KEEP, metavar="DAYS", help="delete older runs (default: %(default)s)")
     args = parser.parse_args()
     try:
         if args.what == "start":
-            print(f"The UI is at {start(args.host, args.port)} ; `make ui-stop` ends it.")
+            print(f"The UI is at {start(args.host, args.port, args.keep)} ; `make ui-stop` ends it.")
         else:
             print("stopped" if stop() else "nothing was running")
     except Refused as error:

@@ -15,7 +15,8 @@ import needs
 import pytest
 import tiny
 
-from flows.ui import AUTH, loopback, near
+from flows.running.home import AUTH, loopback
+from flows.ui import near
 
 PASSWORD = "admin:a secret, 'quoted' $HOME"
 
@@ -47,6 +48,7 @@ def test_a_host_in_a_url(host, url):
     [
         (["--host", "0.0.0.0"], "--host: '0.0.0.0' can be reached from other machines, and whoever reaches the UI can run"),
         (["--host", "::"], f"set {AUTH}=USER:PASSWORD first"),
+        (["--keep", "0"], "--keep: 0 should be between 1 and 36500 days"),
         (["--port", "70000"], "--port: 70000 should be between 1 and 65535"),
     ],
 )
@@ -96,9 +98,10 @@ def server(tmp_path_factory, postgres):
     where, (_, database) = tiny.clone(tmp_path_factory.mktemp("user")), postgres
     settings = {
         AUTH: PASSWORD,
+        "PREFECT_SERVER_SERVICES_DB_VACUUM_LOOP_SECONDS": "1",  # an hour otherwise
         "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"postgresql+asyncpg://prefect@127.0.0.1:{database}/postgres",
     }
-    started = ui(where, "start", "--port", str(port := tiny.free_port()), **settings)
+    started = ui(where, "start", "--keep", "7", "--port", str(port := tiny.free_port()), **settings)
     assert started.returncode == 0, started.stderr
     yield where, f"http://127.0.0.1:{port}"
     assert ui(where, "stop").returncode == 0
@@ -140,6 +143,37 @@ def test_a_triggered_run_is_carried_out_by_a_worker_with_the_password_and_kept_i
 def test_a_flow_of_the_shell_writes_to_the_running_server(server, postgres):
     where, _ = server
     sql, _ = postgres
-    done = tiny.flow(where, "check", PREFECT_API_AUTH_STRING=PASSWORD)
+    done = tiny.flow(where, "check", **{AUTH: PASSWORD})
     assert done.returncode == 0, done.stdout
     assert sql("select count(*) from task_run where name = 'check' and state_type = 'COMPLETED'").strip() == "1"
+
+
+def test_a_flow_of_the_shell_without_the_password_is_not_served(server):
+    done = tiny.flow(server[0], "check")
+    assert done.returncode != 0
+    assert "401" in done.stdout
+
+
+def test_the_password_is_in_no_file(server):
+    where, _ = server
+    secret = PASSWORD.partition(":")[2].encode()
+    encoded = base64.b64encode(PASSWORD.encode())
+    files = [path for path in (where / ".prefect").rglob("*") if path.is_file()]
+    assert {"running.json", "address"} <= {path.name for path in files}
+    assert not [path for path in files if secret in (content := path.read_bytes()) or encoded in content]
+
+
+def test_runs_that_ended_before_the_days_that_are_kept_are_deleted_and_others_stay(server, postgres):
+    _, url = server
+    sql, _ = postgres
+    flow = ask(f"{url}/api/flows/", {"name": "dated"}, PASSWORD)["id"]
+    body = {"flow_id": flow, "state": {"type": "COMPLETED"}}
+    runs = {days: ask(f"{url}/api/flow_runs/", body, PASSWORD)["id"] for days in (0, 6, 8, 40)}
+    for days, run in runs.items():
+        sql(f"update flow_run set end_time = now() - interval '{days} days' where id = '{run}'")
+
+    def kept():
+        found = ask(f"{url}/api/flow_runs/filter", {"flows": {"id": {"any_": [flow]}}}, PASSWORD)
+        return {days for days, run in runs.items() if run in {one["id"] for one in found}}
+
+    tiny.wait(lambda: kept() == {0, 6}, 60)

@@ -34,6 +34,7 @@ from flows.running.stages import Told, busy
 from stages.shared.params import Refused
 
 NODE = "RECTIFLOW_NODE"
+JOB = "RECTIFLOW_JOB"  # set in a queue's job, which has its devices to itself
 LAST = ".dvc/config.local"  # the file that is written last into a copy of the project
 COMMANDS: defaultdict[str, Commands] = defaultdict(Commands)  # of each run that has stages in this process
 
@@ -95,7 +96,7 @@ def bring_up_to_date(
 
 @contextmanager
 def place(on_device: bool, commands: Commands) -> Iterator[dict[str, str]]:
-    """One of the node's GPUs for a stage that can use one. How many stages run at once is the cluster's to say."""
+    """One of the node's GPUs for a stage that can use one; jobs have their own. The cluster says how many run at once."""
     found = own_devices() if on_device else None
     if found is None:
         yield {}
@@ -106,7 +107,7 @@ def place(on_device: bool, commands: Commands) -> Iterator[dict[str, str]]:
 
 @cache
 def own_devices() -> Devices | None:
-    return devices()
+    return None if JOB in os.environ else devices()
 
 
 def stop(run: str) -> None:

@@ -1,4 +1,4 @@
-"""The stages of a run on the nodes of a Dask or Ray cluster; what they computed comes back into the working tree.
+"""The stages of a run on the nodes of a cluster; what they computed comes back into the working tree.
 
 The flow's own process decides: it sends a stage once everything that the stage needs is done, only where something changed,
 and once. A stage with outputs that DVC does not cache (the report's numbers, which git tracks) does not travel: it runs in
@@ -6,34 +6,32 @@ the working tree. dvc.lock is written here, and is what `dvc repro` would have w
 """
 
 import io
-import logging
 import os
 import tarfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from functools import cached_property
+from collections.abc import Mapping, Sequence
+from functools import cached_property, partial
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 from uuid import uuid4
 
-from prefect import Task, get_run_logger, task
+from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture
 from prefect.states import Completed, Crashed, State
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.cluster import node
+from flows.cluster.engines import Engine, Submit, Wanted, dask, kind, ray
+from flows.cluster.queues import QUEUES, queued
 from flows.cluster.remote import SharedPipeline
 from flows.revisions.workspace import command
 from flows.running.pipeline import LOCK_FILE, UNCHANGED
 from flows.running.slots import Slots
 from flows.running.stages import Work, depths, reproduce, shared_devices
-from stages.shared.params import Refused
 
-# Sends a task with its parameters to some node, after others' states; the last word is whether it should get a GPU.
-Submit = Callable[[Task[Any, Any], dict[str, Any], list[State], bool], PrefectFuture[Any]]
-Engine = Callable[[str, str | None, int], AbstractContextManager[Submit]]
+QUEUED: Mapping[str, Engine] = {name: partial(queued, queue) for name, queue in QUEUES.items()}
+ENGINES: Mapping[str, Engine] = {"dask": dask, "ray": ray, **QUEUED}
 
 
 def run_stages(
@@ -46,7 +44,8 @@ def run_stages(
     run, pipeline = uuid4().hex[:12], SharedPipeline(root)
     try:
         plan, remote = pipeline.plan(targets), pipeline.remote()
-        with ThreadPoolTaskRunner[Any](max_workers=workers) as here, ENGINES[engine](run, address, workers) as submit:
+        wanted = Wanted(run, pipeline.root, {kind(name) for name in pipeline.stages}, address, workers)
+        with ThreadPoolTaskRunner[Any](max_workers=workers) as here, ENGINES[engine](wanted) as submit:
             work = Work(pipeline, depths(plan), Slots(workers), force, shared_devices())
             stages = Run(run, pipeline, work, plan, remote, here, submit)
             states = stages.states()
@@ -185,53 +184,3 @@ def pack(pipeline: SharedPipeline) -> bytes:
             if os.path.lexists(path) and (path.is_symlink() or not path.is_dir()):
                 archive.add(path, path.relative_to(root), filter=kept)
     return content.getvalue()
-
-
-# ---- Engines.
-
-
-@contextmanager
-def dask(run: str, address: str | None, workers: int) -> Iterator[Submit]:
-    """The workers of a Dask scheduler. Dask cannot end a thread, so a run that is stopped ends its commands."""
-    from prefect_dask import DaskTaskRunner
-
-    logging.getLogger("distributed").setLevel(logging.WARNING)
-    local = {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": "127.0.0.1:0", "security": True}
-    with DaskTaskRunner(address=address, cluster_kwargs=None if address else local) as runner:
-        try:
-            client = runner.client
-        except OSError as error:
-            raise Refused(f"--cluster {address}: {error}") from error
-        if not client.scheduler_info()["workers"]:
-            get_run_logger().warning("%s has no workers yet; stages wait for the first", address)
-        try:
-            yield lambda task, parameters, after, _: runner.submit(task, parameters, after)
-        except BaseException:
-            client.run(node.stop, run)
-            raise
-
-
-@contextmanager
-def ray(run: str, address: str | None, workers: int) -> Iterator[Submit]:
-    """The nodes of a Ray cluster, which hides its GPUs from tasks that do not ask for one. It ends a run's tasks itself."""
-    os.environ.update({"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0"} | os.environ)
-    from prefect_ray import RayTaskRunner
-    from prefect_ray.context import remote_options
-    from ray import cluster_resources
-
-    local = {"address": "local", "num_cpus": workers, "include_dashboard": False}
-    with ExitStack() as held:
-        try:
-            runner = held.enter_context(RayTaskRunner(address, {} if address else local))
-        except ConnectionError as error:
-            raise Refused(f"--cluster {address}: {error}") from error
-        gpus = cluster_resources().get("GPU", 0)
-
-        def submit(task: Task[Any, Any], parameters: dict[str, Any], after: list[State], gpu: bool) -> PrefectFuture[Any]:
-            with remote_options(num_gpus=1) if gpu and gpus else nullcontext():
-                return runner.submit(task, parameters, after)
-
-        yield submit
-
-
-ENGINES: Mapping[str, Engine] = {"dask": dask, "ray": ray}
