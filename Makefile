@@ -5,7 +5,7 @@ export NO_MKDOCS_2_WARNING := 1
 # Stages are many short processes: without cached bytecode each compiles the project anew, 0.2 s a stage.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help repro dvc exercises table densities gradient-flows one-step paradigms bench bench-gpu costs ui ui-stop docs test lint check
+.PHONY: help repro dvc exercises table densities gradient-flows one-step paradigms bench bench-gpu costs ui ui-stop docs audit test lint check
 
 help:           ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -61,6 +61,10 @@ bench-gpu: .venv/ready .venv-bench/ready   ## training beside eager PyTorch on t
 
 docs: .venv/docs     ## the documentation -> site/index.html, which opens from disk
 	python -m mkdocs build
+
+audit: .venv/ready   ## known vulnerabilities of what constraints.txt pins
+	test -x .venv-audit/bin/pip-audit || { python3 -m venv .venv-audit && .venv-audit/bin/python -m pip install --quiet pip-audit==2.10.1; } || true
+	python -m tools.audit .venv-audit/bin/pip-audit
 
 test: .venv/tests    ## the tests
 	python -m pytest -n 2 --dist loadfile --no-loadscope-reorder

@@ -5,6 +5,7 @@ The same results and the same dvc.lock as `dvc repro`. No server is needed; if `
 
 import argparse
 import os
+import sqlite3
 import sys
 from collections import Counter
 from contextvars import ContextVar
@@ -12,10 +13,13 @@ from pathlib import Path
 
 from dvc.exceptions import DvcException
 from prefect import flow
+from prefect.exceptions import PrefectException
+from prefect.logging.handlers import APILogHandler
 from prefect.states import Completed, Failed, State
 
 from flows.cluster import stages as cluster
 from flows.running.home import wait_for_server
+from flows.running.room import lacked, none
 from flows.running.slots import Slots
 from flows.running.stages import run_stages
 from flows.running.timeline import timed
@@ -47,8 +51,8 @@ def repro(
         if runner == "threads":
             return verdict(run_stages(Path(root), targets or [], force, Slots(workers), times=TIMES.get()))
         return verdict(cluster.run_stages(Path(root), targets or [], force, workers, runner, address))
-    except (Refused, DvcException) as error:
-        return Failed(message=" ".join(str(error).split()))
+    except (Refused, DvcException, OSError, sqlite3.Error) as error:
+        return Failed(message=" ".join(str(error).split()) + lacked([str(error)]))
 
 
 def verdict(states: dict[str, State]) -> State:
@@ -56,7 +60,8 @@ def verdict(states: dict[str, State]) -> State:
     failed = [name for name, state in states.items() if state.is_failed() or state.is_crashed()]
     left = [name for name, state in states.items() if not state.is_final()]
     if failed or left:
-        return Failed(message=f"failed: {', '.join(failed) or 'none'}; not run: {', '.join(left) or 'none'}")
+        full = lacked(states[name].message for name in failed)
+        return Failed(message=f"failed: {', '.join(failed) or 'none'}; not run: {', '.join(left) or 'none'}{full}")
     count = Counter("cached" if state.name == "Cached" else "run" for state in states.values())
     return Completed(message=f"{count['run']} stages run, {count['cached']} cached")
 
@@ -84,9 +89,15 @@ def main() -> int:
     except Refused as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except PrefectException as error:
+        if not (full := none(Path())):
+            raise
+        print(f"error: Prefect's server could not go on: {' '.join(str(error).split())}; {full}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("error: stopped; what was finished is kept, the next run goes on from there", file=sys.stderr)
         return 130
+    APILogHandler().flush()  # what a server without room has to say comes first
     print(("" if state.is_completed() else "error: ") + (state.message or state.name or ""), file=sys.stderr)
     return 0 if state.is_completed() else 1
 

@@ -24,6 +24,7 @@ from stages.shared.params import Refused, read
 PIDS, LOGS = HOME / "running.json", HOME / "logs"
 POOLS = ("cpu", "gpu")
 KEEP = 30  # days
+EVENTS = 7  # days, Prefect's own: nothing here looks at older ones
 PATIENCE = 120  # seconds for the server to answer; it takes 5 to 15
 
 
@@ -81,11 +82,11 @@ def environment(api: str) -> dict[str, str]:
 
 
 def retention(days: int) -> dict[str, str]:
-    """What lets the server delete runs that ended so long ago, with their logs and artifacts, and events of that age."""
+    """What lets the server delete runs that ended so long ago, with their logs and artifacts, and events."""
     return {
         "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
         "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": str(days * 86400),
-        "PREFECT_SERVER_EVENTS_RETENTION_PERIOD": f"P{days}D",
+        "PREFECT_SERVER_EVENTS_RETENTION_PERIOD": f"P{min(days, EVENTS)}D",
     }
 
 

@@ -9,7 +9,10 @@ import pytest
 import torch
 
 # Two files run side by side; those of minutes go first, so that none is left over for the end.
-LONG = [f"test_{name}.py" for name in ("repro_flow", "browser", "cluster", "queues", "pipeline", "exercises", "sweep", "kills", "ui")]
+LONG = [
+    f"test_{name}.py"
+    for name in ("repro_flow", "browser", "cluster", "queues", "pipeline", "exercises", "sweep", "kills", "ui")
+]
 
 
 def pytest_collection_modifyitems(items):

@@ -16,9 +16,11 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from flows.running.child import tied
+from flows.running.room import none
 from stages.shared.params import Refused
 
 HOME = Path(".prefect")
+LOG = HOME / "logs/private.log"  # what private servers complain of
 ADDRESS = HOME / "address"  # the API of the server that runs here
 
 AUTH, CLIENT_AUTH = "PREFECT_SERVER_API_AUTH_STRING", "PREFECT_API_AUTH_STRING"  # USER:PASSWORD
@@ -86,6 +88,8 @@ def private_server() -> None:
     """
     if "PREFECT_API_URL" in os.environ:
         return
+    if full := none(Path()):
+        sys.exit(f"error: {full}")
     host = "0.0.0.0" if jobs_wanted(sys.orig_argv) else "127.0.0.1"
     if host != "127.0.0.1":
         os.environ[AUTH] = os.environ[CLIENT_AUTH] = f"run:{secrets.token_urlsafe()}"
@@ -95,7 +99,9 @@ def private_server() -> None:
     words = ["-m", "uvicorn", "--factory", "prefect.server.api.server:create_app", "--lifespan", "on"]
     env = {**os.environ, "PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
     command = tied([sys.executable, *words, "--host", host, "--port", str(port), "--log-level", "error"])
-    PRIVATE.append(subprocess.Popen(command, env=env, start_new_session=True))
+    LOG.parent.mkdir(parents=True, exist_ok=True)
+    with open(LOG, "ab") as log:
+        PRIVATE.append(subprocess.Popen(command, env=env, stderr=log, start_new_session=True))
     os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{port}/api"
 
 
@@ -104,5 +110,5 @@ def wait_for_server(seconds: float = 120.0) -> None:
     end = time.monotonic() + seconds
     while PRIVATE and not answers(os.environ["PREFECT_API_URL"]):
         if PRIVATE[0].poll() is not None or time.monotonic() > end:
-            raise Refused(f"Prefect's server did not start (exit code {PRIVATE[0].poll()}); is {HOME}/ writable?")
+            raise Refused(f"Prefect's server did not start (exit code {PRIVATE[0].poll()}); see {LOG}; is {HOME}/ writable?")
         time.sleep(0.1)

@@ -2,6 +2,7 @@
 
 import os
 import re
+import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -128,7 +129,7 @@ def reproduce(name: str, work: Work) -> State:
             stage.how = how = work.pipeline.reproduce(name, run, work.force)
     except LockError:
         raise  # tried again
-    except (DvcException, CommandFailed) as error:
+    except (DvcException, CommandFailed, OSError, sqlite3.Error) as error:  # DVC's lists are SQLite's
         told.log.error(str(error))
         return Failed(message=str(error))
     return Completed(message=how) if how == RAN else Completed(name="Cached", message=how)
