@@ -1,7 +1,7 @@
 """Prefect's server, workers and deployments of this project: `python -m flows.ui start` and `stop`.
 
 Everything lies in `.prefect/`: the database, logs, and who is running. The server listens on this machine alone; another
-address takes a password.
+address takes a password. `worker` is a worker of a server elsewhere, in the foreground, as a container runs it.
 """
 
 import argparse
@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import psutil
 
@@ -93,6 +93,19 @@ def retention(days: int) -> dict[str, str]:
 def worker(env: Mapping[str, str], pool: str) -> dict[str, str]:
     """A pool's runs see the GPUs, or none."""
     return dict(env) if pool == "gpu" else {**env, "CUDA_VISIBLE_DEVICES": ""}
+
+
+def serve(pool: str) -> NoReturn:
+    """Become a worker of the server at PREFECT_API_URL, which gets the pools and deployments first. Raises Refused."""
+    url = os.environ.get("PREFECT_API_URL", "")
+    if not url:
+        raise Refused("worker: set PREFECT_API_URL to the API of the server that it should work for")
+    read()
+    env = environment(url)
+    create_pools(env)
+    deploy(env)
+    words = prefect("worker", "start", "--pool", pool, "--type", "process", "--with-healthcheck")
+    os.execve(words[0], words, worker(env, pool))
 
 
 def prefect(*words: str) -> list[str]:
@@ -215,14 +228,17 @@ def where() -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser("python -m flows.ui", description="Prefect's UI for this project.")
-    parser.add_argument("what", choices=["start", "stop"])
+    parser.add_argument("what", choices=["start", "stop", "worker"])
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, default=4200, help="port to listen on (default: %(default)s)")
+    parser.add_argument("--pool", choices=POOLS, default="cpu", help="what a worker works for (default: %(default)s)")
     parser.add_argument("--keep", type=int, default=KEEP, metavar="DAYS", help="delete older runs (default: %(default)s)")
     args = parser.parse_args()
     try:
         if args.what == "start":
             print(f"The UI is at {start(args.host, args.port, args.keep)} ; `make ui-stop` ends it.")
+        elif args.what == "worker":
+            serve(args.pool)
         else:
             print("stopped" if stop() else "nothing was running")
     except Refused as error:

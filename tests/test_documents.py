@@ -32,6 +32,7 @@ ELSEWHERE = (
     "python -m flows.repro",
     "python -m flows.sweep",
     "python -m pytest",
+    "python -m tools.release",
     "python -m stages.density",
     *(f"rectiflow {word}" for word in ("new", "repro", "sample", "score", "export", "ui", "compare")),
 )  # run by other tests

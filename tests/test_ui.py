@@ -177,3 +177,24 @@ def test_runs_that_ended_before_the_days_that_are_kept_are_deleted_and_others_st
         return {days for days, run in runs.items() if run in {one["id"] for one in found}}
 
     tiny.wait(lambda: kept() == {0, 6}, 60)
+
+
+def test_a_worker_of_a_server_elsewhere_needs_its_address_and_is_healthy(server, tmp_path):
+    where = tiny.clone(tmp_path / "elsewhere")
+    done = ui(where, "worker")
+    assert done.returncode == 1
+    assert done.stderr == "error: worker: set PREFECT_API_URL to the API of the server that it should work for\n"
+    command = [sys.executable, "-m", "flows.ui", "worker", "--pool", "gpu"]
+    settings = {"PREFECT_API_URL": f"{server[1]}/api", "PREFECT_API_AUTH_STRING": PASSWORD}
+    settings["PREFECT_WORKER_WEBSERVER_PORT"] = str(port := tiny.free_port())
+    with subprocess.Popen(command, cwd=where, env=tiny.flow_environment(**settings)) as worker:
+
+        def healthy():
+            try:
+                return urlopen(f"http://127.0.0.1:{port}/health", timeout=5).status == 200
+            except OSError:
+                assert worker.poll() is None
+                return False
+
+        tiny.wait(healthy, 120)
+        worker.terminate()
