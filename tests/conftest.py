@@ -11,7 +11,7 @@ import torch
 # Two files run side by side; those of minutes go first, so that none is left over for the end.
 LONG = [
     f"test_{name}.py"
-    for name in ("repro_flow", "browser", "cluster", "queues", "pipeline", "exercises", "sweep", "kills", "ui")
+    for name in ("repro_flow", "browser", "containers", "cluster", "queues", "pipeline", "exercises", "sweep", "kills", "ui")
 ]
 
 
