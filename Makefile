@@ -11,44 +11,42 @@ help:           ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
 repro: .venv/ready   ## data to report: re-runs what a change touched, stages side by side
-	python -m stages.grid
-	python -m stages.check
-	python -m flows.repro
+	rectiflow check
+	rectiflow repro
 
 dvc: .venv/ready     ## the same by `dvc repro`, one stage after the other
-	python -m stages.grid
-	python -m stages.check
+	rectiflow check
 	dvc repro
 
 exercises: .venv/ready   ## five questions about flow matching -> experiments/exercises/reports/index.html
-	cd experiments/exercises && python -m stages.grid && python -m stages.check
-	python -m flows.repro --root experiments/exercises
+	rectiflow check --root experiments/exercises
+	rectiflow repro --root experiments/exercises
 
 table: .venv/ready       ## five methods beside a published table -> experiments/transport_table/reports/index.html
-	cd experiments/transport_table && python -m stages.grid && python -m stages.check
-	python -m flows.repro --root experiments/transport_table
+	rectiflow check --root experiments/transport_table
+	rectiflow repro --root experiments/transport_table
 
 densities: .venv/ready   ## likelihoods and outliers -> experiments/densities/reports/index.html
-	cd experiments/densities && python -m stages.grid && python -m stages.check
-	python -m flows.repro --root experiments/densities
+	rectiflow check --root experiments/densities
+	rectiflow repro --root experiments/densities
 
 one-step: .venv/ready       ## ways to one step beside rectification -> experiments/one_step/reports/index.html
-	cd experiments/one_step && python -m stages.grid && python -m stages.check
-	python -m flows.repro --root experiments/one_step
+	rectiflow check --root experiments/one_step
+	rectiflow repro --root experiments/one_step
 
 gradient-flows: .venv/ready   ## minimising movements by every scheme -> experiments/gradient_flows/reports/index.html
-	cd experiments/gradient_flows && python -m stages.grid && python -m stages.check
-	python -m flows.repro --root experiments/gradient_flows
+	rectiflow check --root experiments/gradient_flows
+	rectiflow repro --root experiments/gradient_flows
 
 paradigms: .venv/ready      ## kinds of models side by side -> experiments/paradigms/reports/index.html
-	cd experiments/paradigms && python -m stages.grid && python -m stages.check
-	python -m flows.repro --root experiments/paradigms
+	rectiflow check --root experiments/paradigms
+	rectiflow repro --root experiments/paradigms
 
 ui: .venv/ready      ## Prefect's UI on this machine: trigger and watch experiments
-	python -m flows.ui start
+	rectiflow ui start
 
 ui-stop: .venv/ready ## end it
-	python -m flows.ui stop
+	rectiflow ui stop
 
 bench: repro .venv-bench/ready   ## hot paths beside the neighbours' -> reports/benchmarks.json
 	python -m bench
@@ -75,8 +73,7 @@ lint: .venv/tests    ## style and types: ruff and mypy
 	mypy
 
 check: .venv/ready   ## is params.yaml right?
-	python -m stages.grid
-	python -m stages.check
+	rectiflow check
 
 .venv/ready: pyproject.toml constraints.txt
 	python3 -c 'import sys; sys.exit(sys.version_info < (3, 11) and "rectiflow needs Python 3.11 or later")'

@@ -259,9 +259,9 @@ class Parser(ArgumentParser):
         raise Refused(message)
 
 
-def main(argv: list[str]) -> None:
+def main(argv: list[str], prog: str = "python -m flows.compare") -> None:
     """`python -m flows.compare BASELINE [REVISION ...]`"""
-    parser = Parser("python -m flows.compare", description="Differences paired by seed, and the trend.", allow_abbrev=False)
+    parser = Parser(prog, description="Differences paired by seed, and the trend.", allow_abbrev=False)
     alone = "the first is the baseline; alone it is compared with the workspace"
     parser.add_argument("revisions", nargs="+", help=f"git revisions, DVC experiments or {WORKSPACE!r}; {alone}")
     usual = f"without it {', '.join(shown_in('compared'))}, where they are measured"

@@ -66,8 +66,9 @@ def verdict(states: dict[str, State]) -> State:
     return Completed(message=f"{count['run']} stages run, {count['cached']} cached")
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser("python -m flows.repro", description=__doc__.split("\n")[0])
+def main(argv: list[str] | None = None, prog: str = "python -m flows.repro") -> int:
+    """What the words of a command line ask for; the exit code."""
+    parser = argparse.ArgumentParser(prog, description=__doc__.split("\n")[0])
     parser.add_argument("targets", nargs="*", metavar="STAGE", help="stages to bring up to date (default: all)")
     parser.add_argument(
         "--root", default=".", help="the project's folder, such as experiments/exercises (default: this one)"
@@ -76,7 +77,7 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 2, help="stages at once (default: %(default)s)")
     parser.add_argument("--runner", choices=["threads", *cluster.ENGINES], default="threads", help="where stages run")
     parser.add_argument("--cluster", metavar="ADDRESS", help="of the Dask scheduler or Ray head (default: on this machine)")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     if args.workers < 1:
         parser.error(f"--workers: {args.workers} must be at least 1")
     if args.cluster and args.runner == "threads":

@@ -156,8 +156,9 @@ def page(head: Sequence[str], runs: Runs) -> str:
     return document("rectiflow sweep", f"{len(runs)} experiments", sections, scripts=[LINES])
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser("python -m flows.sweep", description=__doc__.split("\n")[0])
+def main(argv: list[str] | None = None, prog: str = "python -m flows.sweep") -> int:
+    """What the words of a command line ask for; the exit code."""
+    parser = argparse.ArgumentParser(prog, description=__doc__.split("\n")[0])
     parser.add_argument("axes", nargs="*", metavar="KEY=[VALUE, ...]", help="none: a single experiment")
     parser.add_argument("--revision", default="HEAD", help="the commit to start from (default: %(default)s)")
     parser.add_argument("-S", "--set", action="append", default=[], metavar="KEY=VALUE", help="a key for all of them")
@@ -165,7 +166,7 @@ def main() -> int:
     parser.add_argument("--method", action="append", default=[], help="this method; may be repeated")
     parser.add_argument("--rounds", type=int, help="reflow rounds of every flow")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 2, help="stages at once (default: %(default)s)")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     try:
         wait_for_server()
     except Refused as error:

@@ -226,14 +226,15 @@ def where() -> str:
     return ADDRESS.read_text().strip().removesuffix("/api") if ADDRESS.exists() else "an address not yet known"
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser("python -m flows.ui", description="Prefect's UI for this project.")
+def main(argv: list[str] | None = None, prog: str = "python -m flows.ui") -> int:
+    """What the words of a command line ask for; the exit code."""
+    parser = argparse.ArgumentParser(prog, description="Prefect's UI for this project.")
     parser.add_argument("what", choices=["start", "stop", "worker"])
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, default=4200, help="port to listen on (default: %(default)s)")
     parser.add_argument("--pool", choices=POOLS, default="cpu", help="what a worker works for (default: %(default)s)")
     parser.add_argument("--keep", type=int, default=KEEP, metavar="DAYS", help="delete older runs (default: %(default)s)")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     try:
         if args.what == "start":
             print(f"The UI is at {start(args.host, args.port, args.keep)} ; `make ui-stop` ends it.")

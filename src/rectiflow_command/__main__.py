@@ -14,7 +14,11 @@ except ModuleNotFoundError:  # the library came without what the command needs
 WORDS: Mapping[str, tuple[str, str]] = {  # a module that has a click command, and what it does
     "new": ("rectiflow_command.new", "Make a project of your own."),
     "check": ("rectiflow_command.check", "Is params.yaml right?"),
+    "repro": ("rectiflow_command.repro", "Bring stages up to date."),
     "list": ("rectiflow_command.listing", "What is trained, where, and its numbers."),
+    "compare": ("rectiflow_command.compare", "Numbers of commits, side by side."),
+    "sweep": ("rectiflow_command.sweep", "Experiments over a grid of parameters."),
+    "ui": ("rectiflow_command.ui", "Start or end Prefect's UI."),
     "graph": ("rectiflow_command.graph", "The stages of the project and what they need."),
     "sample": ("rectiflow_command.sample", "Draw rows from a trained model."),
     "export": ("rectiflow_command.export", "Write a trained model for other programs."),

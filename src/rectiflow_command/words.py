@@ -36,6 +36,13 @@ def output(said: str) -> Callable[[Command], Command]:
     return both
 
 
+def passed(command: Command) -> click.Command:
+    """A word whose options are those of a program of `flows`, `--help` among them."""
+    settings = {"ignore_unknown_options": True, "allow_interspersed_args": False}
+    words = click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[ARGUMENTS]...")
+    return click.command(add_help_option=False, context_settings=settings)(words(command))
+
+
 @contextmanager
 def refused() -> Iterator[None]:
     """What the library finds wrong with a value, as one line."""
