@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import click
+import kubernetes_validate
 import pytest
 import tiny
 from documents import Block, blocks, documents, lines, of_kind, script
 from imports import ROOT
 from ruamel.yaml import YAML
 
+from flows.cluster import queues
 from rectiflow_command.__main__ import WORDS, Words
 from stages.check.whole import check
 from stages.shared.params import PARAMS, Refused, parse_file
@@ -29,12 +31,9 @@ ELSEWHERE = (
     "dvc repro",
     "dvc exp run",
     "dvc remote",
-    "python -m flows.repro",
-    "python -m flows.sweep",
     "python -m pytest",
     "python -m tools.release",
-    "python -m stages.density",
-    *(f"rectiflow {word}" for word in ("new", "repro", "sample", "score", "export", "ui", "compare")),
+    *(f"rectiflow {word}" for word in ("new", "repro", "sample", "score", "export", "ui", "compare", "sweep")),
 )  # run by other tests
 # What these commands take for granted: a branch and two experiments.
 BRANCH, EXPERIMENTS = "main", ("my-run", "quick-otter")
@@ -98,7 +97,8 @@ def test_python_that_fails_is_told_by_the_line_of_its_page(folder):
     assert "line 3, in <module>\n    assert 1 == 2" in run_python("x.md", folder, "\n\nassert 1 == 2\n")
 
 
-# ---- YAML: merged into params.yaml, a block over those before it, and checked as `python -m stages.check` does.
+# ---- YAML: merged into params.yaml, a block over those before it, and checked as `python -m stages.check` does; or what its
+# first line says that it is.
 
 
 def over(base: Any, block: Any) -> Any:
@@ -110,14 +110,34 @@ def over(base: Any, block: Any) -> Any:
     return {**base, **{key: over(base.get(key), value) for key, value in block.items()}}
 
 
+def check_queue(text: str) -> None:
+    """A `queue.yaml` that a runner reads."""
+    Path("queue.yaml").write_text(text)
+    queues.resources(queues.read(Path()), {"train", "sample"})
+
+
+def check_job(text: str) -> None:
+    """What a container of the Job may have besides."""
+    manifests = [manifest for manifest in YAML(typ="safe").load_all((ROOT / "kubernetes/job.yaml").read_text()) if manifest]
+    (job,) = [manifest for manifest in manifests if manifest["kind"] == "Job"]
+    job["spec"]["template"]["spec"]["containers"][0] |= YAML(typ="safe").load(text)
+    kubernetes_validate.validate(job, "1.32", strict=True)
+
+
+FILES = {"# queue.yaml": check_queue, "# kubernetes/job.yaml": check_job}
+
+
 def check_parameters(document: str) -> None:
     """Merge and check a page's YAML; fail by the line of the block that is refused."""
     content = parse_file(ROOT / PARAMS)
     for block in of_kind(document, "yaml"):
-        content = over(content, YAML(typ="safe").load(block.text))
         try:
+            if other := FILES.get(block.text.split("\n")[0].strip()):
+                other(block.text)
+                continue
+            content = over(content, YAML(typ="safe").load(block.text))
             check(content)
-        except Refused as error:
+        except (Refused, kubernetes_validate.ValidationError) as error:
             pytest.fail(f"{document}:{block.line}: {error}")
 
 
@@ -214,6 +234,13 @@ def pip(*rest: str) -> None:
             assert set(found[1].split(",")) <= set(extras)
 
 
+def manifests(*rest: str) -> None:
+    """What starts containers elsewhere: the files that it reads are there, and what compose is asked for is a word of it."""
+    for before, word in pairwise(rest):
+        assert before != "-f" or (ROOT / word).is_file()
+    assert rest[0] != "compose" or {"up", "down"} & set(rest)
+
+
 def make(*targets: str) -> None:
     """The targets are there. Nothing is made."""
     done = subprocess.run(["make", "-n", *targets], cwd=ROOT, capture_output=True, text=True, check=False)
@@ -235,7 +262,9 @@ def look(line: str) -> None:
             git(command, *rest)
         case ["pip", *rest]:
             pip(*rest)
-        case [".", ".venv/bin/activate"] | ["cd", _]:
+        case ["docker" | "kubectl", *rest]:
+            manifests(*rest)
+        case [".", ".venv/bin/activate"] | ["cd", _] | ["umask" | "printf" | "read", *_]:
             pass
         case other:
             pytest.fail(f"no test knows {other[0]!r}")

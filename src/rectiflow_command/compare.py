@@ -1,6 +1,5 @@
 """Numbers of commits, side by side."""
 
-from flows.compare import main
 from rectiflow_command.words import passed
 
 
@@ -13,4 +12,6 @@ def command(words: tuple[str, ...]) -> None:
       rectiflow compare HEAD~1
       rectiflow compare main quick-otter workspace --metrics w2,nll
     """
+    from flows.compare import main  # Prefect takes a second, and is not needed to say what this word does
+
     return main([*words], "rectiflow compare")

@@ -1,6 +1,5 @@
 """Stages brought up to date, side by side."""
 
-from flows.repro import main
 from rectiflow_command.words import passed
 
 
@@ -15,4 +14,6 @@ def command(words: tuple[str, ...]) -> int:
       rectiflow repro train sample@moons-icfm-round0 --workers 4
       rectiflow repro --runner slurm
     """
+    from flows.repro import main  # Prefect takes a second, and is not needed to say what this word does
+
     return main([*words], "rectiflow repro")

@@ -1,6 +1,5 @@
 """Experiments over a grid of parameters."""
 
-from flows.sweep import main
 from rectiflow_command.words import passed
 
 
@@ -12,4 +11,6 @@ def command(words: tuple[str, ...]) -> int:
     Examples:
       rectiflow sweep 'training.lr=[0.004, 0.012]' 'methods=[icfm, otcfm]' --rounds 1
     """
+    from flows.sweep import main  # Prefect takes a second, and is not needed to say what this word does
+
     return main([*words], "rectiflow sweep")

@@ -1,6 +1,5 @@
 """Prefect's UI for a project."""
 
-from flows.ui import main
 from rectiflow_command.words import passed
 
 
@@ -14,4 +13,6 @@ def command(words: tuple[str, ...]) -> int:
       rectiflow ui start --port 4300 --keep 7
       rectiflow ui stop
     """
+    from flows.ui import main  # Prefect takes a second, and is not needed to say what this word does
+
     return main([*words], "rectiflow ui")
