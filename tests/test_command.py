@@ -301,3 +301,46 @@ def test_nothing_is_taken_from_a_stage_that_writes(project):
     assert "sample@bimodal-icfm-round0" in said or "is busy" in said
     assert said.strip().count("\n") == 0
     assert say(project, "verify")[1] == 0
+
+
+# ---- Words that pass on to others.
+
+
+def test_check_says_what_is_right_and_what_is_wrong(project):
+    assert say(project, "check") == ("params.yaml is right: 3 models\n", 0)
+    tiny.replace(project, "params.yaml", "steps: 60", "steps: 0")
+    said, code = say(project, "check")
+    assert (code, len(said.splitlines())) == (1, 1)
+    assert "params.yaml: training.steps: 0 must be at least 1" in said
+
+
+def test_words_of_flows_have_their_options_and_exit_codes(project):
+    for word in ("repro", "compare", "sweep", "ui"):
+        said, code = say(project, word, "--help")
+        assert (code, said.startswith(f"usage: rectiflow {word} ")) == (0, True), said
+    assert say(project, "repro", "--workers", "0")[1] == 2
+    assert say(project, "compare", "nothing")[1] == 1
+    said, code = say(project, "repro", "code", "--workers", "1")
+    assert code == 0, said
+    assert "\n0 stages run, 1 cached\n" in said
+
+
+STARTED = """
+import sys, time
+import torch
+begun = time.process_time()
+sys.argv = ["rectiflow", "sample", sys.argv[1], "-n", "10000", "--steps", "1", "-o", sys.argv[2]]
+from rectiflow_command.__main__ import main
+code = main()
+print(time.process_time() - begun)
+assert not {"dvc", "prefect", "pandas", "matplotlib"} & set(sys.modules)
+sys.exit(code)
+"""
+
+
+def test_ten_thousand_rows_take_little_over_the_import_of_torch(project, tmp_path):
+    """Of one core: other work on the machine does not count."""
+    out = tmp_path / "draws.parquet"
+    done = tiny.run(project, sys.executable, "-c", STARTED, "bimodal-icfm-round1", str(out))
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout.splitlines()[-1]) < 1.5
