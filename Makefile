@@ -2,6 +2,10 @@
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 export NO_MKDOCS_2_WARNING := 1
+# torch's kernels for AVX-512 sum in blocks of another size: without them the bytes are those of every other processor.
+ifneq (,$(findstring avx512f,$(shell grep -m1 flags /proc/cpuinfo 2>/dev/null)))
+export ATEN_CPU_CAPABILITY ?= avx2
+endif
 # Stages are many short processes: without cached bytecode each compiles the project anew, 0.2 s a stage.
 unexport PYTHONDONTWRITEBYTECODE
 

@@ -13,6 +13,7 @@ import tiny
 from imports import ROOT
 
 from flows.running.pipeline import Pipeline
+from rectiflow_command import kernels
 from rectiflow_command.why import Project
 from rectiflow_command.why import why as reasons
 from stages.shared.io import read_table, write_table
@@ -344,3 +345,16 @@ def test_ten_thousand_rows_take_little_over_the_import_of_torch(project, tmp_pat
     done = tiny.run(project, sys.executable, "-c", STARTED, "bimodal-icfm-round1", str(out))
     assert done.returncode == 0, done.stderr
     assert float(done.stdout.splitlines()[-1]) < 1.5
+
+
+def test_kernels_are_those_that_all_processors_have(monkeypatch, tmp_path):
+    monkeypatch.setattr(kernels, "PROCESSORS", tmp_path / "cpuinfo")
+    for flags, before, after in (
+        ("sse4_2 avx2", None, None), ("avx2 avx512f", None, "avx2"), ("avx2 avx512f", "avx512", "avx512"),
+    ):  # fmt: skip
+        (tmp_path / "cpuinfo").write_text(f"flags : {flags}\n")
+        monkeypatch.delenv("ATEN_CPU_CAPABILITY", raising=False)
+        if before:
+            monkeypatch.setenv("ATEN_CPU_CAPABILITY", before)
+        kernels.settle()
+        assert os.environ.get("ATEN_CPU_CAPABILITY") == after

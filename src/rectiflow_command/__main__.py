@@ -11,6 +11,8 @@ try:
 except ModuleNotFoundError:  # the library came without what the command needs
     sys.exit("error: the command needs more than the library: pip install 'rectiflow[pipeline]'")
 
+from rectiflow_command.kernels import settle
+
 WORDS: Mapping[str, tuple[str, str]] = {  # a module that has a click command, and what it does
     "new": ("rectiflow_command.new", "Make a project of your own."),
     "check": ("rectiflow_command.check", "Is params.yaml right?"),
@@ -70,6 +72,7 @@ def rectiflow(context: click.Context) -> None:
 def main() -> int:
     """Run the command; whatever is wrong is one line, and the exit code not 0."""
     sys.path.insert(0, str(Path.cwd()))  # a project's own stages before those that are installed
+    settle()
     try:
         code = rectiflow.main(prog_name="rectiflow", standalone_mode=False)
         return code if isinstance(code, int) else 0
