@@ -131,7 +131,8 @@ def svg(of: Graph) -> str:
     said = "; ".join(f"{a} before {b}" for a, b in of.direct())
     return "".join(
         [
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height + GAP_Y}" width="{width}" role="img"'
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height + GAP_Y}" width="{width}"'
+            ' role="img" style="max-width: 100%; height: auto"'
             f' font-family="sans-serif" font-size="13"><title>The stages of this project</title><desc>{said}</desc>',
             '<defs><marker id="tip" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
             '<path d="M0 0 8 4 0 8z" fill="#555"/></marker></defs>',

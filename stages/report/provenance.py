@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.report.graph import graph, svg
-from stages.report.html import note, part, table, wide
+from stages.report.html import note, part, table
 from stages.report.results import Key
 from stages.shared import places
 from stages.shared.params import GRID, merged, parse_file, read
@@ -32,7 +32,7 @@ def provenance(content: Mapping[str, Any], names: Mapping[Key, str]) -> list[str
     )
     stages = svg(graph(parse_file(PIPELINE), {**content, **read(GRID)}))
     return [
-        part("Stages", wide(stages, "the stages and what they need"), unfolded=True),
+        part("Stages", stages, unfolded=True),
         note(said),
         part("Models", table(["model", "weights", "parameters"], [flow(content, name) for name in names.values()])),
         part("Data", table(["file", "digest"], [[escape(path.as_posix()), digest(path.read_bytes())] for path in files])),
