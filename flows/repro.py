@@ -8,7 +8,6 @@ import os
 import sqlite3
 import sys
 from collections import Counter
-from contextvars import ContextVar
 from pathlib import Path
 
 from dvc.exceptions import DvcException
@@ -23,11 +22,9 @@ from flows.running.room import lacked, none
 from flows.running.slots import Slots
 from flows.running.stages import run_stages
 from flows.running.timeline import timed
-from flows.running.times import Times, process_began
+from flows.running.times import noted, process_began
 from stages.grid import write_grid
 from stages.shared.params import Refused
-
-TIMES: ContextVar[Times | None] = ContextVar("times", default=None)  # of a run that has its process for itself
 
 
 @flow(name="repro", flow_run_name="repro", persist_result=False)
@@ -49,7 +46,7 @@ def repro(
     try:
         write_grid(Path(root))
         if runner == "threads":
-            return verdict(run_stages(Path(root), targets or [], force, Slots(workers), times=TIMES.get()))
+            return verdict(run_stages(Path(root), targets or [], force, Slots(workers), times=noted()))
         return verdict(cluster.run_stages(Path(root), targets or [], force, workers, runner, address))
     except (Refused, DvcException, OSError, sqlite3.Error) as error:
         return Failed(message=" ".join(str(error).split()) + lacked([str(error)]))
@@ -68,7 +65,7 @@ def verdict(states: dict[str, State]) -> State:
 
 def main(argv: list[str] | None = None, prog: str = "python -m flows.repro") -> int:
     """What the words of a command line ask for; the exit code."""
-    parser = argparse.ArgumentParser(prog, description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(prog, description=__doc__.split("\n")[0], allow_abbrev=False)
     parser.add_argument("targets", nargs="*", metavar="STAGE", help="stages to bring up to date (default: all)")
     parser.add_argument(
         "--root", default=".", help="the project's folder, such as experiments/exercises (default: this one)"
@@ -84,8 +81,7 @@ def main(argv: list[str] | None = None, prog: str = "python -m flows.repro") -> 
         parser.error("--cluster: say which by --runner dask or --runner ray")
     try:
         wait_for_server()
-        with timed(Path(args.root), process_began()) as times:
-            TIMES.set(times)
+        with timed(Path(args.root), process_began()):
             state = repro(args.targets, args.force, args.workers, args.root, args.runner, args.cluster, return_state=True)
     except Refused as error:
         print(f"error: {error}", file=sys.stderr)

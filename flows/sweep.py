@@ -158,7 +158,7 @@ def page(head: Sequence[str], runs: Runs) -> str:
 
 def main(argv: list[str] | None = None, prog: str = "python -m flows.sweep") -> int:
     """What the words of a command line ask for; the exit code."""
-    parser = argparse.ArgumentParser(prog, description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(prog, description=__doc__.split("\n")[0], allow_abbrev=False)
     parser.add_argument("axes", nargs="*", metavar="KEY=[VALUE, ...]", help="none: a single experiment")
     parser.add_argument("--revision", default="HEAD", help="the commit to start from (default: %(default)s)")
     parser.add_argument("-S", "--set", action="append", default=[], metavar="KEY=VALUE", help="a key for all of them")

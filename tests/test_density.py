@@ -123,7 +123,7 @@ def test_rows_of_a_table_are_scored_in_the_tables_own_units(project, tmp_path):
         ("mine-otcfm-round0", {"eruptions": [1.0], "waiting": [None]}, "column 'waiting' should hold a number in every row"),
         ("mine-otcfm-round0", {"eruptions": ["a"], "waiting": [2.0]}, "column 'eruptions' should hold a number"),
         ("mine-otcfm-round0", None, "rows.parquet: does not exist"),
-        ("mine-otcfm-round0", {"eruptions": [], "waiting": []}, "rows.parquet: there is no row to score"),
+        ("mine-otcfm-round0", {"eruptions": [], "waiting": []}, "rows.parquet: there is no row"),
         ("bimodal-realnvp-round0", {"a": [0.0, 1e39], "b": [0.0, 0.0]}, "rows.parquet: row 1: 1e+39 lies outside"),
         ("nobody", {"a": [1.0]}, "there is no model 'nobody'; there is"),
     ],

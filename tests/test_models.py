@@ -8,10 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import tiny
+from imports import ROOT
 
 import rectiflow
 from rectiflow_command.models import Damaged, NotThere, load
 from stages.shared.io import read_table
+from stages.shared.params import parse_file
 
 MINE, PLANE = "mine-otcfm-round0", "bimodal-icfm-round1"
 
@@ -120,6 +122,53 @@ def test_a_card_holds_what_the_project_measured(project, tmp_path):
     assert len(drawn.stdout.splitlines()) == 5
 
 
+def test_force_leaves_nothing_of_another_model(project, tmp_path):
+    out = tmp_path / "out"
+    assert say(project, "export", PLANE, "--format", "torch", "-o", out)[1] == 0
+    assert say(project, "export", PLANE, "--format", "safetensors", "-o", out, "--force")[1] == 0
+    assert sorted(path.name for path in out.iterdir()) == ["CARD.md", "flow.safetensors"]
+    assert rectiflow.load(out / "flow.safetensors").facts["name"] == PLANE
+
+
+# ---- Projects of one's own.
+
+
+@pytest.mark.parametrize(
+    ("file", "columns", "name"),
+    [
+        ("my rows.parquet", ["length", "weight"], "my_rows"),
+        ("2024.parquet", ["NAME", "SURNAME_LEN"], "table_2024"),
+        ("null.parquet", ["null", "yes, 'no'"], "table_null"),
+    ],
+)
+def test_a_project_has_the_tables_columns_whatever_they_are_called(tmp_path, file, columns, name):
+    frame = pd.DataFrame(np.random.default_rng(0).normal(size=(60, 2)), columns=columns).assign(word="a")
+    frame.to_parquet(tmp_path / file)
+    said, code = say(tmp_path, "new", "my project", "--table", file)
+    assert (code, f"data set '{name}'; `cd 'my project'`" in said) == (0, True), said
+    assert parse_file(tmp_path / "my project/params.yaml")["tables"][name]["columns"] == columns
+    assert say(tmp_path, "check", "--root", "my project") == ("params.yaml is right: 2 models\n", 0)
+    assert pd.read_parquet(tmp_path / f"my project/data/{name}.parquet").equals(frame)
+
+
+@pytest.mark.parametrize("taken", ["README.md", ".gitignore", "stages/mine.py", "dvc.yaml", ".dvc/config"])
+def test_what_is_there_stays_as_it_is(tmp_path, taken):
+    (tmp_path / taken).parent.mkdir(exist_ok=True)
+    (tmp_path / taken).write_text("mine\n")
+    said, code = say(tmp_path, "new", ".")
+    assert (code, len(said.splitlines())) == (1, 1)
+    assert f". has {taken.split('/')[0]} already" in said
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [tmp_path / taken]
+    assert (tmp_path / taken).read_text() == "mine\n"
+
+
+def test_links_are_made_anew(tmp_path):
+    assert say(tmp_path, "new", "mine")[1] == 0
+    (tmp_path / "mine/stages").unlink()
+    assert say(tmp_path, "new", "mine", "--links") == ("", 0)
+    assert (tmp_path / "mine/stages").resolve() == (ROOT / "stages").resolve()
+
+
 # ---- Bad input.
 
 
@@ -146,6 +195,7 @@ def test_a_card_holds_what_the_project_measured(project, tmp_path):
         (["export", MINE, "--sampler", "dopri5", "-o", "out"], "sampler: dopri5 chooses its steps as it goes"),
         (["export", MINE, "--format", "jpeg", "-o", "out"], "Invalid value for '--format': 'jpeg' is not one of"),
         (["new", "."], ". is a project already"),
+        (["sample", MINE, "--x0", "params.yaml", "-o", "a.csv"], "params.yaml: "),
         (["new", "more", "--table", "params.yaml"], "params.yaml: not a Parquet file"),
         (["graph", "-o", "graph.gif"], "graph.gif: should end in .mmd, .svg"),
         (["graph", "--root", "tests"], "tests: not a project, as it has no params.yaml"),

@@ -5,9 +5,11 @@ import os
 import struct
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import torch
 from imports import ROOT
@@ -19,6 +21,7 @@ from rectiflow.metrics import w2
 from rectiflow.mixtures import GaussianMixture
 from rectiflow.models.record import put_together, taken_apart
 from rectiflow.saved import VERSION
+from rectiflow.streams import stream
 from rectiflow.trained import Origin, Trained
 from rectiflow.units import Logit, Scaled
 
@@ -106,6 +109,25 @@ def test_levels_are_drawn_whole():
     assert levels.velocity(0.5, k)[:, 0] == pytest.approx(found.velocity(0.5, units(k))[:, 0] / slope, rel=1e-2)
 
 
+def test_no_draw_is_a_point_that_was_trained_on():
+    """Whatever the number of rows: the streams of training and of drawing are not the same."""
+    for n in (161, 400):
+        found = rectiflow.fit(rows(n), "icfm", seeds=(0,), training={"steps": 1}, scaling="none")
+        generator = stream("fit", 0)
+        torch.randperm(n, generator=generator)
+        trained_on = torch.randn(1000, 2, generator=generator)
+        drawn = found.origin.law().sample(1000, stream("sample", 0))
+        assert not torch.isin(drawn[:, 0], trained_on[:, 0]).any()
+
+
+def test_overlapping_draws_leave_the_threads_as_they_were(flow):
+    before = torch.get_num_threads()
+    with ThreadPoolExecutor(3) as pool:
+        drawn = list(pool.map(lambda seed: flow.sample(20_000, 20, seed=seed), (1, 1, 1)))
+    assert torch.get_num_threads() == before
+    assert np.array_equal(drawn[0], drawn[1])
+
+
 # ---- Sources.
 
 
@@ -133,9 +155,16 @@ def test_a_named_source_is_drawn_from():
 # ---- Tables.
 
 
-def test_a_frames_columns_keep_their_names():
-    found = rectiflow.fit(pd.DataFrame(rows(500), columns=["a", "b"]), training=SHORT)
-    assert found.origin.columns == (("a", 1), ("b", 1))
+def test_a_tables_columns_keep_their_names():
+    frame = pd.DataFrame(rows(500), columns=["a", "b"])
+    found = [rectiflow.fit(table, training=SHORT) for table in (frame, pa.Table.from_pandas(frame))]
+    assert [of.origin.columns for of in found] == [(("a", 1), ("b", 1))] * 2
+    assert np.array_equal(found[0].sample(5), found[1].sample(5))
+
+
+def test_a_tensor_that_has_a_gradient_is_rows():
+    x1 = torch.tensor(rows(100), requires_grad=True)
+    assert np.array_equal(rectiflow.fit(x1, training=SHORT).sample(5), rectiflow.fit(rows(100), training=SHORT).sample(5))
 
 
 # ---- Files.
@@ -223,6 +252,15 @@ def test_what_is_no_model_of_this_version_is_told(flow, tmp_path, change, said):
         (lambda flow: rectiflow.fit(rows(), {"coupling": {"name": "exact"}, "noise": 1}), "method: 'noise' is no option of"),
         (lambda flow: rectiflow.fit(rows(), {"objective": "likelihood"}), "model: 'velocity' is not trained by"),
         (lambda flow: rectiflow.fit(rows(), "nsf", rounds=1, training=SHORT), "rounds: 1: rectification needs a field"),
+        (lambda flow: rectiflow.fit(rows(), {"coupling": {"name": "sinkhorn", "regg": 1}}), "coupling: 'regg' is no"),
+        (lambda flow: rectiflow.fit(rows(), {"interpolant": {"name": "trig"}}), "coupling: None: this objective"),
+        (lambda flow: rectiflow.fit(rows(), {"objective": {"name": "matching"}}), "objective: {'name'"),
+        (lambda flow: rectiflow.fit(rows(), x0=np.zeros((50, 3))), "x0: rows of 3 numbers; those of x1 have 2"),
+        (lambda flow: rectiflow.fit(rows(), seeds=3), "seeds: 3 should be whole numbers"),  # type: ignore[arg-type]
+        (lambda flow: flow.sample(7, x0=rows(5)), "n: 7: x0 has 5 rows"),
+        (lambda flow: flow.log_prob(rows(3), probes=0), "probes: 0 must be at least 1"),
+        (lambda flow: flow.velocity([0.1, 0.2], rows(3)), r"t: of shape \(2,\); it should be a number"),
+        (lambda flow: flow.log_prob(np.full((1, 2), 1e300)), "x: row 0 lies outside"),
         (lambda flow: rectiflow.fit(np.full((50, 2), np.nan)), "rows: every value should be a finite number"),
         (lambda flow: rectiflow.fit(np.zeros((5, 5, 5))), "rows: an array of shape \\(5, 5, 5\\)"),
         (lambda flow: flow.sample(10, steps=0), "steps: 0 must be at least 1"),

@@ -12,11 +12,14 @@ import onnxruntime as ort
 folder, rows = Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 1000
 
 sampler = ort.InferenceSession(folder / "sampler.onnx", providers=["CPUExecutionProvider"])
-for key, value in sorted(sampler.get_modelmeta().custom_metadata_map.items()):
+about = sampler.get_modelmeta().custom_metadata_map
+for key, value in sorted(about.items()):
     print(f"{key}: {value}", file=sys.stderr)
 
 dim = sampler.get_inputs()[0].shape[1]
-x0 = np.random.default_rng(0).standard_normal((rows, dim), dtype=np.float32)  # the source, where it is N(0, I)
+if about.get("source", "N(0, I)") != "N(0, I)":
+    sys.exit(f"x0 comes from {about['source']}: bring such rows in its place, in the model's coordinates")
+x0 = np.random.default_rng(0).standard_normal((rows, dim), dtype=np.float32)
 (x1,) = sampler.run(["x1"], {"x0": x0})
 np.savetxt(sys.stdout, x1, fmt="%.9g", delimiter=",")
 

@@ -15,8 +15,10 @@ sampler = torch.export.load(folder / "sampler.pt2", extra_files=about).module()
 for key, value in sorted(about.items()):
     print(f"{key}: {value}", file=sys.stderr)
 
+if about.get("source", "N(0, I)") != "N(0, I)":
+    sys.exit(f"x0 comes from {about['source']}: bring such rows in its place, in the model's coordinates")
 generator = torch.Generator().manual_seed(0)
-x0 = torch.randn(rows, int(about["dim"]), generator=generator)  # the source, where it is N(0, I)
+x0 = torch.randn(rows, int(about["dim"]), generator=generator)
 x1 = sampler(x0)
 print("\n".join(",".join(f"{number:.9g}" for number in row) for row in x1.tolist()))
 

@@ -220,11 +220,11 @@ def api(host: str) -> str:
     """Prefect's address for jobs that know this machine as `host`. Raises Refused where its server is out of their reach."""
     url = urlsplit(PREFECT_API_URL.value() or "")
     if PRIVATE:  # it listens there, too: see `private_server`
-        return url._replace(netloc=f"{host}:{url.port}").geturl()
-    if loopback(url.hostname or ""):
+        return url._replace(netloc=f"[{host}]:{url.port}" if ":" in host else f"{host}:{url.port}").geturl()
+    if not url.hostname or loopback(url.hostname):
         raise Refused(
-            f"jobs on other machines cannot reach Prefect's server at {url.geturl()}: end it (`make ui-stop`), "
-            "or start it with --host and a password"
+            f"jobs on other machines cannot reach Prefect's server at {url.geturl() or 'no address'}: end it "
+            "(`make ui-stop`), or start it with --host and a password"
         )
     return url.geturl()
 

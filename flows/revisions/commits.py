@@ -4,6 +4,7 @@ import io
 import json
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -89,15 +90,16 @@ def resolve(name: str) -> str:
 def experiment(name: str) -> str | None:
     """The commit of an experiment of the given name, if there is one; HEAD's own where several baselines have it."""
     try:
-        scm = Git(".")
-        found = resolve_name(scm, name)[name]
-        return found and scm.get_ref(str(found))
+        with closing(Git(".")) as scm:
+            found = resolve_name(scm, name)[name]
+            return found and scm.get_ref(str(found))
     except (DvcException, SCMError) as error:
         raise Refused(" ".join(str(error).split())) from error
 
 
 def experiments() -> list[str]:
-    return sorted({ref.name for ref in exp_refs(Git("."))})
+    with closing(Git(".")) as scm:
+        return sorted({ref.name for ref in exp_refs(scm)})
 
 
 def listed(names: list[str], most: int = 12) -> str:

@@ -78,8 +78,9 @@ def jobs_wanted(words: Sequence[str]) -> bool:
     return any(f"--runner={name}" in words or ("--runner", name) in pairwise(words) for name in JOBS)
 
 
-def private_server() -> None:
-    """Start a server for this process alone, unless there is one, and do not wait for it: see `wait_for_server`.
+def private_server(words: Sequence[str]) -> None:
+    """Start a server for this process alone, unless there is one, and do not wait for it: see `wait_for_server`. `words`
+    are those of the command line.
 
     To be called before Prefect is imported, which reads its settings then; starting and importing take some seconds each.
     The server ends with this process, whatever ends that, and is out of the reach of Ctrl-C in a terminal: the flow needs
@@ -90,15 +91,15 @@ def private_server() -> None:
         return
     if full := none(Path()):
         sys.exit(f"error: {full}")
-    host = "0.0.0.0" if jobs_wanted(sys.orig_argv) else "127.0.0.1"
+    host = "0.0.0.0" if jobs_wanted(words) else "127.0.0.1"
     if host != "127.0.0.1":
         os.environ[AUTH] = os.environ[CLIENT_AUTH] = f"run:{secrets.token_urlsafe()}"
     with socket.socket() as probe:
         probe.bind((host, 0))
         port = probe.getsockname()[1]
-    words = ["-m", "uvicorn", "--factory", "prefect.server.api.server:create_app", "--lifespan", "on"]
+    program = ["-m", "uvicorn", "--factory", "prefect.server.api.server:create_app", "--lifespan", "on"]
     env = {**os.environ, "PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
-    command = tied([sys.executable, *words, "--host", host, "--port", str(port), "--log-level", "error"])
+    command = tied([sys.executable, *program, "--host", host, "--port", str(port), "--log-level", "error"])
     LOG.parent.mkdir(parents=True, exist_ok=True)
     with open(LOG, "ab") as log:
         PRIVATE.append(subprocess.Popen(command, env=env, stderr=log, start_new_session=True))

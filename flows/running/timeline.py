@@ -11,7 +11,7 @@ from logging import getLogger
 from pathlib import Path
 from typing import Any
 
-from flows.running.times import Times, covered, joined, lanes, record
+from flows.running.times import NOTED, Times, covered, joined, lanes, record
 from stages.report.html import Section, document, note, part, section, table, wide
 from stages.shared.files import write_json, write_text
 
@@ -38,13 +38,15 @@ WHOLE = (
 def timed(root: Path, began: float) -> Iterator[Times]:
     """Times of a run that began then; they are written when it ends, however it does, if it had a stage."""
     times = Times(began)
+    mark = NOTED.set(times)
     try:
         yield times
     finally:
+        NOTED.reset(mark)
         try:
             if times.stages:
                 keep(root, record(times, root))
-        except OSError as error:  # the results are there
+        except Exception as error:  # noqa: BLE001  the results are there
             getLogger(__name__).warning("the times of this run are not written: %s", error)
 
 

@@ -4,6 +4,7 @@ import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -122,6 +123,14 @@ def lanes(spans: Sequence[Span]) -> list[int]:
         free[lane : lane + 1] = [end]
         found[k] = lane
     return found
+
+
+NOTED: ContextVar[Times | None] = ContextVar("times", default=None)  # of a run that has its process for itself
+
+
+def noted() -> Times | None:
+    """Where this run's stages are noted, if they are."""
+    return NOTED.get()
 
 
 def record(times: Times, root: Path) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from rectiflow.ranges import among, at_least
 from rectiflow.recipes import Recipe, Row, recipe_of
 from rectiflow.registry import built
 from rectiflow.samplers import SAMPLERS, transport
+from rectiflow.streams import stream
 from rectiflow.threads import threads
 from rectiflow.trained import Origin, Trained, as_rows
 from rectiflow.training import fit as minimised
@@ -59,20 +60,23 @@ def fit(
     """
     at_least(0, rounds=rounds)
     among(SCALINGS, scaling=scaling)
-    if not seeds:
-        raise ValueError("seeds: () should be whole numbers, at least one")
+    if isinstance(seeds, int) or not len(seeds):
+        raise ValueError(f"seeds: {seeds} should be whole numbers, at least one")
+    seeds = [int(seed) for seed in seeds]
     recipe = recipe_of(method, network, training)
-    rows = as_rows(x1)
-    data = table(torch.from_numpy(rows), None if x0 is None else torch.from_numpy(as_rows(x0)), scaling=scaling)
+    if rounds and not issubclass(recipe.objective.trains, Field):
+        raise ValueError(f"rounds: {rounds}: rectification needs a field, which this method does not train")
+    rows, start = as_rows(x1), None if x0 is None else as_rows(x0)
+    if start is not None and start.shape[1] != rows.shape[1]:
+        raise ValueError(f"x0: rows of {start.shape[1]} numbers; those of x1 have {rows.shape[1]}")
+    data = table(torch.from_numpy(rows), None if start is None else torch.from_numpy(start), scaling=scaling)
     if len(rows) < 20:
         raise ValueError(f"x1: {len(rows)} rows are too few: a tenth is held out, and a law needs more than a few points")
-    streams = [Generator().manual_seed(seed) for seed in seeds]
+    streams = [stream("fit", seed) for seed in seeds]
     splits = points(data, streams)
     if recipe.coupling is not None:
         splits = pairs(data, splits, recipe.coupling, streams)
     model = trained(recipe, splits, streams, progress)
-    if rounds and not isinstance(model, Field):
-        raise ValueError(f"rounds: {rounds}: rectification needs a field, which this method does not train")
     straight = recipe._replace(objective=Matching(recipe.network))
     for k in range(1, rounds + 1):
         begun = model if isinstance(model, Velocity) else None  # another field is no start for a velocity
@@ -84,8 +88,9 @@ def fit(
 
 
 def columns_of(rows: Any) -> tuple[tuple[str, int], ...]:
-    """The names of a table's columns; none of an array."""
-    return tuple((str(name), 1) for name in getattr(rows, "columns", ()))
+    """The names of a table's columns, of pandas or Arrow; none of an array."""
+    names = getattr(rows, "column_names", getattr(rows, "columns", ()))
+    return tuple((str(name), 1) for name in names)
 
 
 # ---- What it is trained on.
@@ -96,20 +101,20 @@ def points(data: Dataset, streams: Sequence[Generator]) -> Split:
     assert isinstance(data.target, Empirical)
     rows = data.target.rows.float()
     held = max(1, int(HELD_OUT * len(rows)))
-    orders = [torch.randperm(len(rows), generator=stream) for stream in streams]
+    orders = [torch.randperm(len(rows), generator=generator) for generator in streams]
     parts = {"train": slice(held, None), "validation": slice(held)}
     taken = {name: torch.stack([rows[order[part]] for order in orders]) for name, part in parts.items()}
     return {name: Points(x, shape=data.shape) for name, x in taken.items()}
 
 
-def source(data: Dataset, n: int, stream: Generator) -> Tensor:
+def source(data: Dataset, n: int, generator: Generator) -> Tensor:
     """n draws of the source, or as many of its rows, each as often as another."""
     if isinstance(data.source, Empirical):
         rows = data.source.rows.float()
-        order = torch.cat([torch.randperm(len(rows), generator=stream) for _ in range(-(-n // len(rows)))])
+        order = torch.cat([torch.randperm(len(rows), generator=generator) for _ in range(-(-n // len(rows)))])
         return rows[order[:n]]
     law: Distribution = data.source
-    return law.sample(n, stream)
+    return law.sample(n, generator)
 
 
 def pairs(data: Dataset, splits: Split, coupling: Row, streams: Sequence[Generator]) -> Split:
@@ -123,9 +128,9 @@ def pairs(data: Dataset, splits: Split, coupling: Row, streams: Sequence[Generat
     for split, of in splits.items():
         passes = -(-most // of.rows) if split == "train" else 1
         ends = []
-        for x1, stream in zip(of.x, streams, strict=True):
-            x0 = source(data, passes * of.rows, stream)
-            i, j = minibatch(how, x0, x1, stream, min(batch, of.rows), passes)
+        for x1, generator in zip(of.x, streams, strict=True):
+            x0 = source(data, passes * of.rows, generator)
+            i, j = minibatch(how, x0, x1, generator, min(batch, of.rows), passes)
             ends.append((x0[i], x1[j]))
         x0s, x1s = (torch.stack(side) for side in zip(*ends, strict=True))
         found[split] = Pairs(x0s, x1s, shape=of.shape)
@@ -137,7 +142,7 @@ def reflowed(model: Model, data: Dataset, streams: Sequence[Generator]) -> Split
     sampler = built(SAMPLERS, {"name": "euler", "steps": STEPS})
     found: Split = {}
     for split, n in (("train", REFLOWED), ("validation", REFLOWED // 9)):
-        x0 = torch.stack([source(data, n, stream) for stream in streams])
+        x0 = torch.stack([source(data, n, generator) for generator in streams])
         found[split] = Pairs(x0, transport(model, sampler, x0, streams), shape=data.shape)
     return found
 

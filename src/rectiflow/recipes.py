@@ -11,6 +11,7 @@ from rectiflow.networks import NETWORKS
 from rectiflow.networks.network import Build
 from rectiflow.objectives import OBJECTIVES
 from rectiflow.objectives.objective import Objective
+from rectiflow.pairs import Points
 from rectiflow.ranges import among
 from rectiflow.registry import built
 from rectiflow.training import Training
@@ -57,10 +58,34 @@ def recipe_of(method: str | Row, network: Row | None, training: Row | None) -> R
     except TypeError as error:
         known = signature(Training).parameters
         raise ValueError(f"training: {first_not(options, known)!r} is not one of {', '.join(known)}") from error
-    coupling = method.get("coupling")
-    if coupling is not None:
-        among(COUPLINGS, coupling=coupling.get("name"))
-    return Recipe(coupling, objective_of(method, build), build, how)
+    objective = objective_of(method, build)
+    return Recipe(coupling_of(method.get("coupling"), objective), objective, build, how)
+
+
+def coupling_of(row: Any, objective: Objective) -> Row | None:
+    """A coupling with its options; `{"name": NAME}` or the name alone. An objective on pairs needs one, another has none."""
+    if objective.data is Points:
+        if row is not None:
+            raise ValueError(f"coupling: {row!r}: this objective trains on the points themselves, without pairs")
+        return None
+    if row is None:
+        raise ValueError(f"coupling: None: this objective trains on pairs; the choices are {', '.join(COUPLINGS)}")
+    section = sectioned("coupling", row)
+    among(COUPLINGS, coupling=section["name"])
+    known = {**signature(COUPLINGS[section["name"]]).parameters, "name": None, "batch": None, "pairs": None}
+    if not section.keys() <= known.keys():
+        raise ValueError(f"coupling: {first_not(section, known)!r} is no option of {section['name']!r}")
+    return section
+
+
+def sectioned(key: str, value: Any) -> Row:
+    """`{"name": ..., option: ...}`, of which a name alone will do."""
+    if isinstance(value, str):
+        return {"name": value}
+    if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
+        raise ValueError(f"{key}: {value!r} should be a name, or a section with a name")
+    section: Row = value
+    return section
 
 
 def network_of(row: Row) -> Build:
@@ -78,6 +103,8 @@ def network_of(row: Row) -> Build:
 def objective_of(row: Row, network: Build) -> Objective:
     """The objective of a row, with its network and how its model begins."""
     name = row.get("objective", "matching")
+    if not isinstance(name, str):
+        raise ValueError(f"objective: {name!r} should be one of {', '.join(OBJECTIVES)}")
     among(OBJECTIVES, objective=name)
     call, given = OBJECTIVES[name], {key: value for key, value in row.items() if key not in GIVEN}
     wanted, parts = signature(call).parameters, getattr(call, "parts", {})
@@ -86,8 +113,8 @@ def objective_of(row: Row, network: Build) -> Objective:
     known = {key: part for key, part in wanted.items() if key not in ("network", "model", "teacher")}
     if not given.keys() <= known.keys():
         raise ValueError(f"method: {first_not(given, known)!r} is no option of {name!r}; {', '.join(known)} are")
-    given |= {key: built(parts[key], given[key]) for key in given if key in parts}
-    kind = model_of(row.get("model", {"name": "velocity"}), call)
+    given |= {key: built(parts[key], sectioned(key, given[key])) for key in given if key in parts}
+    kind = model_of(sectioned("model", row.get("model", "velocity")), call)
     objective: Objective = call(network, **given, **({"model": kind} if "model" in wanted else {}))
     return objective
 
@@ -100,7 +127,7 @@ def model_of(row: Row, objective: Any) -> Callable[..., Model]:
         fitting = ", ".join(name for name in MODELS if issubclass(MODELS[name], objective.trains))
         raise ValueError(f"model: {row['name']!r} is not trained by this objective, which trains {fitting}")
     options = {key: value for key, value in row.items() if key != "name"}
-    options |= {key: built(kind.parts[key], options[key]) for key in kind.parts if key in options}
+    options |= {key: built(kind.parts[key], sectioned(key, options[key])) for key in kind.parts if key in options}
     return partial(getattr(kind, "begin", kind), **options)
 
 

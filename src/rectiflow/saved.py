@@ -85,8 +85,8 @@ def of_bytes(content: bytes) -> Trained:
         raise ValueError("no model of rectiflow, as nothing says how it is built")
     try:
         return rebuilt(tensors, json.loads(spec))
-    except KeyError as error:
-        raise ValueError(f"a model of another version, without {error}") from error
+    except (KeyError, AttributeError, TypeError) as error:
+        raise ValueError(f"a model of another version: {error}") from error
 
 
 def rebuilt(tensors: Mapping[str, Tensor], spec: dict[str, Any]) -> Trained:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from rectiflow.datasets import DATASETS, Distribution, Empirical
 from rectiflow.likelihood import Exact, Hutchinson, Pushforward
@@ -16,6 +16,7 @@ from rectiflow.ranges import at_least
 from rectiflow.registry import built
 from rectiflow.samplers import SAMPLERS, Sampler, transport
 from rectiflow.solvers import SOLVERS, Solver
+from rectiflow.streams import stream
 from rectiflow.threads import threads
 from rectiflow.units import Units
 
@@ -46,7 +47,7 @@ class Origin:
     def law(self) -> Distribution:
         """Where x0 is drawn from. Raises ValueError where that is a table."""
         if self.given:
-            raise ValueError("x0: None: this model starts from the rows of a table; give some of them")
+            raise ValueError("x0: None: this model starts from the rows of a table; give some of them (--x0)")
         if self.source is None:
             return normal(self.dim)
         law = built(DATASETS, self.source).source
@@ -142,12 +143,14 @@ class Trained:
         Raises ValueError for fewer than one step or row, for a sampler that cannot draw from this model, and for x0 of
         another width.
         """
-        how, generator = self.sampler(steps, sampler), Generator().manual_seed(seed)
+        how, generator = self.sampler(steps, sampler), stream("sample", seed)
         if x0 is None:
             at_least(1, n=1 if n is None else n)
             begun = self.origin.law().sample(1 if n is None else n, generator)
         else:
             begun = self._in(x0, "x0")
+            if n not in (None, len(begun)):
+                raise ValueError(f"n: {n}: x0 has {len(begun)} rows, and each is drawn from once")
         device, model = next(iter(self.model.weights.values())).device, self.model.seed(0)
         found: list[Tensor] = []
         for part in begun.split(PART):
@@ -166,6 +169,8 @@ class Trained:
         inside = self._in(x, "x")
         device = next(iter(self.model.weights.values())).device
         time = torch.as_tensor(np.asarray(t, np.float32))
+        if time.shape not in ((), (len(inside),)):
+            raise ValueError(f"t: of shape {tuple(time.shape)}; it should be a number, or one for each row of x")
         with torch.no_grad():
             v = self.model.seed(0)(time.expand(len(inside))[None].to(device), inside[None].to(device))[0].cpu().numpy()
         return v if self.origin.units is None else v / self.origin.units.slope(inside.numpy())
@@ -198,13 +203,15 @@ class Trained:
             return lambda x: model.log_prob(x[None].to(device))[0]
         if not isinstance(model, Field):
             raise ValueError("log_prob: this model has no density; a field or a bijection has")
+        if probes is not None:
+            at_least(1, probes=probes)
         source, exact = self.origin.log_prob(), probes is None and self.origin.dim <= Exact.most
-        generator = Generator().manual_seed(0)
+        generator = stream("probes", 0)
 
         def begun(x: Tensor) -> Tensor:
             return source(x[0].double().cpu())[None].to(x)
 
-        pushed = Pushforward.of(model, begun, solver, Exact() if exact else Hutchinson(probes or 1))
+        pushed = Pushforward.of(model, begun, solver, Exact() if exact else Hutchinson(1 if probes is None else probes))
         return lambda x: pushed.log_prob(x[None].to(device), generator).log_prob[0]
 
     def save(self, path: Any) -> None:
@@ -218,7 +225,11 @@ class Trained:
         own = as_rows(rows)
         if own.shape[1] != self.origin.dim:
             raise ValueError(f"{name}: rows of {own.shape[1]} numbers; the model's have {self.origin.dim}")
-        return torch.from_numpy(self.origin.units(own) if self.origin.units else own.astype(np.float32))
+        with np.errstate(all="ignore"):
+            x = self.origin.units(own) if self.origin.units else own.astype(np.float32)
+        if len(bad := np.flatnonzero(~np.isfinite(x).all(1))):
+            raise ValueError(f"{name}: row {bad[0]} lies outside of what the model's numbers can be")
+        return torch.from_numpy(x)
 
     def _out(self, x: np.ndarray) -> np.ndarray:
         units = self.origin.units
@@ -233,6 +244,10 @@ def as_rows(rows: Any) -> np.ndarray:
 
     Raises ValueError for what has more axes, no row, or values that are not finite numbers.
     """
+    if isinstance(rows, Tensor):
+        rows = rows.detach().cpu().numpy()
+    elif hasattr(rows, "to_pandas"):  # a table of Arrow
+        rows = rows.to_pandas()
     found = np.array(rows.to_numpy() if hasattr(rows, "to_numpy") else rows)
     found = found[:, None] if found.ndim == 1 else found
     if found.ndim != 2 or not found.size:

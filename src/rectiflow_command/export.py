@@ -28,6 +28,7 @@ from stages.shared.measures import MEASURES, shown_in
 from stages.shared.params import Refused
 
 KEPT = "safetensors"  # the format that rectiflow itself reads
+SUFFIXES = (".onnx", ".pt2", MODEL)
 EXAMPLES = Path(__file__).parent / "project"
 RESULTS = Path("reports/results.csv")
 CONTENTS = {
@@ -81,14 +82,20 @@ def described(trained: Trained, sampler: Sampler, evaluations: int) -> dict[str,
     return {**known, "seeds": ", ".join(map(str, trained.seeds)), **said}
 
 
+def source(trained: Trained) -> str:
+    """Where x0 is drawn from, in words."""
+    origin = trained.origin
+    if origin.given:
+        return "the rows of a table"
+    return "N(0, I)" if origin.source is None else f"the source of {json.dumps(dict(origin.source))}"
+
+
 def data(trained: Trained) -> Data:
     """What its rows are."""
-    origin = trained.origin
-    source = (
-        "the rows of a table" if origin.given else "N(0, I)" if origin.source is None else json.dumps(dict(origin.source))
-    )
-    columns = [name if width == 1 else f"{name}[{width}]" for name, width in origin.columns]
-    return Data(columns, source=source)
+    columns = [name if width == 1 else f"{name}[{width}]" for name, width in trained.origin.columns]
+    scaled = trained.origin.units is not None
+    units = "own units in the files; distances under Numbers are of scaled rows" if scaled else None
+    return Data(columns, units=units, source=source(trained))
 
 
 def files(trained: Trained, kind: str, sampler: Sampler) -> tuple[dict[str, bytes], dict[str, float], int]:
@@ -98,6 +105,7 @@ def files(trained: Trained, kind: str, sampler: Sampler) -> tuple[dict[str, byte
             trained.save(Path(folder) / "flow.safetensors")
             return {"flow.safetensors": (Path(folder) / "flow.safetensors").read_bytes()}, {}, 0
     facts = {name: str(value) for name, value in trained.facts.items() if name in ("name", "revision")}
+    facts["source"] = source(trained)
     found = FORMATS[kind](trained.model.seed(0), sampler, trained.origin.units, facts)
     return found.files, found.differences, found.evaluations
 
@@ -139,7 +147,7 @@ def command(
     if out.exists() and (not out.is_dir() or any(out.iterdir())) and not force:
         raise Refused(f"{out} exists and is not empty; --force writes into it")
     trained = load(name, root, rev)
-    with refused(), quiet():
+    with refused(ArithmeticError), quiet():
         one = trained.of(trained.seeds[0] if seed is None else seed)
         how = one.sampler(1 if steps is None and sampler is None else steps, sampler)
         written, differences, evaluations = files(trained if kind == KEPT else one, kind, how)
@@ -155,6 +163,8 @@ def command(
         licence=licence,
         example=None if kind == KEPT else (EXAMPLES / f"load_{kind}.txt").read_text(),
     )
+    for old in (out / f"{part}{suffix}" for part in CONTENTS for suffix in SUFFIXES):
+        old.unlink(missing_ok=True)  # of another model, or another format
     for file, content in {**written, "CARD.md": page.encode()}.items():
         write_bytes(out / file, content)
     click.echo(f"{', '.join([*written, 'CARD.md'])} in {out}")

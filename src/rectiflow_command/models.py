@@ -1,7 +1,9 @@
 """Trained models by name: of the project as it is, or as a git revision had it, with what their numbers stand for."""
 
+import io
 import json
 import math
+import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import chdir, contextmanager
 from difflib import get_close_matches
@@ -48,12 +50,26 @@ class View(Protocol):
         """Whether there is such an artifact."""
         ...
 
+    def table(self, path: Path) -> bytes:
+        """A user's table, or the target in a folder of two. Raises NotThere where it is not to be had."""
+        ...
+
+    @property
+    def commit(self) -> str | None:
+        """The commit's hash; None for the working tree."""
+        ...
+
 
 class Here:
     """The working tree."""
 
+    commit = None
+
     def __init__(self, root: Path) -> None:
         self.root = root
+
+    def table(self, path: Path) -> bytes:
+        return self.content(path / "target.parquet" if (self.root / path).is_dir() else path)
 
     def section(self, path: Path) -> Mapping[str, Any]:
         if not (self.root / path).exists():
@@ -87,8 +103,8 @@ class At:
                 self.commit = resolve(revision)
         except Refused as error:
             raise NotThere(str(error)) from error
-        self.repo = Repo(str(root))
         self._hashes = dict(self._outs())
+        self.repo = Repo(str(root))
 
     def text(self, path: Path) -> str | None:
         try:
@@ -140,6 +156,23 @@ class At:
     def has(self, path: Path) -> bool:
         return self._hash(path) is not None
 
+    def table(self, path: Path) -> bytes:
+        for place in (path, path / "target.parquet"):
+            try:
+                with chdir(self.root):
+                    return git_bytes(f"{self.commit}:./{place.as_posix()}")
+            except Refused:
+                continue
+        raise NotThere(f"{self.revision}: git has no {path}, whose columns' widths are asked for")
+
+
+def git_bytes(place: str) -> bytes:
+    """A file's content at a commit."""
+    done = subprocess.run(["git", "cat-file", "blob", place], capture_output=True, check=False)
+    if done.returncode:
+        raise NotThere(done.stderr.decode(errors="replace"))
+    return done.stdout
+
 
 @contextmanager
 def view(root: Path, rev: str | None) -> Iterator[View]:
@@ -167,9 +200,9 @@ def load(name: str, root: Path = Path(), rev: str | None = None) -> Trained:
         row = row_of(name, grid, rev)
         path = places.model(places.trained(name))
         trained = bare(project.content(path), path)
-        origin = origin_of(project, row, params, grid["samples"].get(name, {}).get("independent", True))
-    facts = {"name": name, "revision": rev, **{key: row[key] for key in ("dataset", "method", "round")}}
-    facts |= {"row": params["methods"][row["method"]]}
+        origin = origin_of(project, row, params, grid.get("samples", {}).get(name, {}).get("independent", True))
+    facts = {"name": name, "revision": project.commit, **{key: row[key] for key in ("dataset", "method", "round")}}
+    facts |= {"row": params.get("methods", {}).get(row["method"], {})}
     return Trained(trained.model, trained.seeds, origin, {key: value for key, value in facts.items() if value is not None})
 
 
@@ -197,9 +230,9 @@ def bare(content: bytes, path: Path) -> Trained:
 
 def row_of(name: str, grid: Mapping[str, Any], rev: str | None = None) -> Mapping[str, Any]:
     """The row of `flows` of a name."""
-    flows: Mapping[str, Any] = grid["flows"]
+    flows: Mapping[str, Any] = grid.get("flows", {})
     if name in grid.get("decoded", {}):
-        raise Refused(f"{name!r} is drawn in latents and decoded; the model is {grid['decoded'][name]['flow']!r}")
+        raise NotThere(f"{name!r} is drawn in latents and decoded; the model is {grid['decoded'][name]['flow']!r}")
     if name not in flows:
         near = get_close_matches(name, flows, 3, 0.4) or list(flows)[:12]
         raise NotThere(f"there is no model {name!r}{f' at {rev}' if rev else ''}; there is {', '.join(near)}")
@@ -213,11 +246,11 @@ def origin_of(project: View, row: Mapping[str, Any], params: Mapping[str, Any], 
     about = json.loads(project.content(places.about(dataset)))
     dim, units = math.prod(about["shape"]), about.get("units")
     found = None if units is None else UNITS[units.pop("name")](**units)
-    if dataset in params["tables"]:
+    if dataset in params.get("tables", {}):
         columns = widths(project, params["tables"][dataset], dim)
         return Origin(columns, found, None, project.has(places.table(dataset, "source")), independent)
     source = None
-    if dataset in params["datasets"]:
+    if dataset in params.get("datasets", {}):
         own = params["datasets"][dataset]
         if not gaussian_source("datasets", own, f"datasets.{dataset}"):
             source = {"name": own["name"], **parse_builtin(own, f"datasets.{dataset}")[2]}
@@ -229,7 +262,5 @@ def widths(project: View, table: Mapping[str, Any], dim: int) -> tuple[tuple[str
     names = table["columns"]
     if len(names) in (1, dim):
         return tuple((name, dim // len(names)) for name in names)
-    path = Path(table["path"])
-    path = path / "target.parquet" if path.is_dir() else path
-    schema = pq.read_schema(path)
+    schema = pq.read_schema(io.BytesIO(project.table(Path(table["path"]))))
     return tuple((name, getattr(schema.field(name).type, "list_size", 1)) for name in names)

@@ -1,12 +1,15 @@
 """A project of one's own: parameters, and links to the installed pipeline."""
 
+import json
 import os
 import re
-import shutil
+import shlex
+from collections.abc import Iterable
 from pathlib import Path
 
 import click
 import pyarrow as pa
+from ruamel.yaml import YAML
 
 import rectiflow
 import stages
@@ -24,47 +27,57 @@ LINKS = {
     "stages": Path(stages.__path__[0]),
     "src/rectiflow": Path(rectiflow.__path__[0]),
 }
-IGNORED = [
-    "/data/*",
-    "!/data/*.parquet",
-    "/reports/index.html",
-    "/dvc.yaml",
-    "/constraints.txt",
-    "/stages",
-    "/src",
-    ".*.tmp",
-]
+OWN = ("params.yaml", "grid.yaml", "README.md", ".gitignore", ".dvcignore", ".dvc")  # what is written besides
+IGNORED = (
+    "/data/*", "!/data/*.parquet", "/reports/index.html", "/reports/compare.html", "/reports/sweep.html", "/reports/times.*",
+    *(f"/{name}" for name in dict.fromkeys(name.split("/")[0] for name in LINKS)),
+    "/.prefect/", "/dvc_plots/", "__pycache__/", ".*.tmp",
+)  # fmt: skip
+UNREAD = ("__pycache__", ".venv*", ".*.tmp", ".prefect")  # by DVC
 SETTINGS = "[core]\n    analytics = false\n    check_update = false\n    autostage = false\n"
-MOONS = "  NAME: {name: moons, source: normal, scale: 1.0, train: 10000, validation: 1000, test: 1000, pool: 20000}"
+MOONS = "moons: {name: moons, source: normal, scale: 1.0, train: 10000, validation: 1000, test: 1000, pool: 20000}"
 SHARES = {"validation": 0.1, "test": 0.2}  # of a table's rows that are held out
 
 
 def new(folder: Path, table: Path | None) -> str:
-    """Make a project in a folder, which must not have one; the name of its data set.
+    """Make a project in a folder; the name of its data set. Nothing that is there is changed.
 
-    Raises Refused for a folder that has one, for a table that is none of numbers, and for one of too few rows.
+    Raises Refused for a folder that has a project, or anything that a project has, for a table that is none of numbers, and
+    for one of too few rows.
     """
-    if (folder / "params.yaml").exists():
-        raise Refused(f"{folder} is a project already; `--links` makes its links anew")
     name = "moons" if table is None else plain(table.stem)
     row = MOONS if table is None else table_row(table, name)
-    folder.mkdir(parents=True, exist_ok=True)
+    if (folder / "params.yaml").exists():
+        raise Refused(f"{folder} is a project already; `--links` makes its links anew")
+    data = [] if table is None else [f"data/{name}.parquet"]
+    if taken := [path for path in (*OWN, *LINKS, *data) if os.path.lexists(folder / path)]:
+        raise Refused(f"{folder} has {', '.join(taken)} already; make the project in a folder of its own")
     if table is not None:
-        (folder / "data").mkdir(exist_ok=True)
-        shutil.copyfile(table, folder / "data" / f"{name}.parquet")
-    filled = {"DATASETS": "{}" if table else f"\n{row}", "TABLES": f"\n{row}" if table else "{}"}
-    for file in ("params.yaml", "README.md"):
-        text = (TEMPLATES / file).read_text()
-        for word, said in filled.items():
-            text = text.replace(f": {word}\n", f":{said}\n" if said.startswith("\n") else f": {said}\n")
-        write_bytes(folder / file, text.replace("NAME", name).encode())
-    write_bytes(folder / ".gitignore", "".join(f"{line}\n" for line in IGNORED).encode())
-    settings = SETTINGS if tracked(folder) else SETTINGS + "    no_scm = true\n"
-    write_bytes(folder / ".dvc" / "config", settings.encode())
+        write_bytes(folder / data[0], table.read_bytes())
+    write_bytes(folder / ".dvc" / "config", (SETTINGS + ("" if tracked(folder) else "    no_scm = true\n")).encode())
     write_bytes(folder / ".dvc" / ".gitignore", b"/config.local\n/tmp\n/cache\n")
+    texts = {
+        ".gitignore": lines(IGNORED), ".dvcignore": lines(UNREAD),
+        "README.md": template("README.md").replace("NAME", name),
+        "params.yaml": template("params.yaml").replace("NAME", name)
+        .replace("datasets: DATASETS", "datasets: {}" if table else f"datasets:\n  {row}")
+        .replace("tables: TABLES", f"tables:\n  {row}" if table else "tables: {}"),
+    }  # fmt: skip
+    for file, text in texts.items():
+        write_bytes(folder / file, text.encode())
     link(folder)
     write_grid(folder)
     return name
+
+
+def template(file: str) -> str:
+    """A text of the package's."""
+    return (TEMPLATES / file).read_text()
+
+
+def lines(of: Iterable[str]) -> str:
+    """One a line."""
+    return "".join(f"{line}\n" for line in of)
 
 
 def tracked(folder: Path) -> bool:
@@ -74,18 +87,19 @@ def tracked(folder: Path) -> bool:
 
 def link(folder: Path) -> None:
     """Make the links of a project anew. Raises Refused where there is something else in their place."""
+    if taken := [name for name in LINKS if (folder / name).exists() and not (folder / name).is_symlink()]:
+        raise Refused(f"{folder / taken[0]} is no link; the installed pipeline should be there")
     for name, place in LINKS.items():
         path = folder / name
-        if path.exists() and not path.is_symlink():
-            raise Refused(f"{path} is no link; the installed pipeline should be there")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.unlink(missing_ok=True)
         os.symlink(place.resolve(), path)
 
 
 def plain(name: str) -> str:
-    """A name that a stage may have."""
-    return re.sub(r"[^A-Za-z0-9]+", "_", name).strip("_").lower() or "mine"
+    """A name that a stage may have, and YAML takes for a text."""
+    name = re.sub(r"[^A-Za-z0-9]+", "_", name).strip("_").lower()
+    return name if isinstance(YAML(typ="safe").load(name or "~"), str) and name[0].isalpha() else f"table_{name}".rstrip("_")
 
 
 def table_row(path: Path, name: str) -> str:
@@ -98,13 +112,8 @@ def table_row(path: Path, name: str) -> str:
     if rows < 20:
         raise Refused(f"{path}: has {rows} rows; a project needs 20, as some are held out")
     held = ", ".join(f"{split}: {max(2, int(share * rows))}" for split, share in SHARES.items())
-    names = ", ".join(map(quoted, columns))
-    return f"  {name}: {{path: data/{name}.parquet, columns: [{names}], scaling: standard, {held}, pool: 20000}}"
-
-
-def quoted(name: str) -> str:
-    """A column's name in YAML."""
-    return name if re.fullmatch(r"[A-Za-z_][A-Za-z_0-9]*", name) else "'" + name.replace("'", "''") + "'"
+    names = ", ".join(map(json.dumps, columns))
+    return f"{name}: {{path: data/{name}.parquet, columns: [{names}], scaling: standard, {held}, pool: 20000}}"
 
 
 def numeric(kind: pa.DataType) -> bool:
@@ -132,5 +141,5 @@ def command(folder: Path, table: Path | None, links: bool) -> None:
         return link(folder)
     with refused():
         name = new(folder, table)
-    click.echo(f"{folder} has the data set {name!r}; `cd {folder}` and `rectiflow repro` run it")
+    click.echo(f"{folder} has the data set {name!r}; `cd {shlex.quote(str(folder))}` and `rectiflow repro` run it")
     return None

@@ -4,9 +4,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from rectiflow.files import replacing
-from stages.shared.io import read_table, write_table
+from stages.shared.io import read_table
 from stages.shared.params import Refused
 
 FORMATS = (".parquet", ".csv", ".npy")
@@ -38,14 +40,23 @@ def write_rows(path: Path, rows: np.ndarray, columns: Columns) -> None:
 def write_columns(path: Path, columns: Mapping[str, np.ndarray]) -> None:
     """Columns `(n,)` or `(n, width)` in the format that the file's name says."""
     if (kind := format_of(path)) == ".parquet":
-        return write_table(path, columns)
+        with replacing(path) as temporary:
+            pq.write_table(pa.table({name: arrow(part) for name, part in columns.items()}), temporary)
+        return
     whole = np.concatenate([part.reshape(len(part), -1) for part in columns.values()], 1)
     with replacing(path) as temporary, temporary.open("wb") as file:
         if kind == ".npy":
             np.save(file, whole, allow_pickle=False)
         else:
-            np.savetxt(file, whole, "%.9g", ",", header=",".join(header(columns)), comments="")
-    return None
+            digits = "%.9g" if whole.dtype == np.float32 else "%.17g"
+            np.savetxt(file, whole, digits, ",", header=",".join(header(columns)), comments="")
+
+
+def arrow(part: np.ndarray) -> pa.Array:
+    """A column as it is, vectors too, whose numbers stages would store in single precision."""
+    if part.ndim == 1:
+        return pa.array(part)
+    return pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(part).reshape(-1)), part.shape[1])
 
 
 def header(columns: Mapping[str, np.ndarray]) -> Iterator[str]:
@@ -71,7 +82,7 @@ def read_rows(path: Path, columns: Columns) -> np.ndarray:
         raise Refused(f"{path}: column {missing[0]!r} is not one of {', '.join(table)}")
     parts = {name: table[name] for name in wanted}
     if not parts or not len(next(iter(parts.values()))):
-        raise Refused(f"{path}: there is no row to score")
+        raise Refused(f"{path}: there is no row")
     for name, part in parts.items():
         if part.dtype.kind not in "iuf" or not np.isfinite(part).all():
             raise Refused(f"{path}: column {name!r} should hold a number in every row")

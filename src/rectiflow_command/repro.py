@@ -14,6 +14,10 @@ def command(words: tuple[str, ...]) -> int:
       rectiflow repro train sample@moons-icfm-round0 --workers 4
       rectiflow repro --runner slurm
     """
-    from flows.repro import main  # Prefect takes a second, and is not needed to say what this word does
+    from flows.running.home import private_server  # before Prefect is imported, which takes a second
+
+    if not {"-h", "--help"} & set(words):
+        private_server(words)
+    from flows.repro import main
 
     return main([*words], "rectiflow repro")

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from rectiflow_command.models import load
-from rectiflow_command.outputs import format_of, free, write_rows
+from rectiflow_command.outputs import format_of, free, read_rows, write_rows
 from rectiflow_command.words import bar, model, output, refused
 
 
@@ -16,10 +16,11 @@ from rectiflow_command.words import bar, model, output, refused
 @click.option("--sampler", metavar="NAME", help="How to draw: euler, heun, rk4, dopri5, sde, ddim, langevin, jumps, once.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of the draws.")
 @click.option("--of", "trained_with", type=int, metavar="SEED", help="Weights of this seed; by default of the first.")
+@click.option("--x0", "start", type=click.Path(path_type=Path), metavar="ROWS", help="Start from the rows of this file.")
 @output("Where the rows go: .parquet, .csv or .npy.")
 def command(
     name: str, root: Path, rev: str | None, rows: int, steps: int | None, sampler: str | None, seed: int,
-    trained_with: int | None, out: Path, force: bool,
+    trained_with: int | None, start: Path | None, out: Path, force: bool,
 ) -> None:  # fmt: skip
     """Draw rows from a trained model, in their own columns and units.
 
@@ -34,9 +35,11 @@ def command(
     format_of(out)
     free(out, force)
     trained = load(name, root, rev)
+    x0 = None if start is None else read_rows(start, trained.origin.columns)
+    rows = rows if x0 is None else len(x0)
     with refused(), bar(rows, "sampling") as say:
         if trained_with is not None:
             trained = trained.of(trained_with)
-        drawn = trained.sample(rows, steps, sampler=sampler, seed=seed, progress=say)
+        drawn = trained.sample(rows, steps, sampler=sampler, seed=seed, x0=x0, progress=say)
     write_rows(out, drawn, trained.origin.columns)
     click.echo(f"{rows} rows of {', '.join(name for name, _ in trained.origin.columns)} in {out}")

@@ -11,6 +11,10 @@ def command(words: tuple[str, ...]) -> int:
     Examples:
       rectiflow sweep 'training.lr=[0.004, 0.012]' 'methods=[icfm, otcfm]' --rounds 1
     """
-    from flows.sweep import main  # Prefect takes a second, and is not needed to say what this word does
+    from flows.running.home import private_server  # before Prefect is imported, which takes a second
+
+    if not {"-h", "--help"} & set(words):
+        private_server(words)
+    from flows.sweep import main
 
     return main([*words], "rectiflow sweep")

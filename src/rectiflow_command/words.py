@@ -44,11 +44,12 @@ def passed(command: Command) -> click.Command:
 
 
 @contextmanager
-def refused() -> Iterator[None]:
-    """What the library finds wrong with a value, as one line."""
+def refused(*more: type[Exception]) -> Iterator[None]:
+    """What the library finds wrong with a value, and `more` that it may raise, as one line."""
+    kinds: tuple[type[Exception], ...] = (ValueError, *more)
     try:
         yield
-    except ValueError as error:
+    except kinds as error:
         raise Refused(str(error)) from error
 
 

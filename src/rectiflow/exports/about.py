@@ -15,6 +15,8 @@ def about(model: Model, sampler: Sampler, units: Units | None, evaluations: int)
     """Model, network, sampler, evaluations and weights by name; what goes into the graphs and comes out, and the units."""
     tensors, spec = taken_apart(model)
     dim, where = model.frame.shift.shape[-1], "own units" if units is not None else "the model's coordinates"
+    if units is not None and units.levels:
+        where += " with the noise that fills levels: the whole part is the level"
     found = {
         "model": said(spec["model"]),
         "network": said(spec["network"]),

@@ -22,8 +22,8 @@ def files(model: Model, sampler: Sampler, units: Units | None = None, more: Mapp
     """`sampler.onnx` and, of a field, `field.onnx`, as `graphs` has them, with what the model is, and what `more` is known,
     in their metadata. Each is run by ONNX Runtime and compared with the model. The same model gives the same bytes.
 
-    Raises ValueError as `graphs` does, ImportError without the extra `export`, and ArithmeticError where a file does not
-    compute what the model does.
+    Raises ValueError as `graphs` does, ModuleNotFoundError without the extra `export`, and ArithmeticError where a file does
+    not compute what the model does.
     """
     for name in EXTRA:
         _needed(name)
@@ -41,8 +41,8 @@ def _needed(name: str) -> Any:
     """A package of the extra."""
     try:
         return import_module(name)
-    except ImportError as error:
-        raise ImportError(f"ONNX files need {name}: pip install 'rectiflow[export]'") from error
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(f"ONNX files need {name}: pip install 'rectiflow[export]'", name=name) from error
 
 
 def _file(graph: Graph, known: Mapping[str, str]) -> bytes:
