@@ -3,7 +3,9 @@
 import sys
 
 from flows.running.home import module_started, prepare, private_server
+from stages.shared.kernels import settle
 
+settle()
 prepare()  # before anything imports Prefect, which reads its settings once
 if module_started() in ("flows.repro", "flows.sweep"):
     private_server(sys.orig_argv)  # it takes as long to start as Prefect to be imported: side by side

@@ -13,9 +13,9 @@ import tiny
 from imports import ROOT
 
 from flows.running.pipeline import Pipeline
-from rectiflow_command import kernels
 from rectiflow_command.why import Project
 from rectiflow_command.why import why as reasons
+from stages.shared import kernels
 from stages.shared.io import read_table, write_table
 
 

@@ -51,6 +51,7 @@ def copied(root: Path, place: Path, sources: list[str], target: str) -> None:
             inner = path.relative_to(root / source) if (root / source).is_dir() else Path(path.name)
             where = place / target / inner
             where.parent.mkdir(parents=True, exist_ok=True)
+            where.unlink(missing_ok=True)  # a later step may copy it once more
             shutil.copyfile(path, where, follow_symlinks=False)
 
 

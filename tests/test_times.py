@@ -2,6 +2,7 @@
 
 import json
 import random
+import resource
 import sys
 import time
 from types import SimpleNamespace
@@ -43,7 +44,8 @@ def test_the_kernel_says_what_a_command_used(tmp_path, words, monkeypatch):
     hungry = runner.run(SimpleNamespace(cmd=" ".join(words)), print)
     twice = runner.run(SimpleNamespace(cmd=[" ".join(words)] * 2), print)
     assert 0.5 < hungry.user + hungry.system < 3
-    assert 400 * 2**20 < hungry.peak < 1200 * 2**20
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # what Linux counts for a program that this one starts
+    assert 400 * 2**20 < hungry.peak <= max(1200 * 2**20, own)
     assert twice.user + twice.system > 1.1
     assert twice.peak == pytest.approx(hungry.peak, rel=0.2)  # one after the other
 

@@ -92,7 +92,9 @@ def test_a_density_integrates_to_one_over_the_rows_own_units(method):
 
 def test_an_estimate_of_the_divergence_is_near_the_exact_density(flow):
     x = rows(300, 9)
-    assert flow.log_prob(x, probes=64).mean() == pytest.approx(flow.log_prob(x).mean(), abs=0.1)
+    assert flow.log_prob(x, divergence={"name": "hutchinson", "probes": 64}).mean() == pytest.approx(
+        flow.log_prob(x).mean(), abs=0.1
+    )
     assert flow.log_prob(x, solver="dopri5") == pytest.approx(flow.log_prob(x, steps=80), abs=0.05)
 
 
@@ -258,7 +260,7 @@ def test_what_is_no_model_of_this_version_is_told(flow, tmp_path, change, said):
         (lambda flow: rectiflow.fit(rows(), x0=np.zeros((50, 3))), "x0: rows of 3 numbers; those of x1 have 2"),
         (lambda flow: rectiflow.fit(rows(), seeds=3), "seeds: 3 should be whole numbers"),  # type: ignore[arg-type]
         (lambda flow: flow.sample(7, x0=rows(5)), "n: 7: x0 has 5 rows"),
-        (lambda flow: flow.log_prob(rows(3), probes=0), "probes: 0 must be at least 1"),
+        (lambda flow: flow.log_prob(rows(3), divergence={"name": "hutchinson", "probes": 0}), "probes: 0 must be at least"),
         (lambda flow: flow.velocity([0.1, 0.2], rows(3)), r"t: of shape \(2,\); it should be a number"),
         (lambda flow: flow.log_prob(np.full((1, 2), 1e300)), "x: row 0 lies outside"),
         (lambda flow: rectiflow.fit(np.full((50, 2), np.nan)), "rows: every value should be a finite number"),

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from rectiflow.datasets import DATASETS, Distribution, Empirical
-from rectiflow.likelihood import Exact, Hutchinson, Pushforward
+from rectiflow.likelihood import DIVERGENCES, Exact, Pushforward
 from rectiflow.mixtures import GaussianMixture, normal
 from rectiflow.models.model import Density, Field, Model
 from rectiflow.ranges import at_least
@@ -177,41 +177,46 @@ class Trained:
 
     @threads(1)
     def log_prob(
-        self, x: Any, *, solver: str | Mapping[str, Any] = "rk4", steps: int | None = None, probes: int | None = None
+        self,
+        x: Any,
+        *,
+        solver: str | Mapping[str, Any] = "rk4",
+        steps: int | None = None,
+        divergence: str | Mapping[str, Any] | None = None,
     ) -> np.ndarray:
         """`log p(x)` `(n,)` in nats at rows x `(n, dim)`, a density in the rows' own units.
 
         That of a bijection is its own. That of a field is solved from the row to the source by a `solver`, a name or a row
-        of SOLVERS, 20 `steps` unless either says otherwise, with the divergence of the field: exact, or by so many `probes`
-        of Hutchinson's, as above 16 dimensions it must be (one unless said). Raises ValueError for a model, or a source,
-        without a density, and for a solver of order one.
+        of SOLVERS, 20 `steps` unless either says otherwise, with the divergence of the field by a name or a row of
+        DIVERGENCES: exact up to 16 dimensions, and Hutchinson's above, unless said. Raises ValueError for a model, or a
+        source, without a density, for a solver of order one, and for what is not known.
         """
         inside = self._in(x, "x")
         spec: dict[str, Any] = {"name": solver} if isinstance(solver, str) else dict(solver)
         if steps is not None or spec == {"name": "rk4"}:
             spec["steps"] = STEPS if steps is None else steps
-        score = self._score(built(SOLVERS, spec), probes)
+        score = self._score(built(SOLVERS, spec), divergence)
         with torch.no_grad():
             parts = [score(part) for part in inside.split(max(1, POINTS // inside.shape[1]))]
         found = torch.cat(parts).double().cpu().numpy()
         return found if self.origin.units is None else found + self.origin.units.log_slope(inside.numpy())
 
-    def _score(self, solver: Solver, probes: int | None) -> Callable[[Tensor], Tensor]:
+    def _score(self, solver: Solver, divergence: str | Mapping[str, Any] | None) -> Callable[[Tensor], Tensor]:
         model = self.model.seed(0)
         device = next(iter(model.weights.values())).device
         if isinstance(model, Density):
             return lambda x: model.log_prob(x[None].to(device))[0]
         if not isinstance(model, Field):
             raise ValueError("log_prob: this model has no density; a field or a bijection has")
-        if probes is not None:
-            at_least(1, probes=probes)
-        source, exact = self.origin.log_prob(), probes is None and self.origin.dim <= Exact.most
-        generator = stream("probes", 0)
+        if divergence is None:
+            divergence = "exact" if self.origin.dim <= Exact.most else "hutchinson"
+        how = built(DIVERGENCES, {"name": divergence} if isinstance(divergence, str) else divergence)
+        source, generator = self.origin.log_prob(), stream("probes", 0)
 
         def begun(x: Tensor) -> Tensor:
             return source(x[0].double().cpu())[None].to(x)
 
-        pushed = Pushforward.of(model, begun, solver, Exact() if exact else Hutchinson(1 if probes is None else probes))
+        pushed = Pushforward.of(model, begun, solver, how)
         return lambda x: pushed.log_prob(x[None].to(device), generator).log_prob[0]
 
     def save(self, path: Any) -> None:

@@ -11,7 +11,7 @@ try:
 except ModuleNotFoundError:  # the library came without what the command needs
     sys.exit("error: the command needs more than the library: pip install 'rectiflow[pipeline]'")
 
-from rectiflow_command.kernels import settle
+from stages.shared.kernels import settle
 
 WORDS: Mapping[str, tuple[str, str]] = {  # a module that has a click command, and what it does
     "new": ("rectiflow_command.new", "Make a project of your own."),

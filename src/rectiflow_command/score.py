@@ -9,13 +9,13 @@ import numpy as np
 
 from rectiflow.trained import Trained
 from rectiflow.units import Units
-from rectiflow_command.models import MODEL, load
+from rectiflow_command.models import MODEL, load, view
 from rectiflow_command.outputs import format_of, free, read_rows, write_columns
 from rectiflow_command.words import bar, model, output, refused
 from stages.shared import places
 from stages.shared.compute import stream
 from stages.shared.io import read_table
-from stages.shared.params import GRID, PARAMS, Refused, merged, parse_file
+from stages.shared.params import GRID, PARAMS, Refused, merged
 
 Progress = Callable[[int, int], None]
 
@@ -67,13 +67,12 @@ def stream_of_levels(shape: tuple[int, ...]) -> np.ndarray:
     return noise
 
 
-def settings(root: Path, name: str) -> dict[str, Any]:
+def settings(root: Path, rev: str | None, name: str) -> dict[str, Any]:
     """How the project measures this model's density: the section `density` with what its row has in place of it."""
-    params, rows = parse_file(root / PARAMS), parse_file(root / GRID)["densities"]
-    section = merged(params.get("density", {}), rows.get(name, {}).get("override", {}))
-    found = {"solver": section["solver"]} if "solver" in section else {}
-    divergence = section.get("divergence", {})
-    return found | ({"probes": divergence.get("probes", 1)} if divergence.get("name") == "hutchinson" else {})
+    with view(root, rev) as project:
+        section, rows = project.section(PARAMS).get("density", {}), project.section(GRID).get("densities", {})
+    section = merged(section, rows.get(name, {}).get("override", {}))
+    return {key: section[key] for key in ("solver", "divergence") if key in section}
 
 
 def validated(root: Path, name: str, seeds: tuple[int, ...]) -> dict[int, np.ndarray]:
@@ -102,8 +101,9 @@ def command(name: str, root: Path, rev: str | None, rows: Path, out: Path, force
     free(out, force)
     trained = load(name, root, rev)
     own = filled(read_rows(rows, trained.origin.columns), trained.origin.units, rows)
-    here = rev is None and not name.endswith(MODEL)
-    how, held = (settings(root, name), validated(root, name, trained.seeds)) if here else ({}, {})
+    known = None if name.endswith(MODEL) else name
+    how = {} if known is None else settings(root, rev, known)
+    held = validated(root, known, trained.seeds) if known is not None and rev is None else {}
     with refused(), bar(len(trained.seeds), "scoring") as say:
         found = scores(trained, own, how, held, say)
     write_columns(out, found)
