@@ -54,9 +54,9 @@ def write_columns(path: Path, columns: Mapping[str, np.ndarray]) -> None:
 
 def arrow(part: np.ndarray) -> pa.Array:
     """A column as it is, vectors too, whose numbers stages would store in single precision."""
-    if part.ndim == 1:
-        return pa.array(part)
-    return pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(part).reshape(-1)), part.shape[1])
+    flat = np.ascontiguousarray(part).reshape(-1)  # `pa.array` would import pandas
+    numbers = pa.Array.from_buffers(pa.from_numpy_dtype(flat.dtype), len(flat), [None, pa.py_buffer(flat)])
+    return numbers if part.ndim == 1 else pa.FixedSizeListArray.from_arrays(numbers, part.shape[1])
 
 
 def header(columns: Mapping[str, np.ndarray]) -> Iterator[str]:
