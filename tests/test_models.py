@@ -162,6 +162,15 @@ def test_what_is_there_stays_as_it_is(tmp_path, taken):
     assert (tmp_path / taken).read_text() == "mine\n"
 
 
+def test_a_new_project_begins_with_what_the_default_one_has(tmp_path):
+    assert say(tmp_path, "new", "mine")[1] == 0
+    mine, default = parse_file(tmp_path / "mine/params.yaml"), parse_file(ROOT / "params.yaml")
+    for section in ("network", "training", "reflow", "density"):
+        assert mine[section] == default[section]
+    for section in ("methods", "couplings"):
+        assert mine[section].items() <= default[section].items()
+
+
 def test_links_are_made_anew(tmp_path):
     assert say(tmp_path, "new", "mine")[1] == 0
     (tmp_path / "mine/stages").unlink()

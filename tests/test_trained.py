@@ -20,10 +20,12 @@ from rectiflow.datasets import moons
 from rectiflow.metrics import w2
 from rectiflow.mixtures import GaussianMixture
 from rectiflow.models.record import put_together, taken_apart
+from rectiflow.recipes import METHODS, NETWORK, TRAINING
 from rectiflow.saved import VERSION
 from rectiflow.streams import stream
 from rectiflow.trained import Origin, Trained
 from rectiflow.units import Logit, Scaled
+from stages.shared.params import PARAMS, parse_file
 
 SHORT = {"steps": 150, "log_every": 50}
 SCALE, SHIFT = np.array([3.0, 40.0]), np.array([100.0, 7.0])
@@ -293,6 +295,23 @@ def test_a_map_is_no_field_and_has_no_density():
     ):
         with pytest.raises(ValueError, match=said):
             call()
+
+
+# ---- The same as in the pipeline.
+
+
+def test_methods_network_and_training_are_those_of_the_default_project():
+    content = parse_file(ROOT / PARAMS)
+    assert NETWORK == content["network"]
+    assert TRAINING.items() <= content["training"].items()
+    for name, row in METHODS.items():
+        if name in content["methods"]:
+            theirs = {"interpolant": {"name": "linear"}, **content["methods"][name]}
+            mine = {"interpolant": {"name": "linear"}, **row}
+            coupling = mine.pop("coupling", None)
+            assert mine == {key: value for key, value in theirs.items() if key != "coupling"}
+            if coupling:
+                assert coupling.items() <= content["couplings"][theirs["coupling"]].items()
 
 
 # ---- Alone.

@@ -109,12 +109,17 @@ def listed(names: list[str], most: int = 12) -> str:
 
 def git(*args: str) -> str:
     """What a git command prints. Raises Refused with git's own words."""
+    return io.TextIOWrapper(io.BytesIO(raw(*args)), "utf-8", "replace").read()  # with one kind of line end
+
+
+def raw(*args: str) -> bytes:
+    """The same as bytes."""
     try:
-        done = subprocess.run(["git", *args], capture_output=True, encoding="utf-8", errors="replace", check=False)
+        done = subprocess.run(["git", *args], capture_output=True, check=False)
     except (FileNotFoundError, ValueError) as error:  # no git, or a NUL in a name
         raise Refused(f"git: {error}") from error
     if done.returncode:
-        raise Refused(f"git: {' '.join(done.stderr.split())}")
+        raise Refused(f"git: {' '.join(done.stderr.decode('utf-8', 'replace').split())}")
     return done.stdout
 
 

@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from rectiflow.datasets import SCALINGS, Dataset, Distribution, Empirical, table
+from rectiflow.datasets import Dataset, Distribution, Empirical, table
 from rectiflow.models.model import Field, Model
 from rectiflow.models.velocity import Velocity
 from rectiflow.objectives.matching import Matching
 from rectiflow.pairs import Pairs, Points
-from rectiflow.ranges import among, at_least
+from rectiflow.ranges import at_least
 from rectiflow.recipes import Recipe, Row, recipe_of
 from rectiflow.registry import built
 from rectiflow.samplers import SAMPLERS, transport
@@ -55,11 +55,10 @@ def fit(
     single keys of what the method has. `progress(what, done, of)` hears of the training, every hundred steps.
 
     A seed's numbers depend on that seed, the rows and the settings alone; torch computes on one thread, on which networks of
-    this size train fastest. Raises ValueError for what is not known, naming
-    the choices, for rows that are too few, and Diverged where training does.
+    this size train fastest. Raises ValueError for what is not known, naming the choices, for rows that are too few, and
+    Diverged where training does.
     """
     at_least(0, rounds=rounds)
-    among(SCALINGS, scaling=scaling)
     if isinstance(seeds, int) or not len(seeds):
         raise ValueError(f"seeds: {seeds} should be whole numbers, at least one")
     seeds = [int(seed) for seed in seeds]
@@ -119,11 +118,9 @@ def source(data: Dataset, n: int, generator: Generator) -> Tensor:
 
 def pairs(data: Dataset, splits: Split, coupling: Row, streams: Sequence[Generator]) -> Split:
     """The pairs of a coupling, as many passes over the rows as PAIRS take."""
-    name, options = (
-        coupling["name"],
-        {key: value for key, value in coupling.items() if key not in ("name", "batch", "pairs")},
-    )
-    how, batch, most = partial(COUPLINGS[name], **options), coupling.get("batch", BATCH), coupling.get("pairs", PAIRS)
+    options = dict(coupling)
+    batch, most = options.pop("batch", BATCH), options.pop("pairs", PAIRS)
+    how = partial(COUPLINGS[options.pop("name")], **options)
     found: Split = {}
     for split, of in splits.items():
         passes = -(-most // of.rows) if split == "train" else 1

@@ -14,6 +14,7 @@ from rectiflow.objectives.objective import Objective
 from rectiflow.pairs import Points
 from rectiflow.ranges import among
 from rectiflow.registry import built
+from rectiflow.sections import sectioned
 from rectiflow.training import Training
 from rectiflow.transport.couplings import COUPLINGS
 
@@ -75,16 +76,6 @@ def coupling_of(row: Any, objective: Objective) -> Row | None:
     known = {**signature(COUPLINGS[section["name"]]).parameters, "name": None, "batch": None, "pairs": None}
     if not section.keys() <= known.keys():
         raise ValueError(f"coupling: {first_not(section, known)!r} is no option of {section['name']!r}")
-    return section
-
-
-def sectioned(key: str, value: Any) -> Row:
-    """`{"name": ..., option: ...}`, of which a name alone will do."""
-    if isinstance(value, str):
-        return {"name": value}
-    if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
-        raise ValueError(f"{key}: {value!r} should be a name, or a section with a name")
-    section: Row = value
     return section
 
 

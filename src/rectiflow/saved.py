@@ -27,6 +27,11 @@ STAGES = "model.safetensors"  # what a stage calls its weights
 
 def save(trained: Trained, path: Any) -> None:
     """Write a trained model as one file, whole or not at all. The same model gives the same bytes."""
+    write_bytes(Path(path), content(trained))
+
+
+def content(trained: Trained) -> bytes:
+    """What the file of a trained model holds."""
     tensors, spec = taken_apart(trained.model)
     tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
     spec |= {
@@ -37,7 +42,8 @@ def save(trained: Trained, path: Any) -> None:
     }
     spec["digest"] = digest(tensors, spec)
     # One metadata entry: the format does not fix the order of several.
-    write_bytes(Path(path), to_bytes(tensors, {"spec": json.dumps(spec, sort_keys=True)}))
+    found: bytes = to_bytes(tensors, {"spec": json.dumps(spec, sort_keys=True)})
+    return found
 
 
 def load(path: Any, *, rev: str | None = None, root: Any = ".") -> Trained:
@@ -73,11 +79,11 @@ def read(path: Path) -> Trained:
         raise ValueError(f"{path}: {error}") from error
 
 
-def of_bytes(content: bytes) -> Trained:
+def of_bytes(data: bytes) -> Trained:
     """A trained model from a file's content. Raises ValueError for what is damaged, of another version, or no model."""
     try:
-        tensors = from_bytes(content)
-        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        tensors = from_bytes(data)
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
     except (SafetensorError, ValueError) as error:
         raise ValueError(f"damaged, or no safetensors file: {error}") from error
     spec = header.get("__metadata__", {}).get("spec")

@@ -15,6 +15,7 @@ from rectiflow.models.model import Density, Field, Model
 from rectiflow.ranges import at_least
 from rectiflow.registry import built
 from rectiflow.samplers import SAMPLERS, Sampler, transport
+from rectiflow.sections import sectioned
 from rectiflow.solvers import SOLVERS, Solver
 from rectiflow.streams import stream
 from rectiflow.threads import threads
@@ -83,17 +84,20 @@ class Trained:
             raise ValueError(f"seed: {seed} is not one of {', '.join(map(str, self.seeds))}")
         return replace(self, model=self.model.seed(self.seeds.index(seed)), seeds=(seed,))
 
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(iter(self.model.weights.values())).device
+
     def to(self, device: str) -> "Trained":
         """The same on another device."""
         return replace(self, model=self.model.to(device))
 
     def sampler(self, steps: int | None = None, sampler: str | Mapping[str, Any] | None = None) -> Sampler:
         """What `sample` draws by. Raises ValueError, naming the choices, for one that cannot draw from this model."""
-        if sampler is None:
-            sampler = self._usual(steps)
-        spec: dict[str, Any] = {"name": sampler} if isinstance(sampler, str) else dict(sampler)
-        if spec.get("name") not in SAMPLERS:
-            raise ValueError(f"sampler: {spec.get('name')!r} is not one of {', '.join(self.samplers)}")
+        spec = sectioned("sampler", self._usual(steps) if sampler is None else sampler)
+        if spec["name"] not in SAMPLERS:
+            raise ValueError(f"sampler: {spec['name']!r} is not one of {', '.join(self.samplers)}")
         if steps is not None and spec["name"] != "once":
             spec["steps"] = steps
         elif steps not in (None, 1):
@@ -145,13 +149,14 @@ class Trained:
         """
         how, generator = self.sampler(steps, sampler), stream("sample", seed)
         if x0 is None:
-            at_least(1, n=1 if n is None else n)
-            begun = self.origin.law().sample(1 if n is None else n, generator)
+            n = 1 if n is None else n
+            at_least(1, n=n)
+            begun = self.origin.law().sample(n, generator)
         else:
             begun = self._in(x0, "x0")
             if n not in (None, len(begun)):
                 raise ValueError(f"n: {n}: x0 has {len(begun)} rows, and each is drawn from once")
-        device, model = next(iter(self.model.weights.values())).device, self.model.seed(0)
+        device, model = self.device, self.model.seed(0)
         found: list[Tensor] = []
         for part in begun.split(PART):
             found.append(transport(model, how, part[None].to(device), [generator])[0].cpu())
@@ -166,8 +171,7 @@ class Trained:
         """
         if not isinstance(self.model, Field):
             raise ValueError("velocity: this model is a map, not a field")
-        inside = self._in(x, "x")
-        device = next(iter(self.model.weights.values())).device
+        inside, device = self._in(x, "x"), self.device
         time = torch.as_tensor(np.asarray(t, np.float32))
         if time.shape not in ((), (len(inside),)):
             raise ValueError(f"t: of shape {tuple(time.shape)}; it should be a number, or one for each row of x")
@@ -192,7 +196,7 @@ class Trained:
         source, without a density, for a solver of order one, and for what is not known.
         """
         inside = self._in(x, "x")
-        spec: dict[str, Any] = {"name": solver} if isinstance(solver, str) else dict(solver)
+        spec = sectioned("solver", solver)
         if steps is not None or spec == {"name": "rk4"}:
             spec["steps"] = STEPS if steps is None else steps
         score = self._score(built(SOLVERS, spec), divergence)
@@ -202,15 +206,14 @@ class Trained:
         return found if self.origin.units is None else found + self.origin.units.log_slope(inside.numpy())
 
     def _score(self, solver: Solver, divergence: str | Mapping[str, Any] | None) -> Callable[[Tensor], Tensor]:
-        model = self.model.seed(0)
-        device = next(iter(model.weights.values())).device
+        model, device = self.model.seed(0), self.device
         if isinstance(model, Density):
             return lambda x: model.log_prob(x[None].to(device))[0]
         if not isinstance(model, Field):
             raise ValueError("log_prob: this model has no density; a field or a bijection has")
         if divergence is None:
             divergence = "exact" if self.origin.dim <= Exact.most else "hutchinson"
-        how = built(DIVERGENCES, {"name": divergence} if isinstance(divergence, str) else divergence)
+        how = built(DIVERGENCES, sectioned("divergence", divergence))
         source, generator = self.origin.log_prob(), stream("probes", 0)
 
         def begun(x: Tensor) -> Tensor:

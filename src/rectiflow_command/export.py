@@ -8,7 +8,6 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import click
@@ -19,6 +18,7 @@ from rectiflow.exports import FORMATS
 from rectiflow.exports.about import about
 from rectiflow.files import write_bytes
 from rectiflow.samplers import Sampler
+from rectiflow.saved import content
 from rectiflow.statistics import estimate
 from rectiflow.trained import Trained
 from rectiflow_command.models import MODEL, load, view
@@ -61,12 +61,11 @@ def measured(root: Path, rev: str | None, facts: Mapping[str, Any]) -> list[Numb
     return [] if text is None else list(numbers(pd.read_csv(io.StringIO(text), keep_default_na=False), facts))
 
 
-def revision(root: Path, rev: str | None) -> str | None:
+def revision(root: Path) -> str | None:
     """The commit that a project is at, and whether it was edited since; none outside of git."""
-    words = ["git", "describe", "--always", "--abbrev=40", "--exclude=*"]
-    words += ["--dirty= with edits"] if rev is None else ["--end-of-options", rev]
+    words = ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty= with edits"]
     done = subprocess.run(words, cwd=root, capture_output=True, text=True, check=False)
-    return done.stdout.strip() if done.returncode == 0 else rev
+    return done.stdout.strip() if done.returncode == 0 else None
 
 
 NAMES = ("name", "dataset", "method", "round", "rounds")  # of what is known of a model
@@ -101,9 +100,7 @@ def data(trained: Trained) -> Data:
 def files(trained: Trained, kind: str, sampler: Sampler) -> tuple[dict[str, bytes], dict[str, float], int]:
     """A format's files by name, how far each is from the model, and the evaluations of the sampler."""
     if kind == KEPT:
-        with TemporaryDirectory() as folder:
-            trained.save(Path(folder) / "flow.safetensors")
-            return {"flow.safetensors": (Path(folder) / "flow.safetensors").read_bytes()}, {}, 0
+        return {"flow.safetensors": content(trained)}, {}, 0
     facts = {name: str(value) for name, value in trained.facts.items() if name in ("name", "revision")}
     facts["source"] = source(trained)
     found = FORMATS[kind](trained.model.seed(0), sampler, trained.origin.units, facts)
@@ -159,12 +156,12 @@ def command(
         numbers=measured(root, rev, trained.facts) if mine else [],
         files=[File(file, CONTENTS[Path(file).stem], differences.get(file)) for file in written],
         params=json.dumps(trained.facts["row"]) if "row" in trained.facts else None,
-        revision=revision(root, rev) if mine else None,
+        revision=trained.facts.get("revision", revision(root)) if mine else None,
         licence=licence,
         example=None if kind == KEPT else (EXAMPLES / f"load_{kind}.txt").read_text(),
     )
     for old in (out / f"{part}{suffix}" for part in CONTENTS for suffix in SUFFIXES):
         old.unlink(missing_ok=True)  # of another model, or another format
-    for file, content in {**written, "CARD.md": page.encode()}.items():
-        write_bytes(out / file, content)
+    for file, found in {**written, "CARD.md": page.encode()}.items():
+        write_bytes(out / file, found)
     click.echo(f"{', '.join([*written, 'CARD.md'])} in {out}")

@@ -7,6 +7,7 @@ import click
 from rectiflow.files import write_bytes
 from rectiflow_command.models import Here
 from rectiflow_command.outputs import free
+from rectiflow_command.words import output
 from rectiflow_command.words import root as root_option
 from stages.grid import write_grid
 from stages.report.graph import graph, mermaid, svg
@@ -18,8 +19,7 @@ FORMATS = {".mmd": mermaid, ".svg": svg}
 
 @click.command()
 @root_option
-@click.option("-o", "--output", "out", type=click.Path(path_type=Path), metavar="PATH", help="A file, .mmd or .svg.")
-@click.option("--force", is_flag=True, help="Write anew what is there.")
+@output("A file, .mmd or .svg.", required=False)
 def command(root: Path, out: Path | None, force: bool) -> None:
     """The stages of the project and what they need; those that differ by their row alone are one box with their number.
 

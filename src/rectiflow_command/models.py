@@ -3,7 +3,6 @@
 import io
 import json
 import math
-import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import chdir, contextmanager
 from difflib import get_close_matches
@@ -13,6 +12,7 @@ from typing import Any, Protocol
 import pyarrow.parquet as pq
 from ruamel.yaml import YAML
 
+from rectiflow.registry import built
 from rectiflow.saved import of_bytes, read
 from rectiflow.trained import Origin, Trained
 from rectiflow.units import UNITS
@@ -94,10 +94,9 @@ class At:
     def __init__(self, root: Path, revision: str) -> None:
         from dvc.repo import Repo
 
-        from flows.revisions.commits import git, resolve
+        from flows.revisions.commits import resolve
 
         self.root, self.revision = root, revision
-        self._git = git
         try:
             with chdir(root):
                 self.commit = resolve(revision)
@@ -106,12 +105,19 @@ class At:
         self._hashes = dict(self._outs())
         self.repo = Repo(str(root))
 
-    def text(self, path: Path) -> str | None:
+    def _blob(self, path: Path) -> bytes | None:
+        """What git has of a file; None where it has none."""
+        from flows.revisions.commits import raw
+
         try:
             with chdir(self.root):
-                return self._git("cat-file", "blob", f"{self.commit}:./{path.as_posix()}")
+                return raw("cat-file", "blob", f"{self.commit}:./{path.as_posix()}")
         except Refused:
             return None
+
+    def text(self, path: Path) -> str | None:
+        found = self._blob(path)
+        return None if found is None else found.decode("utf-8", "replace")
 
     def section(self, path: Path) -> Mapping[str, Any]:
         found = YAML(typ="safe").load(self.text(path) or "")
@@ -135,16 +141,15 @@ class At:
         return None
 
     def _object(self, digest: str, path: Path) -> bytes:
-        """An object of DVC's cache, or else of the remote."""
+        """An object of DVC's cache, or else of the remote, that has its hash."""
+        from rectiflow_command.verify import whole
+
         stores = [self.repo.cache.local]
         if self.repo.config["core"].get("remote"):
             stores.append(self.repo.cloud.get_remote_odb())
         for store in stores:
-            place = store.oid_to_path(digest)
-            if store.fs.exists(place):
-                with store.fs.open(place, "rb") as file:
-                    content: bytes = file.read()
-                return content
+            if (found := whole(store, digest)) is not None:
+                return found
         raise NotThere(f"{self.revision}: {path} is neither in DVC's cache nor on a remote")
 
     def content(self, path: Path) -> bytes:
@@ -158,20 +163,9 @@ class At:
 
     def table(self, path: Path) -> bytes:
         for place in (path, path / "target.parquet"):
-            try:
-                with chdir(self.root):
-                    return git_bytes(f"{self.commit}:./{place.as_posix()}")
-            except Refused:
-                continue
+            if (found := self._blob(place)) is not None:
+                return found
         raise NotThere(f"{self.revision}: git has no {path}, whose columns' widths are asked for")
-
-
-def git_bytes(place: str) -> bytes:
-    """A file's content at a commit."""
-    done = subprocess.run(["git", "cat-file", "blob", place], capture_output=True, check=False)
-    if done.returncode:
-        raise NotThere(done.stderr.decode(errors="replace"))
-    return done.stdout
 
 
 @contextmanager
@@ -245,7 +239,7 @@ def origin_of(project: View, row: Mapping[str, Any], params: Mapping[str, Any], 
     dataset = row["dataset"]
     about = json.loads(project.content(places.about(dataset)))
     dim, units = math.prod(about["shape"]), about.get("units")
-    found = None if units is None else UNITS[units.pop("name")](**units)
+    found = None if units is None else built(UNITS, units)
     if dataset in params.get("tables", {}):
         columns = widths(project, params["tables"][dataset], dim)
         return Origin(columns, found, None, project.has(places.table(dataset, "source")), independent)

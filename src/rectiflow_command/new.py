@@ -14,7 +14,6 @@ from ruamel.yaml import YAML
 import rectiflow
 import stages
 from rectiflow.files import write_bytes
-from rectiflow_command.words import refused
 from stages.grid import write_grid
 from stages.shared.params import Refused
 from stages.shared.tables import opened
@@ -139,7 +138,6 @@ def command(folder: Path, table: Path | None, links: bool) -> None:
         if not (folder / "params.yaml").exists():
             raise Refused(f"{folder}: not a project, as it has no params.yaml")
         return link(folder)
-    with refused():
-        name = new(folder, table)
+    name = new(folder, table)
     click.echo(f"{folder} has the data set {name!r}; `cd {shlex.quote(str(folder))}` and `rectiflow repro` run it")
     return None

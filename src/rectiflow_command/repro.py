@@ -1,6 +1,6 @@
 """Stages brought up to date, side by side."""
 
-from rectiflow_command.words import passed
+from rectiflow_command.words import passed, served
 
 
 @passed
@@ -14,10 +14,7 @@ def command(words: tuple[str, ...]) -> int:
       rectiflow repro train sample@moons-icfm-round0 --workers 4
       rectiflow repro --runner slurm
     """
-    from flows.running.home import private_server  # before Prefect is imported, which takes a second
-
-    if not {"-h", "--help"} & set(words):
-        private_server(words)
+    served(words)
     from flows.repro import main
 
     return main([*words], "rectiflow repro")

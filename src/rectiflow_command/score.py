@@ -17,8 +17,6 @@ from stages.shared.compute import stream
 from stages.shared.io import read_table
 from stages.shared.params import GRID, PARAMS, Refused, merged
 
-Progress = Callable[[int, int], None]
-
 
 def scores(
     trained: Trained,

@@ -1,6 +1,6 @@
 """Experiments over a grid of parameters."""
 
-from rectiflow_command.words import passed
+from rectiflow_command.words import passed, served
 
 
 @passed
@@ -11,10 +11,7 @@ def command(words: tuple[str, ...]) -> int:
     Examples:
       rectiflow sweep 'training.lr=[0.004, 0.012]' 'methods=[icfm, otcfm]' --rounds 1
     """
-    from flows.running.home import private_server  # before Prefect is imported, which takes a second
-
-    if not {"-h", "--help"} & set(words):
-        private_server(words)
+    served(words)
     from flows.sweep import main
 
     return main([*words], "rectiflow sweep")

@@ -1,7 +1,7 @@
 """What words of the command have in common: options that name a model and an output, the bar, the line of an error."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,13 +25,13 @@ def root(command: Command) -> Command:
     return click.option("--root", default=".", type=click.Path(path_type=Path), help="The project's folder.")(command)
 
 
-def output(said: str) -> Callable[[Command], Command]:
+def output(said: str, *, required: bool = True) -> Callable[[Command], Command]:
     """The options that say where a result goes, and whether what is there may go."""
 
     def both(command: Command) -> Command:
         command = click.option("--force", is_flag=True, help="Write anew what is there.")(command)
         place = click.Path(path_type=Path)
-        return click.option("-o", "--output", "out", required=True, type=place, metavar="PATH", help=said)(command)
+        return click.option("-o", "--output", "out", required=required, type=place, metavar="PATH", help=said)(command)
 
     return both
 
@@ -41,6 +41,14 @@ def passed(command: Command) -> click.Command:
     settings = {"ignore_unknown_options": True, "allow_interspersed_args": False}
     words = click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[ARGUMENTS]...")
     return click.command(add_help_option=False, context_settings=settings)(words(command))
+
+
+def served(words: Sequence[str]) -> None:
+    """Start the server of a run, unless help is all that is asked for; before Prefect is imported, which takes a second."""
+    from flows.running.home import private_server
+
+    if not {"-h", "--help"} & set(words):
+        private_server(words)
 
 
 @contextmanager
