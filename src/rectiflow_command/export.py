@@ -72,7 +72,7 @@ NAMES = ("name", "dataset", "method", "round", "rounds")  # of what is known of 
 DRAWN = ("sampler", "evaluations", "x0", "x1", "t", "x", "v")  # what concerns a file that draws
 
 
-def described(trained: Trained, sampler: Sampler, evaluations: int) -> dict[str, str]:
+def facts_of(trained: Trained, sampler: Sampler, evaluations: int) -> dict[str, str]:
     """What a model is, by name, and how it is drawn from, where there are `evaluations`."""
     said = about(trained.model, sampler, trained.origin.units, evaluations)
     if not evaluations:
@@ -151,7 +151,7 @@ def command(
     mine = "dataset" in trained.facts and not name.endswith(MODEL)
     page = card(
         trained.facts.get("name", Path(name).stem),
-        what=described(trained if kind == KEPT else one, how, evaluations),
+        what=facts_of(trained if kind == KEPT else one, how, evaluations),
         data=data(one),
         numbers=measured(root, rev, trained.facts) if mine else [],
         files=[File(file, CONTENTS[Path(file).stem], differences.get(file)) for file in written],

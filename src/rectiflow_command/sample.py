@@ -6,7 +6,7 @@ import click
 
 from rectiflow_command.models import load
 from rectiflow_command.outputs import format_of, free, read_rows, write_rows
-from rectiflow_command.words import bar, model, output, refused
+from rectiflow_command.words import model, output, progress, refused
 
 
 @click.command()
@@ -37,7 +37,7 @@ def command(
     trained = load(name, root, rev)
     x0 = None if start is None else read_rows(start, trained.origin.columns)
     rows = rows if x0 is None else len(x0)
-    with refused(), bar(rows, "sampling") as say:
+    with refused(), progress(rows, "sampling") as say:
         if trained_with is not None:
             trained = trained.of(trained_with)
         drawn = trained.sample(rows, steps, sampler=sampler, seed=seed, x0=x0, progress=say)

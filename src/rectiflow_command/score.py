@@ -11,7 +11,7 @@ from rectiflow.trained import Trained
 from rectiflow.units import Units
 from rectiflow_command.models import MODEL, load, view
 from rectiflow_command.outputs import format_of, free, read_rows, write_columns
-from rectiflow_command.words import bar, model, output, refused
+from rectiflow_command.words import model, output, progress, refused
 from stages.shared import places
 from stages.shared.compute import stream
 from stages.shared.io import read_table
@@ -102,7 +102,7 @@ def command(name: str, root: Path, rev: str | None, rows: Path, out: Path, force
     known = None if name.endswith(MODEL) else name
     how = {} if known is None else settings(root, rev, known)
     held = validated(root, known, trained.seeds) if known is not None and rev is None else {}
-    with refused(), bar(len(trained.seeds), "scoring") as say:
+    with refused(), progress(len(trained.seeds), "scoring") as say:
         found = scores(trained, own, how, held, say)
     write_columns(out, found)
     click.echo(f"{len(own)} rows scored in {out}")

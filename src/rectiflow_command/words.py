@@ -1,4 +1,4 @@
-"""What words of the command have in common: options that name a model and an output, the bar, the line of an error."""
+"""What words of the command have in common: options that name a model and an output, progress, the line of an error."""
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -62,7 +62,7 @@ def refused(*more: type[Exception]) -> Iterator[None]:
 
 
 @contextmanager
-def bar(of: int, label: str) -> Iterator[Callable[[int, int], None]]:
+def progress(of: int, label: str) -> Iterator[Callable[[int, int], None]]:
     """A bar on a terminal; what it yields is told how many of how many are done."""
     with click.progressbar(length=of, label=label, file=sys.stderr, hidden=not sys.stderr.isatty()) as shown:
         yield lambda done, _: shown.update(done - shown.pos)
