@@ -245,7 +245,7 @@ def test_the_points_of_every_flow_move_with_t_by_mouse_and_by_keyboard(page):
     page.get_by_role("link", name="Trajectories").click()
     figure = page.locator("figure.moving")
     slider, said = figure.get_by_role("slider"), figure.locator("output")
-    names = json.loads(figure.locator("script").inner_text())["names"]
+    names = json.loads(figure.locator("script").text_content())["names"]
     assert len(names) == len(FLOWS) + len(WIDE)
     picture = lambda: figure.locator("canvas").evaluate("canvas => canvas.toDataURL()")
     first = picture()
