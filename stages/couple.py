@@ -12,10 +12,11 @@ import torch
 from pydantic import Field
 from torch import Generator, Tensor
 
+from rectiflow.pairs import Points
 from rectiflow.transport.couplings import COUPLINGS, Coupling, minibatch
 from stages.shared.compute import stream
-from stages.shared.pairs import SOURCE_SPLITS, read_points, write_indices
-from stages.shared.params import GRID, Settings, composed, load, lookup, read, section
+from stages.shared.pairs import SOURCE_SPLITS, read_labelled, read_points, write_indices
+from stages.shared.params import GRID, PARAMS, Refused, Settings, composed, load, lookup, read, section
 from stages.shared.progress import progress
 from stages.shared.rows import Couple, load_workers
 from stages.shared.start import keep_memory, run
@@ -23,11 +24,13 @@ from stages.shared.start import keep_memory, run
 
 class Pairing(Settings):
     """At least `pairs` pairs for each seed, in as many passes over the target as that takes, each with fresh pairings;
-    `batch` points to a plan: a larger one comes closer to the optimal plan.
+    `batch` points to a plan: a larger one comes closer to the optimal plan. With `by_class` points are coupled class by
+    class, each with random source points, which then do not depend on the class.
     """
 
     pairs: int = Field(ge=1)
     batch: int = Field(1024, ge=1)
+    by_class: bool = False
 
 
 def build_pairing(row: Any, key: str) -> tuple[Coupling, Pairing]:
@@ -44,17 +47,26 @@ def couple(
     sides: tuple[Tensor, Tensor],
     generators: Sequence[Generator],
     workers: int,
+    labels: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The pairs of all seeds, (i, j) `(seeds, pairs)`: x0[i] belongs to x1[j], among the points `(seeds, n, dim)` of both
-    sides; seed beside seed on `workers` threads.
+    sides, where there are `labels` `(seeds, n)` class by class; seed beside seed on `workers` threads.
     """
 
-    def one(x0: Tensor, x1: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
-        return minibatch(coupling, x0, x1, generator, batch, pairings)
+    def one(k: int) -> tuple[Tensor, Tensor]:
+        classes = None if labels is None else labels[k]
+        return minibatch(coupling, sides[0][k], sides[1][k], generators[k], batch, pairings, classes)
 
     with ThreadPoolExecutor(workers) as pool:  # the assignment releases the interpreter's lock
-        i, j = zip(*pool.map(one, *sides, generators), strict=True)
+        i, j = zip(*pool.map(one, range(len(generators))), strict=True)
     return torch.stack(i), torch.stack(j)
+
+
+def classes(points: Points, key: str) -> Tensor:
+    """The classes of points that are coupled by them."""
+    if points.label is None:
+        raise Refused(f"{PARAMS}: {key}.by_class: true: the data set has no classes")
+    return points.label
 
 
 def main(args: list[str]) -> None:
@@ -69,10 +81,11 @@ def main(args: list[str]) -> None:
     say = progress(f"couple {name}", len(SOURCE_SPLITS), len(SOURCE_SPLITS))
     for done, (split, origin) in enumerate(SOURCE_SPLITS.items(), 1):
         seeds, x0 = read_points(dataset, "source", origin)
-        _, x1 = read_points(dataset, "target", split)
-        passes = -(-pairing.pairs // x1.shape[1]) if split == "train" else 1
+        _, target = read_labelled(dataset, "target", split)
+        x1, labels = target.x, classes(target, key) if pairing.by_class else None
+        passes = -(-pairing.pairs // target.rows) if split == "train" else 1
         streams = [stream(f"couple/{name}/{split}", seed) for seed in seeds]
-        pairs[split] = couple(coupling, pairing.batch, passes, (x0, x1), streams, workers)
+        pairs[split] = couple(coupling, pairing.batch, passes, (x0, x1), streams, workers, labels)
         say(done, f"{pairs[split][0].shape[1]} {split} pairs a seed, {passes} for each target point")
     write_indices(f"couple/{name}", seeds, pairs)
 

@@ -1,7 +1,8 @@
 """Make a data set of a bottleneck's latents: `data/generate/LATENTS`, files as those of `stages.generate`.
 
-Every split has the latents of the same rows as that of the data set, a draw of the posterior for each; the bottleneck of a
-seed encodes that seed's rows. The source is N(0, I) with as many rows a split as that of the data set.
+Every split has the latents of the same rows as that of the data set, a draw of the posterior for each, with the classes that
+they have there; the bottleneck of a seed encodes that seed's rows. The source is N(0, I) with as many rows a split as
+that of the data set.
 """
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from torch import Generator, Tensor
 
 from rectiflow.models.bottleneck import Bottleneck
+from rectiflow.pairs import Points
 from stages.generate import as_table
 from stages.shared import places
 from stages.shared.compute import prepare, stream
@@ -16,8 +18,9 @@ from stages.shared.files import write_json
 from stages.shared.io import write_parts, write_table
 from stages.shared.latents import Encoded
 from stages.shared.models import read_model
-from stages.shared.pairs import read_points
+from stages.shared.pairs import read_labelled
 from stages.shared.params import GRID, load
+from stages.shared.points import read_about
 from stages.shared.progress import progress
 from stages.shared.start import run
 
@@ -31,6 +34,12 @@ def encode(model: Bottleneck, x: Tensor, generator: Generator) -> Tensor:
         return model.latents(x[None], noise.to(x)[None])[0].cpu()
 
 
+def classes(of: Points, side: str, k: int) -> np.ndarray:
+    """The classes of a seed's rows of the target; those of the source, which has none, are -1."""
+    there = side == "target" and of.label is not None
+    return of.label[k].int().numpy() if there else np.full(of.rows, -1, np.int32)  # type: ignore[index]
+
+
 def nothing_known(dim: int) -> dict[str, np.ndarray | list[str]]:
     """The closed form where there is none."""
     return {"side": [], "weight": np.zeros(0), "mean": np.zeros((0, dim)), "std": np.zeros(0)}
@@ -41,20 +50,23 @@ def main(args: list[str]) -> None:
     (name,) = args
     device, row = prepare(), load(Encoded, f"encoded.{name}", GRID)
     model, seeds = read_model(places.model(places.trained(row.bottleneck)))
+    about = read_about(row.dataset)
     model, say = model.to(device), progress(f"encode {name}", len(seeds))
-    points = {(side, split): read_points(row.dataset, side, split)[1] for side, of in SPLITS.items() for split in of}
+    points = {(side, split): read_labelled(row.dataset, side, split)[1] for side, of in SPLITS.items() for split in of}
     tables = []
     for k, seed in enumerate(seeds):
         of_seed: dict[tuple[str, str], Tensor] = {}
-        for (side, split), x in points.items():
+        labels = [classes(of, side, k) for (side, _), of in points.items()]
+        for (side, split), of in points.items():
             generator = stream(f"encode/{name}/{side}/{split}", seed)
-            drawn = torch.randn(x.shape[1], model.latent, generator=generator) if side == "source" else None
-            of_seed[side, split] = encode(model.seed(k), x[k].to(device), generator) if drawn is None else drawn
-        tables.append(as_table(seed, of_seed, "x"))
+            drawn = torch.randn(of.rows, model.latent, generator=generator) if side == "source" else None
+            of_seed[side, split] = encode(model.seed(k), of.x[k].to(device), generator) if drawn is None else drawn
+        table = as_table(seed, of_seed, "x")
+        tables.append(table | {"label": np.concatenate(labels)} if about.classes else table)
         say(k + 1, f"seed {seed}")
     write_parts(places.points(name), tables)
     write_table(places.oracle(name), nothing_known(model.latent))
-    write_json(places.about(name), {"shape": [model.latent], "classes": None, "entropy": None})
+    write_json(places.about(name), {"shape": [model.latent], "classes": about.classes, "entropy": None})
 
 
 if __name__ == "__main__":

@@ -113,13 +113,15 @@ def gaussian_source(kind: str, row: Any, key: str) -> bool:
 
 class Description(NamedTuple):
     """What is known of a data set before its rows are read: the log density of its source, None where it is not known, the
-    shape of a row's array, whether some rows are marked as outliers, and the levels of a coordinate, 0 for any value.
+    shape of a row's array, whether some rows are marked as outliers, the levels of a coordinate, 0 for any value, and
+    how many classes the target has, 0 where it has none.
     """
 
     source: LogProb | None
     shape: tuple[int, ...]
     marked: bool
     levels: int = 0
+    classes: int = 0
 
     @property
     def dim(self) -> int:
@@ -133,10 +135,12 @@ def description(kind: str, row: Any, key: str) -> Description:
         table, options = parse_table(row, key)
         given, dim = paths(table, key)[1], read_numbers(paths(table, key)[0], table.columns, key).shape[1]
         source = normal(dim).double().log_prob if given is None else None
-        return Description(source, tuple(options["shape"] or [dim]), table.outlier is not None)
+        classes = len(read_labels(*paths(table, key), table.label, key).classes) if table.label is not None else 0
+        return Description(source, tuple(options["shape"] or [dim]), table.outlier is not None, classes=classes)
     dataset = build_dataset(kind, row, key)[1]
     levels = dataset.units.levels if dataset.units else 0
-    return Description(dataset.log_prob("source"), dataset.shape, dataset.outliers is not None, levels)
+    classes = len(dataset.labels.classes) if dataset.labels else 0
+    return Description(dataset.log_prob("source"), dataset.shape, dataset.outliers is not None, levels, classes)
 
 
 def parse_builtin(row: Any, key: str) -> tuple[Callable[..., Dataset], Sizes, dict[str, Any]]:

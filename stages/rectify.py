@@ -14,6 +14,7 @@ from torch import Tensor
 
 from rectiflow import metrics
 from rectiflow.models.model import Model
+from rectiflow.pairs import Points
 from rectiflow.samplers import SAMPLERS, Sampler, sample
 from rectiflow.statistics import improves, paired
 from stages.reflow import Reflow, next_round
@@ -24,7 +25,7 @@ from stages.shared.files import copy, write_text
 from stages.shared.io import read_table, write_table
 from stages.shared.measures import measure
 from stages.shared.models import read_model
-from stages.shared.pairs import read_points
+from stages.shared.pairs import read_labelled
 from stages.shared.params import GRID, load
 from stages.shared.places import ENDED, PROGRESS
 from stages.shared.progress import progress
@@ -32,11 +33,13 @@ from stages.shared.rows import Round
 from stages.shared.start import run
 
 
-def progress_of(model: Model, seeds: list[int], reference: Sampler, x0: Tensor, x1: Tensor) -> dict[str, np.ndarray]:
+def progress_of(model: Model, seeds: list[int], reference: Sampler, x0: Tensor, target: Points) -> dict[str, np.ndarray]:
     """Rows `(seed, straightness, w2_1step)` of a field on held-out points `(seeds, n, dim)`."""
+    x1, given = target.x.cpu(), target.given()
     n, nothing = min(x0.shape[1], x1.shape[1]), [None] * len(seeds)
-    once = sample(model, SAMPLERS["euler"](steps=1), x0[:, :n], nothing)
-    many = sample(model, reference, x0[:, :n], nothing, trajectory=True)
+    given = None if given is None else given[:, :n]
+    once = sample(model, SAMPLERS["euler"](steps=1), x0[:, :n], nothing, given=given)
+    many = sample(model, reference, x0[:, :n], nothing, trajectory=True, given=given)
     return {
         "seed": np.array(seeds, np.int32),
         "straightness": np.array([metrics.straightness(each.t.cpu(), each.x[:, 0].cpu()) for each in many]),
@@ -51,8 +54,8 @@ def ended(row: Round, reference: Sampler, device: torch.device, folder: Path) ->
         copy(before / PROGRESS, folder / PROGRESS)
         return (before / ENDED).read_text().strip()
     model, seeds = read_model(places.model(before))
-    x0, x1 = (read_points(row.dataset, side, "validation")[1] for side in ("source", "target"))
-    now = progress_of(model.to(device), seeds, reference, x0.to(device), x1)
+    source, target = (read_labelled(row.dataset, side, "validation")[1].to(device) for side in ("source", "target"))
+    now = progress_of(model.to(device), seeds, reference, source.x, target)
     past = read_table(before / PROGRESS) if (before / PROGRESS).exists() else {name: part[:0] for name, part in now.items()}
     write_table(folder / PROGRESS, {name: np.concatenate([past[name], part]) for name, part in now.items()})
     if not len(past["seed"]):

@@ -25,7 +25,7 @@ from stages.shared.files import copy
 from stages.shared.io import write_table
 from stages.shared.models import read_history, read_model
 from stages.shared.oracle import read_oracle
-from stages.shared.pairs import read_points
+from stages.shared.pairs import read_labelled
 from stages.shared.params import GRID, Settings, load, named, read, section
 from stages.shared.places import ENDED
 from stages.shared.progress import progress
@@ -75,29 +75,39 @@ def role(sampler: Sampler, samplers: Sequence[Sampler], reference: Sampler) -> s
 
 
 def draws(
-    name: str, model: Model, samplers: Sequence[Sampler], reference: Sampler, x0: Tensor, seeds: list[int]
+    name: str,
+    model: Model,
+    samplers: Sequence[Sampler],
+    reference: Sampler,
+    x0: Tensor,
+    given: Tensor | None,
+    seeds: list[int],
 ) -> list[Drawn]:
-    """What every sampler makes of the same source points `(seeds, n, dim)`."""
+    """What every sampler makes of the same source points `(seeds, n, dim)`, and of the same conditions."""
     say, found = progress(f"sample {name}", len(samplers), 2), []
     for sampler in samplers:
         streams = [stream(f"sample/{name}/{sampler.label}/{sampler.steps}", seed) for seed in seeds]
-        found.append(Drawn(sampler, sample(model, sampler, x0, streams), role(sampler, samplers, reference)))
+        solutions = sample(model, sampler, x0, streams, given=given)
+        found.append(Drawn(sampler, solutions, role(sampler, samplers, reference)))
         say(len(found), f"{sampler.label}, {found[-1].solutions[0].nfe} evaluations")
     return found
 
 
-def samples_table(seeds: list[int], found: list[Drawn]) -> dict[str, Any]:
-    """Rows `(seed, draw, solver, nfe, role, x)`, seed after seed; `draw` is the sampler's place in the list."""
+def samples_table(seeds: list[int], found: list[Drawn], label: Tensor | None = None) -> dict[str, Any]:
+    """Rows `(seed, draw, solver, nfe, role, x)`, seed after seed; `draw` is the sampler's place in the list. With the
+    `label` `(seeds, n)` that was asked for, where it was.
+    """
     rows = [
         (seed, place, each.sampler.label, each.solutions[k].nfe, each.role, each.solutions[k].end[0].cpu().numpy())
         for k, seed in enumerate(seeds)
         for place, each in enumerate(found)
     ]
-    seed, place, label, nfe, roles, x = zip(*rows, strict=True)
+    seed, place, solver, nfe, roles, x = zip(*rows, strict=True)
     repeat = [len(points) for points in x]
     numbers = {"seed": np.array(seed, np.int32), "draw": np.array(place, np.int32)}
-    columns = {**numbers, "solver": label, "nfe": np.array(nfe, np.int32), "role": roles}
-    return {name: np.repeat(column, repeat) for name, column in columns.items()} | {"x": np.concatenate(x)}
+    columns = {**numbers, "solver": solver, "nfe": np.array(nfe, np.int32), "role": roles}
+    table = {name: np.repeat(column, repeat) for name, column in columns.items()} | {"x": np.concatenate(x)}
+    return table if label is None else table | {"label": np.repeat(label.int().numpy(), len(found), 0).reshape(-1)}
 
 
 def trajectories_table(seeds: list[int], solutions: list[Solution]) -> dict[str, Any]:
@@ -135,13 +145,17 @@ def field_table(
     return {"seed": np.repeat(np.array(seeds, np.int32), n)} | {k: c.cpu().numpy() for k, c in columns.items()}
 
 
-def write_paths(name: str, settings: Sample, field: Field, seeds: list[int], x0: Tensor) -> None:
+def write_paths(
+    name: str, settings: Sample, field: Field, seeds: list[int], x0: Tensor, given: Tensor | None = None
+) -> None:
     """What is drawn of velocity fields alone: paths, and end points along the training where it kept weights."""
     nothing = [None] * len(seeds)
-    paths = sample(field, settings.reference, x0[:, : settings.trajectory_points], nothing, trajectory=True)
+    few = settings.trajectory_points
+    some = None if given is None else given[:, :few]
+    paths = sample(field, settings.reference, x0[:, :few], nothing, trajectory=True, given=some)
     write_table(places.trajectories(name), trajectories_table(seeds, paths))
     if (kept := places.kept(name)).exists():
-        then = [(k, sample(model, settings.reference, x0, nothing)) for k, model in read_history(kept, field)]
+        then = [(k, sample(model, settings.reference, x0, nothing, given=given)) for k, model in read_history(kept, field)]
         write_table(places.history(name), history_table(seeds, then))
 
 
@@ -155,12 +169,16 @@ def main(args: list[str]) -> None:
     dataset = section(read(GRID), f"flows.{name}.dataset", GRID)
     model, seeds = read_model(places.model(places.trained(name)))
     model = model.to(device)
-    x0, x1 = (read_points(dataset, side, "test")[1].to(device) for side in ("source", "target"))
+    source, target = (read_labelled(dataset, side, "test")[1].to(device) for side in ("source", "target"))
+    x0, x1 = source.x, target.x
+    # Draws are asked to be what the test set's rows are.
+    given, label = (target.given(), target.label) if model.conditional else (None, None)
     samplers = serving(build_samplers(settings.samplers, "sample.samplers"), type(model))
     samplers += build_samplers(own.samplers, f"{GRID}: samples.{name}.samplers")
-    write_table(places.samples(name), samples_table(seeds, draws(name, model, samplers, settings.reference, x0, seeds)))
+    found = draws(name, model, samplers, settings.reference, x0, given, seeds)
+    write_table(places.samples(name), samples_table(seeds, found, None if label is None else label.cpu()))
     if isinstance(model, Field):
-        write_paths(name, settings, model, seeds, x0)
+        write_paths(name, settings, model, seeds, x0, given)
         # The law of xt is known for independent pairs alone: not for optimal ones, not for those an earlier flow drew.
         if own.independent and (marginal := read_oracle(places.oracle(dataset), model.path)):
             write_table(places.field(name), field_table(seeds, model, marginal, (x0, x1), f"sample/{dataset}"))

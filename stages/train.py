@@ -81,7 +81,7 @@ def main(args: list[str]) -> None:
     seeds, data = read_data(flow, objective.data, "train")
     _, held_out = read_data(flow, objective.data, "validation")
 
-    try_begin(objective, data.shape, key)
+    try_begin(objective, data.shape, key, conditions=data.conditions)
     say = progress(f"train {name}", options.steps)
     model, curves = fit(
         objective,

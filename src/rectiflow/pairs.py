@@ -1,22 +1,71 @@
 """What models are trained on: points of the target, or pairs of a source point and a target point.
 
-Every array has a leading axis of seeds. `label` holds the class of each target point where the data set has classes, `shape`
-the axes of the array that a row is, such as `(channels, height, width)`, or `(dim,)`.
+Every array has a leading axis of seeds. `shape` are the axes of the array that a row is, `(channels, height, width)` or
+`(dim,)`. What is known of a target point beside its coordinates is its condition: `label` holds its class, a place among
+so many `classes`, where the data set has classes, and `condition` further numbers in units of their deviations.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import Self
 
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
+
+
+class Conditioned:
+    """Rows that may have conditions."""
+
+    label: Tensor | None
+    classes: int
+    condition: Tensor | None
+
+    @property
+    def conditions(self) -> int:
+        """How many numbers tell a network the condition of a row: see `given`."""
+        return self.classes + (0 if self.condition is None else self.condition.shape[-1] + 1)
+
+    def given(self, rows: Tensor | None = None) -> Tensor | None:
+        """The conditions `(seeds, n, conditions)`, or those of one seed's `rows`, of any shape, `(*rows, conditions)`: the
+        class as the one among zeros, then the numbers and a one. Zeros alone say that nothing is given. None where nothing
+        is known.
+        """
+        parts = []
+        if self.label is not None and self.classes:
+            parts.append(one_hot(_taken(self.label, rows).long(), self.classes).float())
+        if self.condition is not None:
+            numbers = _taken(self.condition, rows)
+            parts += [numbers, torch.ones_like(numbers[..., :1])]
+        return torch.cat(parts, -1) if parts else None
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same rows on another device."""
+        return self._each(lambda part: part.to(device))
+
+    def seed(self, k: int) -> Self:
+        """The k-th seed's rows, without the axis of seeds."""
+        return self._each(lambda part: part[k])
+
+    def of(self, rows: Tensor) -> Self:
+        """Of every seed these rows `(seeds, m)`."""
+        return self._each(lambda part: torch.stack([mine[numbers] for mine, numbers in zip(part, rows, strict=True)]))
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Self:
+        parts = {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
+        changed = {name: change(part) for name, part in parts.items() if isinstance(part, Tensor)}
+        return replace(self, **changed)  # type: ignore[type-var]
 
 
 @dataclass(frozen=True)
-class Points:
-    """Points x `(seeds, n, dim)` and, where there are classes, the class of each, label `(seeds, n)` of integers."""
+class Points(Conditioned):
+    """Points x `(seeds, n, dim)`, and what is known of each: label `(seeds, n)`, condition `(seeds, n, numbers)`."""
 
     x: Tensor
     label: Tensor | None = None
     shape: tuple[int, ...] = ()
+    classes: int = 0
+    condition: Tensor | None = None
 
     def __post_init__(self) -> None:
         if not self.shape:
@@ -32,25 +81,19 @@ class Points:
         """The dimension of a point."""
         return self.x.shape[-1]
 
-    def to(self, device: torch.device | str) -> "Points":
-        """The same points on another device."""
-        return Points(self.x.to(device), _moved(self.label, device), self.shape)
-
-    def seed(self, k: int) -> "Points":
-        """The k-th seed's points, x `(n, dim)` and label `(n,)`."""
-        return Points(self.x[k], _of_seed(self.label, k), self.shape)
-
 
 @dataclass(frozen=True)
-class Pairs:
-    """Coupled points x0 and x1 `(seeds, n, dim)`: row i of one belongs to row i of the other. `label` `(seeds, n)` is the
-    class of x1 where there are classes.
+class Pairs(Conditioned):
+    """Coupled points x0 and x1 `(seeds, n, dim)`: row i of one belongs to row i of the other. label `(seeds, n)` and
+    condition `(seeds, n, numbers)` are those of x1.
     """
 
     x0: Tensor
     x1: Tensor
     label: Tensor | None = None
     shape: tuple[int, ...] = ()
+    classes: int = 0
+    condition: Tensor | None = None
 
     def __post_init__(self) -> None:
         if not self.shape:
@@ -66,18 +109,6 @@ class Pairs:
         """The dimension of a point."""
         return self.x0.shape[-1]
 
-    def to(self, device: torch.device | str) -> "Pairs":
-        """The same pairs on another device."""
-        return Pairs(self.x0.to(device), self.x1.to(device), _moved(self.label, device), self.shape)
 
-    def seed(self, k: int) -> "Pairs":
-        """The k-th seed's pairs, x0 and x1 `(n, dim)` and label `(n,)`."""
-        return Pairs(self.x0[k], self.x1[k], _of_seed(self.label, k), self.shape)
-
-
-def _moved(label: Tensor | None, device: torch.device | str) -> Tensor | None:
-    return None if label is None else label.to(device)
-
-
-def _of_seed(label: Tensor | None, k: int) -> Tensor | None:
-    return None if label is None else label[k]
+def _taken(part: Tensor, rows: Tensor | None) -> Tensor:
+    return part if rows is None else part[rows.to(part.device)]

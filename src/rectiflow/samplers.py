@@ -18,6 +18,7 @@ import torch
 from torch import Generator, Tensor
 
 from rectiflow.annealing import Langevin
+from rectiflow.guidance import Guidance
 from rectiflow.interpolants import Interpolant
 from rectiflow.leaps import Leaps
 from rectiflow.models.model import Field, Maps, Model
@@ -224,24 +225,45 @@ SAMPLERS: dict[str, Callable[..., Any]] = {
     "langevin": Langevin,
     "jumps": Leaps,
     "once": Once,
+    "guided": Guidance,
 }
 
 
 def sample(
-    model: Model, sampler: Sampler, x0: Tensor, generators: Sequence[Generator | None], trajectory: bool = False
+    model: Model,
+    sampler: Sampler,
+    x0: Tensor,
+    generators: Sequence[Generator | None],
+    trajectory: bool = False,
+    given: Tensor | None = None,
 ) -> list[Solution]:
-    """One solution for each seed from x0 `(seeds, n, dim)`, by that seed's model and generator, without gradients.
+    """One solution for each seed from x0 `(seeds, n, dim)`, by that seed's model and generator, without gradients. `given`
+    `(seeds, n, conditions)` is what draws of a conditional model are to be.
 
     Seeds are solved apart: adaptive steps would mix them, and each draws its noise from a stream of its own.
     """
     with torch.no_grad():
-        return [sampler(model.seed(k), x0[k : k + 1], generator, trajectory) for k, generator in enumerate(generators)]
+        return [
+            sampler(model.seed(k).given(_seed(given, k)), x0[k : k + 1], generator, trajectory)
+            for k, generator in enumerate(generators)
+        ]
 
 
-def transport(model: Model, sampler: Sampler, x0: Tensor, generators: Sequence[Generator | None]) -> Tensor:
-    """Where a model takes x0 `(seeds, n, dim)`: CHUNK points at a time, which stay in the cache."""
-    ends = [torch.cat([found.end for found in sample(model, sampler, part, generators)]) for part in x0.split(CHUNK, 1)]
-    return torch.cat(ends, 1)
+def _seed(given: Tensor | None, k: int) -> Tensor | None:
+    return None if given is None else given[k : k + 1]
+
+
+def transport(
+    model: Model, sampler: Sampler, x0: Tensor, generators: Sequence[Generator | None], given: Tensor | None = None
+) -> Tensor:
+    """Where a model takes x0 `(seeds, n, dim)`, as `sample` has it: CHUNK points at a time, which stay in the cache."""
+    starts = x0.split(CHUNK, 1)
+    conditions = [None] * len(starts) if given is None else given.split(CHUNK, 1)
+    parts = [
+        torch.cat([found.end for found in sample(model, sampler, part, generators, given=of_part)])
+        for part, of_part in zip(starts, conditions, strict=True)
+    ]
+    return torch.cat(parts, 1)
 
 
 CHUNK = 2000

@@ -1,6 +1,7 @@
 """Checks of the blocks of the grid, and of what they have measured."""
 
 from collections.abc import Mapping
+from inspect import signature
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from rectiflow.models import MODELS
 from rectiflow.models.bottleneck import Bottleneck
 from rectiflow.models.model import Density, Field
 from rectiflow.models.velocity import Velocity
+from rectiflow.networks import NETWORKS
 from rectiflow.pairs import Points
 from stages.baseline import build_baselines
 from stages.bound import Measured
@@ -16,7 +18,8 @@ from stages.check.data import bottlenecks
 from stages.check.methods import check_source
 from stages.check.params import Params, check_specs
 from stages.density import build_plan
-from stages.grid import Block
+from stages.generate import Description
+from stages.grid import Block, network
 from stages.modes import Near
 from stages.shared.objectives import objective_of, try_begin
 from stages.shared.params import PARAMS, Refused, finish, parse
@@ -37,6 +40,7 @@ def check_block(name: str, block: Block, content: Mapping[str, Any], params: Par
             raise Refused(f"{PARAMS}: reflow.pairs + reflow.validation: {needed} is more than the pool of {dataset}, {pool}")
         for each in block.methods:
             check_source(key, dataset, each, content, params)
+            check_classes(key, dataset, each, content, params)
             check_begin(dataset, each, block, content, params)
         if block.density is not None:
             check_density(key, dataset, block, content, params)
@@ -46,16 +50,46 @@ def check_block(name: str, block: Block, content: Mapping[str, Any], params: Par
         check_bound(key, block, params)
 
 
+def check_classes(key: str, dataset: str, name: str, content: Mapping[str, Any], params: Params) -> None:
+    """What is coupled by class has classes."""
+    coupling = params.methods[name].coupling
+    if coupling and params.couplings[coupling].get("by_class") and not params.describe(dataset, content).classes:
+        raise Refused(
+            f"{PARAMS}: {key}.methods: {name!r} has the coupling {coupling!r}, by_class, and {dataset!r} has no classes"
+        )
+
+
 def check_begin(dataset: str, name: str, block: Block, content: Mapping[str, Any], params: Params) -> None:
     """An objective can begin with the block's network, if it is on points in the shape of the data set."""
     if params.methods[name].auto:
         return
-    objective = objective_of(content, content["methods"][name], f"methods.{name}", block.network)
-    shape = MODELS[params.methods[name].model["name"]].example
-    if objective.data is Points:
-        shape = params.describe(dataset, content).shape
-    rows = params.rows(dataset).get("train")
-    try_begin(objective, shape, f"methods.{name}", rows if objective.data is Points and isinstance(rows, int) else None)
+    key, model = f"methods.{name}", MODELS[params.methods[name].model["name"]]
+    objective = objective_of(content, content["methods"][name], key, block.network)
+    pictures = "sides" in signature(NETWORKS[network(params, name, block)["name"]]).parameters
+    if not (objective.data is Points or pictures or model.conditional):  # no need to know the data, which takes a while
+        return try_begin(objective, model.example, key)
+    known, rows = params.describe(dataset, content), params.rows(dataset).get("train")
+    few = rows if objective.data is Points and isinstance(rows, int) else None
+    if model.conditional:
+        check_conditions(dataset, name, known, params)
+    return try_begin(objective, known.shape, key, few, known.classes)
+
+
+def check_conditions(dataset: str, name: str, known: Description, params: Params) -> None:
+    """There are conditions, and source points do not depend on them: a plan that pairs points of all classes would tell the
+    class by x0.
+    """
+    if not known.classes:
+        raise Refused(
+            f"{PARAMS}: methods.{name}.model: 'conditional' needs a data set with classes, and {dataset!r} has none"
+        )
+    coupling = params.methods[name].coupling
+    row = params.couplings[coupling] if coupling else {"name": "independent"}
+    if row["name"] != "independent" and not row.get("by_class"):
+        raise Refused(
+            f"{PARAMS}: couplings.{coupling}.by_class: false should be true for {name!r}, whose model is conditional: plans "
+            f"across classes tell them by the source"
+        )
 
 
 def check_baselines(content: Mapping[str, Any], params: Params) -> None:

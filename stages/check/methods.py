@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from rectiflow.guidance import Guidance
 from rectiflow.interpolants import INTERPOLANTS
 from rectiflow.models import MODELS
 from rectiflow.models.bottleneck import Bottleneck
@@ -64,11 +65,23 @@ def check_method(name: str, content: Mapping[str, Any], params: Params) -> None:
         if sampler.label in (other.label for other in samplers[:k] if other.steps == sampler.steps):
             raise Refused(f"{PARAMS}: {where}: {sampler.label} of {sampler.steps} steps is there already")
     shared = build_samplers(params.sample.samplers, "sample.samplers")
+    if model.conditional:
+        check_guidance(name, [*shared, *samplers], params)
     if not serving([*shared, *samplers], model):
         raise Refused(
             f"{PARAMS}: sample.samplers: none draws from {method.model['name']!r}, the model of {name!r}; add one of "
             f"{drawing(model)}"
         )
+
+
+def check_guidance(name: str, samplers: list[Sampler], params: Params) -> None:
+    """A model that is guided was trained without its conditions, too."""
+    for sampler in samplers:
+        if isinstance(sampler, Guidance) and sampler.scale != 1 and params.methods[name].model.get("dropout") == 0:
+            raise Refused(
+                f"{PARAMS}: methods.{name}.model.dropout: 0 should be greater: {sampler.label!r} needs the field without a "
+                f"condition"
+            )
 
 
 def example(method: Learning) -> tuple[int, ...]:

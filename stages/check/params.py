@@ -33,8 +33,9 @@ class Params(Sections, Workers):
     def describe(self, dataset: str, content: Mapping[str, Any]) -> Description:
         """What is known of a data set before its rows are read."""
         if dataset in self.latents:
-            shape = self.describe(self.origin(dataset), content).shape
-            return Description(None, (latent_size(self.latents[dataset].method, shape, content),), False)
+            known = self.describe(self.origin(dataset), content)
+            size = latent_size(self.latents[dataset].method, known.shape, content)
+            return Description(None, (size,), False, classes=known.classes)
         kind = self.kind(dataset)
         return description(kind, self.rows(dataset), f"{kind}.{dataset}")
 

@@ -10,7 +10,7 @@ import torch
 from torch import Generator
 
 from rectiflow.models import MODELS
-from rectiflow.models.model import Field
+from rectiflow.models.model import Field, Model
 from rectiflow.models.record import OWN
 from rectiflow.networks import NETWORKS
 from rectiflow.networks.network import Build
@@ -21,7 +21,7 @@ from rectiflow.training import Training
 from stages.shared.params import PARAMS, Refused, Settings, build, composed, finish, lookup, merged, name_in, section
 from stages.shared.teachers import Keys, teacher_row
 
-GIVEN = (*OWN, "path", "prediction")  # of a model's fields, those that its objective gives it
+GIVEN = (*OWN, "path", "prediction", "conditions")  # of a model's fields, those that its objective gives it
 SIZES = ("inputs", "outputs", "sides", "fused")  # of a network's, those that a model and an objective give it
 
 
@@ -50,14 +50,20 @@ def build_model(objective: Any, row: Mapping[str, Any], key: str) -> Any:
     """How a row's model begins; it is one that the objective can train."""
     spec = row.get("model", Keys.model_fields["model"].default)
     call, rest = lookup(MODELS, spec, f"{key}.model")
-    if not issubclass(call, objective.trains):
-        fit = [name for name in MODELS if issubclass(MODELS[name], objective.trains)]
+    if not trained_by(objective, call):
+        fit = [name for name in MODELS if trained_by(objective, MODELS[name])]
         raise Refused(
             f"{PARAMS}: {key}.model.name: {spec['name']!r} is not trained by {row.get('objective', 'matching')!r}, which "
             f"trains {', '.join(fit)}"
         )
     _, options = composed(Settings, call, rest, f"{key}.model", GIVEN, call.parts)
     return partial(getattr(call, "begin", call), **options)
+
+
+def trained_by(objective: Any, model: type[Model]) -> bool:
+    """Whether an objective trains a kind of model: where it does not ask how a model begins, it knows one kind alone."""
+    asks = "model" in signature(objective).parameters
+    return issubclass(model, objective.trains) if asks else model is objective.trains
 
 
 def objective_of(
@@ -88,18 +94,21 @@ def training_of(content: Mapping[str, Any], row: Mapping[str, Any], key: str, ov
     return build(Training, merged(section(content, "training"), row.get("training", {}), override), f"{key}.training")
 
 
-def try_begin(objective: Objective, shape: tuple[int, ...], key: str, rows: int | None = None) -> None:
-    """Begin the model on a few made-up rows, no more than there are: what cannot be for arrays of this shape raises Refused
-    here.
+def try_begin(objective: Objective, shape: tuple[int, ...], key: str, rows: int | None = None, conditions: int = 1) -> None:
+    """Begin the model on a few made-up rows, no more than there are, with so many numbers of a condition: what cannot be for
+    arrays of this shape raises Refused here.
     """
-    data = made_up(objective, shape, FEW if rows is None else min(rows, FEW))
+    data = made_up(objective, shape, FEW if rows is None else min(rows, FEW), conditions)
     finish(objective.begin, {}, key, data=data, generators=[Generator().manual_seed(0)])
 
 
 FEW = 8
 
 
-def made_up(objective: Objective, shape: tuple[int, ...], rows: int = FEW) -> Points | Pairs:
-    """A few rows of the kind that an objective trains on."""
+def made_up(objective: Objective, shape: tuple[int, ...], rows: int = FEW, conditions: int = 1) -> Points | Pairs:
+    """A few rows of the kind that an objective trains on, of classes that tell as much."""
+    rows = max(rows, conditions)  # one of each class
     x = torch.randn(1, rows, math.prod(shape), generator=Generator().manual_seed(0))
-    return Points(x, shape=shape) if objective.data is Points else Pairs(x, x, shape=shape)
+    label = torch.arange(rows)[None] % conditions if conditions else None
+    ends = {"x": x} if objective.data is Points else {"x0": x, "x1": x}
+    return objective.data(**ends, label=label, shape=shape, classes=conditions)

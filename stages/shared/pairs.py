@@ -19,9 +19,9 @@ SOURCE_SPLITS = {"train": "couple", "validation": "validation"}  # whose points 
 
 def read_labelled(dataset: str, side: str, split: str) -> tuple[list[int], Points]:
     """The seeds and the points of one split, with their labels where the side has some."""
-    found = read_split(dataset, side, split)
+    found, about = read_split(dataset, side, split), read_about(dataset)
     label = None if found.label is None else _tensor(found.label)
-    return found.seeds, Points(_tensor(found.x), label, read_about(dataset).shape)
+    return found.seeds, Points(_tensor(found.x), label, about.shape, len(about.classes or ()))
 
 
 def read_points(dataset: str, side: str, split: str) -> tuple[list[int], Tensor]:
@@ -33,20 +33,21 @@ def read_points(dataset: str, side: str, split: str) -> tuple[list[int], Tensor]
 def read_pairs(place: str, dataset: str, split: str) -> tuple[list[int], Pairs]:
     """The seeds and the pairs of one split of the data set, from `couple/NAME`, `reflow/NAME`, or `train/NAME`, a choice.
 
-    Labels are those of the target points; the pairs that a flow drew have none.
+    Conditions are those of the target points; the pairs that a flow drew have those that it was asked for, if any.
     """
     seeds, columns = by_seed(read_table(places.pairs(place), split=split))
     if "x0" in columns:
-        return seeds, Pairs(_tensor(columns["x0"]), _tensor(columns["x1"]), shape=read_about(dataset).shape)
+        about, parts = read_about(dataset), {name: _tensor(part) for name, part in columns.items()}
+        return seeds, Pairs(**parts, shape=about.shape, classes=len(about.classes or ()))
     _, source = read_labelled(dataset, "source", SOURCE_SPLITS[split])
     _, target = read_labelled(dataset, "target", split)
     return seeds, paired(source, target, *(_tensor(columns[name]).long() for name in ("i", "j")))
 
 
 def paired(source: Points, target: Points, i: Tensor, j: Tensor) -> Pairs:
-    """The pairs of x0[i] and x1[j], seed by seed, with the label of x1[j]; i and j are `(seeds, pairs)`."""
-    label = None if target.label is None else target.label.gather(1, j)
-    return Pairs(_taken(source.x, i), _taken(target.x, j), label, target.shape)
+    """The pairs of x0[i] and x1[j], seed by seed, with the conditions of x1[j]; i and j are `(seeds, pairs)`."""
+    ends = target.of(j)
+    return Pairs(source.of(i).x, ends.x, ends.label, ends.shape, ends.classes, ends.condition)
 
 
 def write_indices(place: str, seeds: list[int], splits: Mapping[str, tuple[Tensor, Tensor]]) -> None:
@@ -55,17 +56,15 @@ def write_indices(place: str, seeds: list[int], splits: Mapping[str, tuple[Tenso
 
 
 def write_pairs(place: str, seeds: list[int], splits: Mapping[str, Pairs]) -> None:
-    """Rows `(split, seed, x0, x1)`, split after split, seed after seed."""
-    _write(place, seeds, {split: {"x0": pairs.x0, "x1": pairs.x1} for split, pairs in splits.items()})
+    """Rows `(split, seed, x0, x1)`, with label and condition where they have some, split by split, seed after seed."""
+    columns = ("x0", "x1", "label", "condition")
+    parts = {split: {name: getattr(pairs, name) for name in columns} for split, pairs in splits.items()}
+    _write(place, seeds, {s: {name: part for name, part in of.items() if part is not None} for s, of in parts.items()})
 
 
 def _write(place: str, seeds: list[int], splits: Mapping[str, Mapping[str, Tensor]]) -> None:
     parts = ((split, seed_major(seeds, {name: part.numpy() for name, part in of.items()})) for split, of in splits.items())
     write_parts(places.pairs(place), ({"split": np.repeat([split], len(part["seed"])), **part} for split, part in parts))
-
-
-def _taken(x: Tensor, rows: Tensor) -> Tensor:
-    return torch.stack([of_seed[numbers] for of_seed, numbers in zip(x, rows, strict=True)])
 
 
 def _tensor(array: np.ndarray) -> Tensor:

@@ -36,7 +36,7 @@ def read_split(dataset: str, side: str, split: str, *, as_stored: bool = False) 
     """One split of a side (source or target). x is float32; `as_stored`: integers are what they are on disk."""
     if not (table := places.table(dataset, side)).exists():
         seeds, columns = by_seed(read_table(places.points(dataset), side=side, split=split))
-        return Split(seeds, columns["x"])
+        return Split(seeds, columns["x"], columns.get("label") if side == "target" else None)
     seeds, columns = by_seed(read_table(places.rows(dataset), side=side, split=split))
     rows, stored = columns["row"], read_table(table)
     x = np.empty((*rows.shape, stored["x"].shape[1]), stored["x"].dtype if as_stored else np.float32)

@@ -5,6 +5,7 @@ from rectiflow.registry import Registry
 MODELS = Registry(
     {
         "velocity": "rectiflow.models.velocity:Velocity",
+        "conditional": "rectiflow.models.conditional:Conditional",
         "flow_map": "rectiflow.models.flow_map:FlowMap",
         "consistency": "rectiflow.models.consistency:Consistency",
         "generator": "rectiflow.models.generator:Generator",

@@ -9,7 +9,7 @@ from torch.linalg import solve_triangular
 
 from rectiflow.models.bijection import Bijection
 from rectiflow.models.layers import Coupling, Layer, Norm, spliced
-from rectiflow.networks.network import Build
+from rectiflow.networks.network import Build, sized
 from rectiflow.pairs import Points
 from rectiflow.ranges import at_least
 from rectiflow.weights import Shapes, unpack
@@ -100,14 +100,13 @@ class Glow(Bijection):
         """The network with the picture's height and width. Raises ValueError for points that are no pictures, and for a
         network that sees none.
         """
-        build: Any = network
         if len(data.shape) != 3:
             sides = " x ".join(map(str, data.shape))
             raise ValueError(f"name: glow is a model of pictures, channels x height x width, and a row is of shape {sides}")
-        found = build(inputs=data.dim, outputs=data.dim)
+        found = sized(network, inputs=data.dim, outputs=data.dim, shape=data.shape)
         if not hasattr(found, "sides"):
             raise ValueError("name: glow's couplings see pictures, and need the network convolutions")
-        return build(inputs=data.dim, outputs=data.dim, sides=tuple(data.shape[1:]))
+        return found
 
     def stack(self) -> list[Layer]:
         """All layers of all levels. Raises ValueError for sides that cannot be halved so often."""

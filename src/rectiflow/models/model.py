@@ -26,7 +26,8 @@ class Model(ABC):
     """A trained model: its network, its weights by player, and the units that the network works in.
 
     Where other fields are objects, `parts` says which, each with the table that it is from. `example` is the shape of a row
-    on which options are tried that belong to no data set yet.
+    on which options are tried that belong to no data set yet. `conditional` says that it asks for the
+    condition of what is drawn.
     """
 
     network: Network
@@ -35,6 +36,7 @@ class Model(ABC):
 
     parts: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     example: ClassVar[tuple[int, ...]] = (2,)
+    conditional: ClassVar[bool] = False
 
     @property
     def theta(self) -> Tensor:
@@ -45,6 +47,12 @@ class Model(ABC):
         """The model of the k-th seed alone (its seed axis has length one)."""
         row = slice(k, k + 1)
         return replace(self, weights={name: part[row] for name, part in self.weights.items()}, frame=self.frame.seed(k))
+
+    def given(self, conditions: Tensor | None) -> Any:
+        """The model of draws with these conditions `(seeds, batch, conditions)`, as `Points.given` has them: itself, unless
+        it is conditional.
+        """
+        return self
 
     def plain(self) -> Self:
         """The same through operations that have derivatives of every kind, where its network is fused."""

@@ -1,15 +1,19 @@
 """A velocity field that a network predicts, in itself or by way of noise, data, v or score."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from rectiflow.interpolants import INTERPOLANTS, Interpolant, Linear
+from rectiflow.models.frame import Frame
 from rectiflow.models.model import Field
+from rectiflow.networks.network import Build, sized
+from rectiflow.pairs import Pairs
 from rectiflow.predictions import convert
+from rectiflow.weights import initial
 
 EDGE = 1e-3  # how far from 0 and 1 another prediction than the velocity is asked: there it may not determine the velocity
 
@@ -26,11 +30,27 @@ class Velocity(Field):
 
     parts: ClassVar[Mapping[str, Mapping[str, Any]]] = {"path": INTERPOLANTS}
 
+    @classmethod
+    def begin(
+        cls, build: Build, data: Pairs, generators: Sequence[Generator], frame: Frame, conditions: int = 0, **options: Any
+    ) -> Self:
+        """Untrained, for rows as those of the data and so many numbers of a condition."""
+        network = sized(build, inputs=data.dim + 1 + conditions, outputs=data.dim, shape=data.shape)
+        return cls(network, {"theta": initial(network, generators).to(data.x0.device)}, frame, **options)
+
+    def seen(self, t: Tensor, xt: Tensor, data: Pairs, rows: Tensor, generator: Generator) -> Tensor:
+        """What the network is trained on at points of the pairs of one seed in these rows."""
+        return self.columns(t, xt)
+
     def __call__(self, t: Tensor, x: Tensor) -> Tensor:
+        return self.velocity(t, x, self.predict)
+
+    def velocity(self, t: Tensor, x: Tensor, predict: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        """v from what is predicted."""
         if self.prediction == "velocity":
-            return self.predict(t, x)
+            return predict(t, x)
         t = t.clamp(EDGE, 1 - EDGE)
-        return convert(self.path, t, x, self.predict(t, x), self.prediction, "velocity")
+        return convert(self.path, t, x, predict(t, x), self.prediction, "velocity")
 
     def predict(self, t: Tensor, x: Tensor) -> Tensor:
         """What the network is trained on."""
@@ -38,9 +58,13 @@ class Velocity(Field):
 
     def columns(self, t: Tensor, x: Tensor) -> Tensor:
         """What the network sees; t and x may have axes before that of the seeds."""
+        return self.network.columns(self.scaled(t, x), t)
+
+    def scaled(self, t: Tensor, x: Tensor) -> Tensor:
+        """Points in the network's units."""
         frame, size = self.frame, self.path.size(t)
         x = (x - frame.shift) / frame.scale
-        return self.network.columns(x if size is None else x / size[..., None], t)
+        return x if size is None else x / size[..., None]
 
     def slopes(self, t: Tensor, x: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
         """v and its derivatives along directions `(k, seeds, batch, dim)`. A network that has `tangents` gives them: what

@@ -3,7 +3,8 @@
 All seeds are computed together, and a seed's numbers must not depend on who computes beside it.
 """
 
-from typing import Protocol
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import torch
 from torch import Generator, Tensor
@@ -44,6 +45,22 @@ class Build(Protocol):
     """A network of which all is known but how many numbers go in and come out; it runs fused unless that is said."""
 
     def __call__(self, *, inputs: int, outputs: int, fused: bool = True) -> Network: ...
+
+
+def sized(build: Any, *, inputs: int, outputs: int, shape: Sequence[int]) -> Any:
+    """The network of so many numbers for rows of a shape: one that sees pictures is told their height and width.
+
+    Raises ValueError for a network of pictures where a row is none.
+    """
+    found = build(inputs=inputs, outputs=outputs)
+    if not hasattr(found, "sides"):
+        return found
+    if len(shape) != 3:
+        sides = " x ".join(map(str, shape))
+        raise ValueError(
+            f"network: {type(found).__name__} sees pictures, channels x height x width; a row is of shape {sides}"
+        )
+    return build(inputs=inputs, outputs=outputs, sides=tuple(shape[1:]))
 
 
 def side_by_side(x: Tensor, *times: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 another prediction than the velocity, with its published weight.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -26,11 +26,13 @@ from rectiflow.weights import initial
 class Matching:
     """Flow matching along `interpolant` (Lipman et al., arXiv 2210.02747; Liu et al., arXiv 2209.03003; Tong et al., arXiv
     2302.00482): the network learns what `prediction` names among PREDICTIONS, in the units of the seed's own pairs.
+    `model` is how a velocity field begins: `Velocity.begin`, or that of one with conditions.
     """
 
     network: Build
     interpolant: Interpolant = Linear()  # noqa: RUF009  frozen
     prediction: str = "velocity"
+    model: Callable[..., Velocity] = Velocity.begin
 
     data: ClassVar[type[Points | Pairs]] = Pairs
     trains: ClassVar[type[Model]] = Velocity
@@ -49,12 +51,13 @@ class Matching:
 
     def begin(self, data: Pairs, generators: Sequence[Generator], start: Velocity | None = None) -> Velocity:
         """Fresh weights in the units of the pairs; or those of `start`, in its frame, where it predicts the same."""
-        dim = data.x0.shape[-1]
-        network = start.network if start else self.network(inputs=dim + 1, outputs=dim)
-        theta = initial(network, generators).to(data.x0.device)
-        if start and start.prediction == self.prediction:
+        options: dict[str, Any] = {"path": self.interpolant, "prediction": self.prediction}
+        if start is None:
+            return self.model(self.network, data, generators, self._frame(data), **options)
+        theta = initial(start.network, generators).to(data.x0.device)
+        if start.prediction == self.prediction:
             return replace(start, weights={"theta": start.theta.clone()}, path=self.interpolant)
-        return Velocity(network, {"theta": theta}, self._frame(data), self.interpolant, self.prediction)
+        return replace(start, weights={"theta": theta}, frame=self._frame(data), **options)
 
     def _frame(self, pairs: Pairs) -> Frame:
         """The units of the pairs, and of the prediction in the middle of the path."""
@@ -72,7 +75,7 @@ class Matching:
         t, xt, target = drawn(path, data.x0, data.x1, rows, generator, self.prediction)
         weight = PREDICTIONS[self.prediction].weight
         factor = weight(path, t)[..., None, :] if weight else t.new_ones(len(t), 1, 1)
-        return model.columns(t, xt), (target / speed).mT.contiguous(), speed.square() * factor
+        return model.seen(t, xt, data, rows, generator), (target / speed).mT.contiguous(), speed.square() * factor
 
     def losses(self, player: str, model: Velocity, average: Velocity, batch: tuple[Tensor, ...]) -> Tensor:
         """Weighted squared errors, `(seeds, dim, batch)`."""

@@ -5,6 +5,7 @@ not points, so that labels and other columns ride along.
 """
 
 from collections.abc import Callable
+from functools import partial as partial_of
 
 import numpy as np
 import torch
@@ -99,9 +100,16 @@ def by_class(coupling: Coupling, x0: Tensor, x1: Tensor, labels: Tensor, generat
 
 
 def minibatch(
-    coupling: Coupling, x0: Tensor, x1: Tensor, generator: Generator, batch: int, pairings: int
+    coupling: Coupling,
+    x0: Tensor,
+    x1: Tensor,
+    generator: Generator,
+    batch: int,
+    pairings: int,
+    labels: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Pair every x1 `pairings` times, coupling `batch` points at a time: indices `(i, j)` of length `pairings * len(x1)`.
+    Where the x1 have `labels`, points of one class are coupled with a random part of x0: see `by_class`.
 
     Each pass shuffles x1 and takes the next points of a shuffled x0, which starts over when it runs out, so that with
     enough source points every pass meets fresh ones. `batch` is independent of the training batch: a larger one brings
@@ -111,10 +119,23 @@ def minibatch(
     draws = torch.cat([torch.randperm(len(x0), generator=generator) for _ in range(-(-pairings * n // len(x0)))])
     i, j = [], []
     for fresh in draws[: pairings * n].split(n):
-        for rows, columns in zip(fresh.split(batch), torch.randperm(n, generator=generator).split(batch), strict=True):
-            left, right = coupling(x0[rows], x1[columns], generator)
-            i.append(rows[left])
-            j.append(columns[right])
+        if labels is None:
+            left, right = _batches(coupling, x0[fresh], x1, generator, batch)
+        else:
+            left, right = by_class(partial_of(_batches, coupling, batch=batch), x0[fresh], x1, labels, generator)
+        i.append(fresh[left])
+        j.append(right)
+    return torch.cat(i), torch.cat(j)
+
+
+def _batches(coupling: Coupling, x0: Tensor, x1: Tensor, generator: Generator, batch: int) -> tuple[Tensor, Tensor]:
+    """Every x1 once with an x0, both of one length, `batch` points at a time."""
+    i, j = [], []
+    order = torch.randperm(len(x1), generator=generator)
+    for rows, columns in zip(torch.arange(len(x0)).split(batch), order.split(batch), strict=True):
+        left, right = coupling(x0[rows], x1[columns], generator)
+        i.append(rows[left])
+        j.append(columns[right])
     return torch.cat(i), torch.cat(j)
 
 
