@@ -13,7 +13,7 @@ from rectiflow.mixtures import normal
 from rectiflow.models.frame import Frame
 from rectiflow.models.model import Model
 from rectiflow.models.velocity import Velocity
-from rectiflow.networks.network import Build
+from rectiflow.networks.network import Build, sized
 from rectiflow.objectives.objective import ALONE, Turns
 from rectiflow.pairs import Pairs, Points
 from rectiflow.ranges import at_least
@@ -62,7 +62,7 @@ class Cnf:
             self.divergence.directions(torch.zeros(1, dim), torch.Generator())
         except ValueError as error:
             raise ValueError(f"divergence.{error}") from error
-        network = self.network(inputs=dim + 1, outputs=dim)
+        network = sized(self.network, inputs=dim + 1, outputs=dim, shape=data.shape)
         theta = initial(network, generators).to(data.x.device)
         x0 = torch.stack([torch.randn(data.x.shape[1:], generator=generator) for generator in generators])
         return Velocity(network, {"theta": theta}, Frame.of(x0.to(data.x.device), data.x))

@@ -11,7 +11,7 @@ from rectiflow.interpolants import INTERPOLANTS, Interpolant, Linear
 from rectiflow.models.consistency import Consistency as Trained
 from rectiflow.models.frame import Frame
 from rectiflow.models.model import Field, Model
-from rectiflow.networks.network import Build
+from rectiflow.networks.network import Build, sized
 from rectiflow.objectives.jumping import on_path
 from rectiflow.objectives.objective import ALONE, Turns
 from rectiflow.pairs import Pairs, Points
@@ -61,7 +61,7 @@ class Consistency:
         """Fresh weights in the units of the pairs; or those of `start`."""
         if start:
             return replace(start, weights={"theta": start.theta.clone()}, path=self.interpolant)
-        network = self.network(inputs=data.dim + 1, outputs=data.dim)
+        network = sized(self.network, inputs=data.dim + 1, outputs=data.dim, shape=data.shape)
         theta = initial(network, generators).to(data.x0.device)
         return Trained(network, {"theta": theta}, Frame.of(data.x0, data.x1), self.interpolant)
 

@@ -14,7 +14,7 @@ from rectiflow.models.critic import Critic, sibling
 from rectiflow.models.flow_map import FlowMap
 from rectiflow.models.frame import Frame
 from rectiflow.models.model import Model
-from rectiflow.networks.network import Build
+from rectiflow.networks.network import Build, sized
 from rectiflow.objectives.objective import Turns
 from rectiflow.pairs import Pairs, Points
 from rectiflow.ranges import at_least, inside
@@ -60,7 +60,7 @@ class DiffFlow:
         """Fresh weights of both players in the units of the pairs; or those of `start`."""
         if start:
             return replace(start, weights={name: part.clone() for name, part in start.weights.items()})
-        network = self.network(inputs=data.dim + 2, outputs=data.dim)
+        network = sized(self.network, inputs=data.dim + 2, outputs=data.dim, shape=data.shape)
         weights = {
             "theta": initial(network, generators),
             "critic": initial(sibling(network, data.dim + 1), generators),

@@ -9,7 +9,7 @@ from torch import Generator, Tensor
 from rectiflow.models.displacement import Displacement
 from rectiflow.models.frame import Frame
 from rectiflow.models.model import Model
-from rectiflow.networks.network import Build
+from rectiflow.networks.network import Build, sized
 from rectiflow.objectives.objective import ALONE, Turns
 from rectiflow.pairs import Pairs, Points
 from rectiflow.weights import initial
@@ -33,7 +33,7 @@ class Distil:
         """Fresh weights in the units of the pairs; or those of `start`."""
         if start:
             return replace(start, weights={"theta": start.theta.clone()})
-        network = self.network(inputs=data.dim, outputs=data.dim)
+        network = sized(self.network, inputs=data.dim, outputs=data.dim, shape=data.shape)
         theta = initial(network, generators).to(data.x0.device)
         return Displacement(network, {"theta": theta}, Frame.of(data.x0, data.x1))
 

@@ -13,7 +13,7 @@ from rectiflow.interpolants import INTERPOLANTS, Interpolant, Linear
 from rectiflow.models.flow_map import FlowMap
 from rectiflow.models.frame import Frame
 from rectiflow.models.model import Field, Model
-from rectiflow.networks.network import Build
+from rectiflow.networks.network import Build, sized
 from rectiflow.objectives.objective import ALONE, Turns
 from rectiflow.pairs import Pairs, Points
 from rectiflow.ranges import at_least, inside
@@ -70,7 +70,7 @@ class Jumping(ABC):
         if start:
             return replace(start, weights={"theta": start.theta.clone()}, path=self.interpolant)
         dim = data.x0.shape[-1]
-        network = self.network(inputs=dim + 2, outputs=dim)
+        network = sized(self.network, inputs=dim + 2, outputs=dim, shape=data.shape)
         if not hasattr(network, "tangents"):
             raise ValueError("network: a flow map needs one with derivatives in forward mode, as mlp has")
         theta = initial(network, generators).to(data.x0.device)
