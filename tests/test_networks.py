@@ -21,14 +21,7 @@ from rectiflow.weights import initial
 class Convolution(Modules):
     """A small network with a convolution, a normalisation and an attention-free time."""
 
-    inputs: int
-    outputs: int
-    fused: bool = True
     width: int = 8
-
-    @property
-    def times(self):
-        return 1
 
     def module(self):
         return _Convolution(self.outputs, self.width)
@@ -40,8 +33,9 @@ class _Convolution(nn.Module):
         self.first, self.norm = nn.Conv1d(1, width, 3, padding=1), nn.GroupNorm(2, width)
         self.time, self.last = nn.Linear(1, width), nn.Linear(width * dim, dim)
 
-    def forward(self, x, t):
-        h = torch.nn.functional.silu(self.norm(self.first(x[:, None])) + self.time(t[:, None])[..., None])
+    def forward(self, rows):
+        x, t = rows[:, :-1], rows[:, -1:]
+        h = torch.nn.functional.silu(self.norm(self.first(x[:, None])) + self.time(t)[..., None])
         return self.last(h.flatten(1))
 
 
@@ -95,7 +89,7 @@ def test_a_module_is_what_torch_computes_with_its_weights():
     module = network.module()
     for name, weight in module.named_parameters():
         weight.data = network.init(torch.Generator().manual_seed(1))[name]
-    assert torch.allclose(network(theta, x, t)[1], module(x[1], t[1]))
+    assert torch.allclose(network(theta, x, t)[1], module(torch.cat([x[1], t[1][:, None]], 1)))
 
 
 @pytest.mark.parametrize("batch", [33, 64])

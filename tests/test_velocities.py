@@ -6,6 +6,7 @@ from rectiflow.models.velocity import Velocity
 from rectiflow.networks import NETWORKS
 from rectiflow.networks.activations import ACTIVATIONS
 from rectiflow.networks.mlp import MLP
+from rectiflow.networks.network import sized
 from rectiflow.weights import pack, unpack
 
 SEEDS = 8
@@ -109,7 +110,8 @@ def test_points_of_a_batch_do_not_mix(generator):
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_packed_weights_unpack_to_themselves(name, generator):
-    network = NETWORKS[name](inputs=4, outputs=8, **({"sides": (2, 2)} if name == "convolutions" else {}))
+    inputs, outputs = {"convolutions": (16, 32), "convnet": (16, 3)}.get(name, (20, 16))
+    network = sized(NETWORKS[name], inputs=inputs, outputs=outputs, shape=(1, 4, 4))
     rows = [network.init(generator) for _ in range(2)]
     unpacked = unpack(torch.stack([pack(row) for row in rows]), network.shapes)
     assert list(unpacked) == list(network.shapes)

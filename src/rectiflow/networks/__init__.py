@@ -2,4 +2,12 @@
 
 from rectiflow.registry import Registry
 
-NETWORKS = Registry({"mlp": "rectiflow.networks.mlp:MLP", "convolutions": "rectiflow.networks.convolutions:Convolutions"})
+NETWORKS = Registry(
+    {
+        "mlp": "rectiflow.networks.mlp:MLP",
+        "convolutions": "rectiflow.networks.convolutions:Convolutions",
+        "unet": "rectiflow.networks.unet:UNet",
+        "dit": "rectiflow.networks.dit:DiT",
+        "convnet": "rectiflow.networks.convnet:ConvNet",
+    }
+)

@@ -43,6 +43,8 @@ class Convolutions:
         if self.sides is None:
             raise ValueError("network.name: convolutions see pictures, and are no network of a model of plain numbers")
         area = self.sides[0] * self.sides[1]
+        if self.inputs % area or self.outputs % area:
+            raise ValueError("network.name: convolutions see pictures alone, and neither a time nor a condition beside them")
         return self._between(self.inputs // area * PATCH, self.outputs // area * PATCH)
 
     @property

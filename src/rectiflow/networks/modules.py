@@ -1,6 +1,8 @@
 """Networks written as `torch.nn.Module`s."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -8,22 +10,34 @@ from torch import Generator, Tensor, nn
 from torch.func import functional_call
 
 from rectiflow.networks.network import side_by_side
+from rectiflow.ranges import among, at_least
 from rectiflow.weights import Shapes, unpack
 
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+ROWS = 64  # whose activations stay in the cache
 
+
+@dataclass(frozen=True)
 class Modules(ABC):
     """One `nn.Module` for each seed, computed seed after seed.
 
     A seed's numbers are what they would be alone, by construction: convolutions and normalisations have no batched form that
     keeps each seed's bits (of fifteen forward passes under `torch.vmap` at width 100 three changed a bit by company, of
     fifteen gradients eight). Subclasses are frozen dataclasses: their fields are the description, `module` builds from it.
-    The module's `forward(x, *times)` takes x `(batch, dim)` and times `(batch,)`, and returns `(batch, outputs)`.
+    The module's `forward(rows)` takes rows `(batch, inputs)` and returns `(batch, outputs)`.
+
+    `dtype` is what products and convolutions are computed in, by autocast; weights and outputs stay in float32. Without
+    `fused` the module keeps to operations that have derivatives of every kind and can be exported.
     """
 
-    @property
-    @abstractmethod
-    def times(self) -> int:
-        """How many times `forward` takes after x."""
+    inputs: int
+    outputs: int
+    dtype: str = field(default="float32", kw_only=True)
+    fused: bool = field(default=True, kw_only=True)
+
+    def __post_init__(self) -> None:
+        at_least(1, inputs=self.inputs, outputs=self.outputs)
+        among(DTYPES, dtype=self.dtype)
 
     @abstractmethod
     def module(self) -> nn.Module:
@@ -34,7 +48,7 @@ class Modules(ABC):
         with torch.random.fork_rng(devices=[]):
             return self.module().requires_grad_(False)
 
-    @property
+    @cached_property
     def shapes(self) -> Shapes:
         """Names and shapes of one seed's weights, in the module's order."""
         return {name: tuple(weight.shape) for name, weight in self._skeleton.named_parameters()}
@@ -50,13 +64,27 @@ class Modules(ABC):
         return side_by_side(x, *times)
 
     def through(self, theta: Tensor, columns: Tensor) -> Tensor:
-        """The outputs `(seeds, outputs, batch)` for columns `(seeds, dim + times, batch)`, seed after seed."""
-        weights, dim = unpack(theta, self.shapes), columns.shape[-2] - self.times
+        """The outputs `(seeds, outputs, batch)` for columns `(seeds, inputs, batch)`, seed after seed."""
+        return self._of("", theta, columns)
+
+    def _of(self, part: str, theta: Tensor, columns: Tensor) -> Tensor:
+        """What a part of the module, by its name, makes of columns. Where no gradient is asked for on a CPU, some at a
+        time.
+        """
+        module, prefix = self._skeleton.get_submodule(part), part and f"{part}."
+        kind, lower = columns.device.type, self.dtype != "float32"
+        few = self.fused and kind == "cpu" and not torch.is_grad_enabled()
         seeds = []
-        for k, column in enumerate(columns):
-            mine = {name: weight[k] for name, weight in weights.items()}
-            seeds.append(functional_call(self._skeleton, mine, (column[:dim].mT, *column[dim:])).mT)
-        return torch.stack(seeds)
+        with torch.autocast(kind, DTYPES[self.dtype] if lower else None, enabled=lower):
+            for mine, column in zip(theta.split(1), columns, strict=True):
+                weights = {
+                    name.removeprefix(prefix): weight.squeeze(0)
+                    for name, weight in unpack(mine, self.shapes).items()
+                    if name.startswith(prefix)
+                }
+                batches: Sequence[Tensor] = column.mT.split(ROWS) if few else [column.mT]
+                seeds.append(torch.cat([functional_call(module, weights, (rows,)) for rows in batches]).to(theta.dtype))
+        return torch.stack(seeds).mT
 
     def __call__(self, theta: Tensor, x: Tensor, *times: Tensor) -> Tensor:
         """The outputs `(seeds, batch, outputs)` for points x `(seeds, batch, dim)` and times `()` or `(seeds, batch)`."""

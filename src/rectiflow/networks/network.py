@@ -4,6 +4,7 @@ All seeds are computed together, and a seed's numbers must not depend on who com
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 import torch
@@ -47,20 +48,12 @@ class Build(Protocol):
     def __call__(self, *, inputs: int, outputs: int, fused: bool = True) -> Network: ...
 
 
-def sized(build: Any, *, inputs: int, outputs: int, shape: Sequence[int]) -> Any:
-    """The network of so many numbers for rows of a shape: one that sees pictures is told their height and width.
-
-    Raises ValueError for a network of pictures where a row is none.
-    """
-    found = build(inputs=inputs, outputs=outputs)
-    if not hasattr(found, "sides"):
-        return found
-    if len(shape) != 3:
-        sides = " x ".join(map(str, shape))
-        raise ValueError(
-            f"network: {type(found).__name__} sees pictures, channels x height x width; a row is of shape {sides}"
-        )
-    return build(inputs=inputs, outputs=outputs, sides=tuple(shape[1:]))
+def sized(build: Build, *, inputs: int, outputs: int, shape: Sequence[int], fused: bool = True) -> Network:
+    """The network for rows of this shape, from which one that sees pictures gets their height and width."""
+    found: Any = build(inputs=inputs, outputs=outputs, fused=fused)
+    pictures = len(shape) == 3 and hasattr(found, "sides")
+    network: Network = replace(found, sides=tuple(shape[1:])) if pictures else found
+    return network
 
 
 def side_by_side(x: Tensor, *times: Tensor) -> Tensor:
