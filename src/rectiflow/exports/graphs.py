@@ -95,6 +95,8 @@ def _tidy(graph: GraphModule) -> None:
             node.replace_all_uses_with(node.all_input_nodes[0])
         elif node.target is operator.getitem and _whole(node.args[0]):
             node.replace_all_uses_with(node.args[0].args[0])
+        elif node.target == aten._unsafe_view.default:  # a view of a copy, which is taken away above
+            node.target = aten.reshape.default
     graph.graph.eliminate_dead_code()
     first: dict[tuple[Any, ...], str] = {}
     for node in graph.graph.nodes:
@@ -175,9 +177,10 @@ def _check(model: Model, sampler: Sampler) -> None:
     path = getattr(model, "path", None)
     if path is not None and not sampler.starts(path):
         raise ValueError(f"sampler: {sampler.label} cannot start on the path {type(path).__name__}")
+    plain = model.plain()
     try:
         with torch.no_grad(), _Known():
-            sampler(model.plain(), torch.zeros(1, 1, model.frame.shift.shape[-1]), None)
+            sampler(plain, torch.zeros(1, 1, model.frame.shift.shape[-1]), None)
     except Noise:
         raise ValueError(f"sampler: {sampler.label} draws noise, and cannot be exported; can be: {EXPORTABLE}") from None
 

@@ -2,8 +2,9 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass, field, fields
+from functools import cached_property, lru_cache
+from threading import get_ident
 
 import torch
 from torch import Generator, Tensor, nn
@@ -27,7 +28,8 @@ class Modules(ABC):
     The module's `forward(rows)` takes rows `(batch, inputs)` and returns `(batch, outputs)`.
 
     `dtype` is what products and convolutions are computed in, by autocast; weights and outputs stay in float32. Without
-    `fused` the module keeps to operations that have derivatives of every kind and can be exported.
+    `fused` the module keeps to operations that have derivatives of every kind and can be exported, and is built at once:
+    within a transform of torch.func none can be.
     """
 
     inputs: int
@@ -38,15 +40,19 @@ class Modules(ABC):
     def __post_init__(self) -> None:
         at_least(1, inputs=self.inputs, outputs=self.outputs)
         among(DTYPES, dtype=self.dtype)
+        for each in fields(self):
+            if isinstance(value := getattr(self, each.name), list):
+                object.__setattr__(self, each.name, tuple(value))
+        if not self.fused:
+            _ = self._skeleton
 
     @abstractmethod
     def module(self) -> nn.Module:
         """A new module; its initial weights come from torch's global generator, as in every module."""
 
-    @cached_property
+    @property
     def _skeleton(self) -> nn.Module:
-        with torch.random.fork_rng(devices=[]):
-            return self.module().requires_grad_(False)
+        return _skeleton(self, get_ident())
 
     @cached_property
     def shapes(self) -> Shapes:
@@ -89,3 +95,10 @@ class Modules(ABC):
     def __call__(self, theta: Tensor, x: Tensor, *times: Tensor) -> Tensor:
         """The outputs `(seeds, batch, outputs)` for points x `(seeds, batch, dim)` and times `()` or `(seeds, batch)`."""
         return self.through(theta, self.columns(x, *times)).mT
+
+
+@lru_cache(maxsize=64)
+def _skeleton(network: Modules, thread: int) -> nn.Module:
+    """The module of a network, and of its like, for a thread: while it is called it has the weights that are passed in."""
+    with torch.random.fork_rng(devices=[]):
+        return network.module().requires_grad_(False)
