@@ -100,6 +100,40 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["m.json"]
 
 
+WRITER = """
+import sys, time
+from pathlib import Path
+from rectiflow.files import replacing
+with replacing(Path(sys.argv[1])) as temporary:
+    temporary.write_text("half")
+    print("writing", flush=True)
+    sys.stdin.read()
+    temporary.write_text("whole")
+"""
+
+
+def test_two_writers_of_a_file_do_not_meet_and_what_a_killed_one_left_goes(tmp_path):
+    path = tmp_path / "m.json"
+    command = [sys.executable, "-c", WRITER, str(path)]
+    living, dead = (subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2))
+    for writer in (living, dead):
+        assert writer.stdout.readline() == "writing\n"
+    dead.kill()
+    dead.communicate()
+    assert len(list(tmp_path.iterdir())) == 2
+    write_json(path, {"a": 1})
+    assert len(list(tmp_path.iterdir())) == 2  # the living one's and the file
+    living.communicate("")
+    assert living.returncode == 0
+    assert [(left, left.read_text()) for left in tmp_path.iterdir()] == [(path, "whole")]
+
+
+def test_a_written_file_has_the_rights_that_any_new_file_has(tmp_path):
+    write_json(tmp_path / "m.json", {"a": 1})
+    (tmp_path / "plain").touch()
+    assert (tmp_path / "m.json").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
 def test_numbers_that_json_does_not_know_are_refused(tmp_path):
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_json(tmp_path / "m.json", {"a": float("nan")})
