@@ -87,3 +87,23 @@ def test_stages_write_the_same_bytes(name, row, where):
         stage(where, name, row, OPENBLAS_CORETYPE=processor)
         written[processor] = (where / "data" / name / f"{row}.parquet").read_bytes()
     assert len(set(written.values())) == 1
+
+
+KERNELS_OF_STAGES = """
+from importlib import import_module
+from torch.backends.cpu import get_cpu_capability
+from stages.code import Code
+from stages.shared.start import run
+for _, module in Code().commands():
+    import_module(module)
+run(lambda _: print(get_cpu_capability()))
+"""
+
+
+@pytest.mark.skipif(not WIDE, reason="this processor has no wider kernels to leave out")
+def test_a_stage_computes_by_the_kernels_that_all_processors_have_however_it_is_started():
+    env = {name: value for name, value in environment().items() if name != "ATEN_CPU_CAPABILITY"}
+    for settings, kernels in (({}, "AVX2"), ({"ATEN_CPU_CAPABILITY": "avx512"}, "AVX512")):
+        command = [sys.executable, "-c", KERNELS_OF_STAGES]
+        done = subprocess.run(command, cwd=ROOT, env=env | settings, capture_output=True, text=True)
+        assert done.stdout.split() == [kernels], done.stderr

@@ -1,14 +1,15 @@
 """Where and how wide a stage computes, and its random streams."""
 
 import os
-from hashlib import sha256
 
 import torch
-from torch import Generator
 
+from rectiflow.streams import stream
 from stages.shared.params import Refused, load
 from stages.shared.rows import Compute
 from stages.shared.start import keep_memory
+
+__all__ = ["prepare", "stream"]
 
 
 def prepare() -> torch.device:
@@ -23,9 +24,3 @@ def prepare() -> torch.device:
     torch.set_num_threads(settings.threads)
     use_gpu = settings.device != "cpu" and torch.cuda.is_available()
     return torch.device("cuda" if use_gpu else "cpu")
-
-
-def stream(purpose: str, seed: int) -> Generator:
-    """A generator that depends on the purpose and the seed alone, so that no stage's draws depend on another's."""
-    digest = sha256(f"{purpose}/{seed}".encode()).digest()
-    return Generator().manual_seed(int.from_bytes(digest[:7], "big"))

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 
+from stages.shared.kernels import settle
 from stages.shared.params import Refused
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
@@ -40,6 +41,7 @@ def run(main: Callable[[list[str]], None]) -> None:
     # What was imported lives as long as the process; scanning it at every collection and at exit costs 0.7 s a stage.
     gc.freeze()
     gc.enable()
+    settle()
     try:
         main(sys.argv[1:])
     except (Refused, ArithmeticError, OSError) as error:
