@@ -153,7 +153,7 @@ def plans(n: int, dim: int, times: int) -> Call:
 
     def call() -> Done:
         pairs = _coupled("exact", n, 1, (sides[0], sides[1]))
-        return Done(times * n, float((pairs.x0[0] - pairs.x1[0]).double().square().sum(-1).mean()))
+        return Done(times * n, float((pairs.x0[:] - pairs.x1[:])[0].double().square().sum(-1).mean()))
 
     return call
 

@@ -13,9 +13,10 @@ from pydantic import Field
 from torch import Generator, Tensor
 
 from rectiflow.pairs import Points
+from rectiflow.rows import Rows
 from rectiflow.transport.couplings import COUPLINGS, Coupling, minibatch
 from stages.shared.compute import stream
-from stages.shared.pairs import SOURCE_SPLITS, read_labelled, read_points, write_indices
+from stages.shared.pairs import SOURCE_SPLITS, read_labelled, write_indices
 from stages.shared.params import GRID, PARAMS, Refused, Settings, composed, load, lookup, read, section
 from stages.shared.progress import progress
 from stages.shared.rows import Couple, load_workers
@@ -44,7 +45,7 @@ def couple(
     coupling: Coupling,
     batch: int,
     pairings: int,
-    sides: tuple[Tensor, Tensor],
+    sides: tuple[Tensor | Rows, Tensor | Rows],
     generators: Sequence[Generator],
     workers: int,
     labels: Tensor | None = None,
@@ -80,12 +81,12 @@ def main(args: list[str]) -> None:
     pairs = {}
     say = progress(f"couple {name}", len(SOURCE_SPLITS), len(SOURCE_SPLITS))
     for done, (split, origin) in enumerate(SOURCE_SPLITS.items(), 1):
-        seeds, x0 = read_points(dataset, "source", origin)
+        seeds, source = read_labelled(dataset, "source", origin)
         _, target = read_labelled(dataset, "target", split)
-        x1, labels = target.x, classes(target, key) if pairing.by_class else None
+        labels = classes(target, key) if pairing.by_class else None
         passes = -(-pairing.pairs // target.rows) if split == "train" else 1
         streams = [stream(f"couple/{name}/{split}", seed) for seed in seeds]
-        pairs[split] = couple(coupling, pairing.batch, passes, (x0, x1), streams, workers, labels)
+        pairs[split] = couple(coupling, pairing.batch, passes, (source.x, target.x), streams, workers, labels)
         say(done, f"{pairs[split][0].shape[1]} {split} pairs a seed, {passes} for each target point")
     write_indices(f"couple/{name}", seeds, pairs)
 

@@ -60,7 +60,7 @@ def main(args: list[str]) -> None:
         for (side, split), of in points.items():
             generator = stream(f"encode/{name}/{side}/{split}", seed)
             drawn = torch.randn(of.rows, model.latent, generator=generator) if side == "source" else None
-            of_seed[side, split] = encode(model.seed(k), of.x[k].to(device), generator) if drawn is None else drawn
+            of_seed[side, split] = encode(model.seed(k), of.x[k][:].to(device), generator) if drawn is None else drawn
         table = as_table(seed, of_seed, "x")
         tables.append(table | {"label": np.concatenate(labels)} if about.classes else table)
         say(k + 1, f"seed {seed}")

@@ -35,7 +35,7 @@ from stages.shared.start import run
 
 def progress_of(model: Model, seeds: list[int], reference: Sampler, x0: Tensor, target: Points) -> dict[str, np.ndarray]:
     """Rows `(seed, straightness, w2_1step)` of a field on held-out points `(seeds, n, dim)`."""
-    x1, given = target.x.cpu(), target.given()
+    x1, given = target.x[:].cpu(), target.given()
     n, nothing = min(x0.shape[1], x1.shape[1]), [None] * len(seeds)
     given = None if given is None else given[:, :n]
     once = sample(model, SAMPLERS["euler"](steps=1), x0[:, :n], nothing, given=given)
@@ -55,7 +55,7 @@ def ended(row: Round, reference: Sampler, device: torch.device, folder: Path) ->
         return (before / ENDED).read_text().strip()
     model, seeds = read_model(places.model(before))
     source, target = (read_labelled(row.dataset, side, "validation")[1].to(device) for side in ("source", "target"))
-    now = progress_of(model.to(device), seeds, reference, source.x, target)
+    now = progress_of(model.to(device), seeds, reference, source.x[:], target)
     past = read_table(before / PROGRESS) if (before / PROGRESS).exists() else {name: part[:0] for name, part in now.items()}
     write_table(folder / PROGRESS, {name: np.concatenate([past[name], part]) for name, part in now.items()})
     if not len(past["seed"]):

@@ -70,9 +70,9 @@ def next_round(name: str, row: Round, settings: Reflow, device: torch.device) ->
     for done, (split, rows) in enumerate(pool_rows(pool.rows, settings, seeds, row.dataset, name).items(), 1):
         streams = [stream(f"reflow/{name}/{split}", seed) for seed in seeds]
         begun = pool.of(rows)
-        given = begun.given()
-        x1 = transport(model, sampler, begun.x.to(device), streams, None if given is None else given.to(device)).cpu()
-        pairs[split] = Pairs(begun.x, x1, begun.label, classes=begun.classes, condition=begun.condition)
+        x0, given = begun.x[:], begun.given()
+        x1 = transport(model, sampler, x0.to(device), streams, None if given is None else given.to(device)).cpu()
+        pairs[split] = Pairs(x0, x1, begun.label, classes=begun.classes, condition=begun.condition)
         say(done, f"{x1.shape[1]} {split} pairs a seed by {sampler.label}")
     folder = places.reflow(name)
     write_pairs(f"reflow/{name}", seeds, pairs)

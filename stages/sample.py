@@ -170,7 +170,7 @@ def main(args: list[str]) -> None:
     model, seeds = read_model(places.model(places.trained(name)))
     model = model.to(device)
     source, target = (read_labelled(dataset, side, "test")[1].to(device) for side in ("source", "target"))
-    x0, x1 = source.x, target.x
+    x0, x1 = source.x[:], target.x[:]
     # Draws are asked to be what the test set's rows are.
     given, label = (target.given(), target.label) if model.conditional else (None, None)
     samplers = serving(build_samplers(settings.samplers, "sample.samplers"), type(model))

@@ -39,7 +39,7 @@ def random_energy(path=LINEAR, seeds=2, dim=2):
     network = NETWORK(inputs=dim + 1, outputs=1)
     theta = 3 * initial(network, generators(*range(seeds))).double()
     x1 = 2 + 3 * torch.randn(seeds, 100, dim, generator=torch.Generator().manual_seed(9), dtype=DOUBLE)
-    return Energy(network, {"theta": theta}, Frame.of(x1, x1, torch.ones_like(x1)), path).plain()
+    return Energy(network, {"theta": theta}, Frame.around(x1), path).plain()
 
 
 def places(generator, seeds=2, n=40, dim=2):

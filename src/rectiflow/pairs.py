@@ -1,17 +1,20 @@
 """What models are trained on: points of the target, or pairs of a source point and a target point.
 
-Every array has a leading axis of seeds. `shape` are the axes of the array that a row is, `(channels, height, width)` or
-`(dim,)`. What is known of a target point beside its coordinates is its condition: `label` holds its class, a place among
-so many `classes`, where the data set has classes, and `condition` further numbers in units of their deviations.
+Every array has a leading axis of seeds; points may be places in a table (see `rows`). `shape` are the axes of the array that
+a row is, `(channels, height, width)` or `(dim,)`. What is known of a target point beside its coordinates is its condition:
+`label` holds its class, a place among so many `classes`, where the data set has classes, and `condition` further numbers in
+units of their deviations.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
+
+from rectiflow.rows import Rows
 
 
 class Conditioned:
@@ -48,20 +51,26 @@ class Conditioned:
         return self._each(lambda part: part[k])
 
     def of(self, rows: Tensor) -> Self:
-        """Of every seed these rows `(seeds, m)`."""
-        return self._each(lambda part: torch.stack([mine[numbers] for mine, numbers in zip(part, rows, strict=True)]))
+        """Of every seed these rows `(seeds, m)`; the points are places in what they are now."""
+        found = {}
+        for name, part in self._parts().items():
+            given = name in ("label", "condition")
+            found[name] = _taken_each(part, rows) if given else Rows.of(part, rows)
+        return replace(self, **found)  # type: ignore[type-var]
 
-    def _each(self, change: Callable[[Tensor], Tensor]) -> Self:
+    def _each(self, change: Callable[[Any], Any]) -> Self:
+        return replace(self, **{name: change(part) for name, part in self._parts().items()})  # type: ignore[type-var]
+
+    def _parts(self) -> dict[str, Any]:
         parts = {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
-        changed = {name: change(part) for name, part in parts.items() if isinstance(part, Tensor)}
-        return replace(self, **changed)  # type: ignore[type-var]
+        return {name: part for name, part in parts.items() if isinstance(part, Tensor | Rows)}
 
 
 @dataclass(frozen=True)
 class Points(Conditioned):
     """Points x `(seeds, n, dim)`, and what is known of each: label `(seeds, n)`, condition `(seeds, n, numbers)`."""
 
-    x: Tensor
+    x: Tensor | Rows
     label: Tensor | None = None
     shape: tuple[int, ...] = ()
     classes: int = 0
@@ -88,8 +97,8 @@ class Pairs(Conditioned):
     condition `(seeds, n, numbers)` are those of x1.
     """
 
-    x0: Tensor
-    x1: Tensor
+    x0: Tensor | Rows
+    x1: Tensor | Rows
     label: Tensor | None = None
     shape: tuple[int, ...] = ()
     classes: int = 0
@@ -112,3 +121,7 @@ class Pairs(Conditioned):
 
 def _taken(part: Tensor, rows: Tensor | None) -> Tensor:
     return part if rows is None else part[rows.to(part.device)]
+
+
+def _taken_each(part: Tensor, rows: Tensor) -> Tensor:
+    return torch.stack([mine[numbers] for mine, numbers in zip(part, rows, strict=True)])

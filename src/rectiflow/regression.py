@@ -5,10 +5,16 @@ from torch import Generator, Tensor
 
 from rectiflow.interpolants import Interpolant
 from rectiflow.predictions import PREDICTIONS, combine
+from rectiflow.rows import Rows
 
 
 def drawn(
-    path: Interpolant, x0: Tensor, x1: Tensor, rows: Tensor, generator: Generator, prediction: str = "velocity"
+    path: Interpolant,
+    x0: Tensor | Rows,
+    x1: Tensor | Rows,
+    rows: Tensor,
+    generator: Generator,
+    prediction: str = "velocity",
 ) -> tuple[Tensor, Tensor, Tensor]:
     """`(t, xt, target)` for the pairs of one seed named by `rows`, which may have any shape; t uniform on the path's span.
 

@@ -10,24 +10,31 @@ import torch
 from torch import Tensor
 
 from rectiflow.pairs import Pairs, Points
+from rectiflow.rows import Rows
 from stages.shared import places
 from stages.shared.io import by_seed, read_table, seed_major, write_parts
-from stages.shared.points import read_about, read_split
+from stages.shared.points import finite, read_about, read_places, read_split
 
 SOURCE_SPLITS = {"train": "couple", "validation": "validation"}  # whose points the target's are paired with
 
 
 def read_labelled(dataset: str, side: str, split: str) -> tuple[list[int], Points]:
-    """The seeds and the points of one split, with their labels where the side has some."""
-    found, about = read_split(dataset, side, split), read_about(dataset)
-    label = None if found.label is None else _tensor(found.label)
-    return found.seeds, Points(_tensor(found.x), label, about.shape, len(about.classes or ()))
+    """The seeds and the points of one split, with what is known of them; a finite table is held once."""
+    about = read_about(dataset)
+    shape, classes = about.shape, len(about.classes or ())
+    if not finite(dataset, side):
+        drawn = read_split(dataset, side, split)
+        label = None if drawn.label is None else _tensor(drawn.label)
+        return drawn.seeds, Points(_tensor(drawn.x), label, shape, classes)
+    found = read_places(dataset, side, split)
+    label = None if found.label is None else _tensor(found.label[found.rows])
+    return found.seeds, Points(Rows(_tensor(found.x), _tensor(found.rows).long()), label, shape, classes)
 
 
 def read_points(dataset: str, side: str, split: str) -> tuple[list[int], Tensor]:
     """The seeds and the points `(seeds, n, dim)` of one split."""
-    seeds, points = read_labelled(dataset, side, split)
-    return seeds, points.x
+    found = read_split(dataset, side, split)
+    return found.seeds, _tensor(found.x)
 
 
 def read_pairs(place: str, dataset: str, split: str) -> tuple[list[int], Pairs]:
@@ -59,7 +66,7 @@ def write_pairs(place: str, seeds: list[int], splits: Mapping[str, Pairs]) -> No
     """Rows `(split, seed, x0, x1)`, with label and condition where they have some, split by split, seed after seed."""
     columns = ("x0", "x1", "label", "condition")
     parts = {split: {name: getattr(pairs, name) for name in columns} for split, pairs in splits.items()}
-    _write(place, seeds, {s: {name: part for name, part in of.items() if part is not None} for s, of in parts.items()})
+    _write(place, seeds, {s: {name: part[:] for name, part in of.items() if part is not None} for s, of in parts.items()})
 
 
 def _write(place: str, seeds: list[int], splits: Mapping[str, Mapping[str, Tensor]]) -> None:

@@ -20,6 +20,18 @@ class Split:
 
 
 @dataclass(frozen=True)
+class Places:
+    """One split of a finite side: the table's x `(m, dim)` as it is on disk, rows `(seeds, n)`, numbers of its rows, and the
+    table's label `(m,)` where the side has classes.
+    """
+
+    seeds: list[int]
+    x: np.ndarray
+    rows: np.ndarray
+    label: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
 class About:
     """What is known of a data set: the shape of a row's array, the names of the classes, the target's entropy in nats a
     point, and what brought the rows from their own units; None where there are no classes, where the entropy is not known,
@@ -34,15 +46,26 @@ class About:
 
 def read_split(dataset: str, side: str, split: str, *, as_stored: bool = False) -> Split:
     """One split of a side (source or target). x is float32; `as_stored`: integers are what they are on disk."""
-    if not (table := places.table(dataset, side)).exists():
+    if not finite(dataset, side):
         seeds, columns = by_seed(read_table(places.points(dataset), side=side, split=split))
         return Split(seeds, columns["x"], columns.get("label") if side == "target" else None)
+    found = read_places(dataset, side, split)
+    x = np.empty((*found.rows.shape, found.x.shape[1]), found.x.dtype if as_stored else np.float32)
+    for of_seed, numbers in zip(x, found.rows, strict=True):
+        of_seed[:] = found.x[numbers]
+    return Split(found.seeds, x, None if found.label is None else found.label[found.rows])
+
+
+def finite(dataset: str, side: str) -> bool:
+    """Whether a side is a finite table, and its splits are places in it."""
+    return places.table(dataset, side).exists()
+
+
+def read_places(dataset: str, side: str, split: str) -> Places:
+    """One split of a finite side."""
     seeds, columns = by_seed(read_table(places.rows(dataset), side=side, split=split))
-    rows, stored = columns["row"], read_table(table)
-    x = np.empty((*rows.shape, stored["x"].shape[1]), stored["x"].dtype if as_stored else np.float32)
-    for of_seed, numbers in zip(x, rows, strict=True):
-        of_seed[:] = stored["x"][numbers]
-    return Split(seeds, x, stored["label"][rows] if "label" in stored else None)
+    stored = read_table(places.table(dataset, side))
+    return Places(seeds, stored["x"], columns["row"], stored.get("label"))
 
 
 def read_about(dataset: str) -> About:

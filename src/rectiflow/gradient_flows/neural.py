@@ -63,7 +63,7 @@ class Step:
         if start:
             return replace(start, weights={"theta": start.theta.clone()})
         network = self.network(inputs=data.dim, outputs=data.dim)
-        return Residual(network, {"theta": initial(network, generators)}, Frame.of(data.x, data.x, torch.ones_like(data.x)))
+        return Residual(network, {"theta": initial(network, generators)}, Frame.around(data.x))
 
     def draw(self, model: Residual, data: Points, rows: Tensor, generator: Generator, done: float) -> tuple[Tensor, ...]:
         """The points, `(steps, batch, dim)`."""

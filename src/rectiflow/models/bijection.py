@@ -56,7 +56,7 @@ class Bijection(Maps, Density):
         Raises ValueError for too few coordinates, or for an option out of range.
         """
         x = data.x
-        empty = cls(cls.sees(network, data), {}, Frame.of(x, x, torch.ones_like(x)), **options)
+        empty = cls(cls.sees(network, data), {}, Frame.around(x), **options)
         model = replace(empty, weights={"theta": initial(empty, generators).to(x.device)})
         model._start(model._columns(x[:, :FIRST]))
         return model

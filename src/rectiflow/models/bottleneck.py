@@ -70,7 +70,7 @@ class Bottleneck(Noisy):
         of range.
         """
         x, dim = data.x, data.dim
-        model = cls(network(inputs=1, outputs=dim), {}, Frame.of(x, x, torch.ones_like(x)), **options)
+        model = cls(network(inputs=1, outputs=dim), {}, Frame.around(x), **options)
         if model.latent > dim:
             raise ValueError(f"latent: {model.latent} must be at most {dim}")
         model = replace(model, network=network(inputs=model.latent, outputs=dim))

@@ -1,9 +1,14 @@
 """The units that a network works in."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from rectiflow.rows import Rows
+
+Target = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -19,13 +24,17 @@ class Frame:
     speed: Tensor
 
     @classmethod
-    def of(cls, x0: Tensor, x1: Tensor, target: Tensor | None = None) -> "Frame":
-        """The frame of pairs and of what is predicted for them (the move), all `(seeds, n, dim)`. A constant has scale 1."""
-        rows = [torch.cat(ends) for ends in zip(x0.unbind(), x1.unbind(), strict=True)]
-        shift = torch.stack([points.mean(0, keepdim=True) for points in rows])
-        scale = torch.stack([_size(points - points.mean(0)) for points in rows])
-        speed = torch.stack([_size(part) for part in (x1 - x0 if target is None else target).unbind()])
-        return cls(shift, scale, speed)
+    def of(cls, x0: Tensor | Rows, x1: Tensor | Rows, target: Target = torch.sub) -> "Frame":
+        """The frame of pairs `(seeds, n, dim)` and of what is predicted for them, by a function of a seed's x1 and x0: the
+        move. A constant has scale 1.
+        """
+        found = [_units(x0[k], x1[k], target) for k in range(len(x0))]
+        return cls(*(torch.stack(part) for part in zip(*found, strict=True)))
+
+    @classmethod
+    def around(cls, x: Tensor | Rows) -> "Frame":
+        """The frame of points `(seeds, n, dim)`, of which nothing is predicted but themselves."""
+        return cls.of(x, x, lambda x1, x0: x1.new_ones(1))
 
     def seed(self, k: int) -> "Frame":
         """The k-th seed's units (the seed axis has length one)."""
@@ -36,7 +45,17 @@ class Frame:
         return Frame(self.shift.to(device), self.scale.to(device), self.speed.to(device))
 
 
-def _size(x: Tensor) -> Tensor:
+def _units(x0: Tensor | Rows, x1: Tensor | Rows, target: Target) -> tuple[Tensor, Tensor, Tensor]:
+    """Shift, scale and speed of one seed, the others' points aside: those of all at once need not fit in memory."""
+    x0, x1 = x0[:], x1[:]
+    speed = _size(target(x1, x0).square())
+    points = torch.cat([x0, x1])
+    del x0, x1
+    shift = points.mean(0, keepdim=True)
+    return shift, _size(points.sub_(shift).square_()), speed
+
+
+def _size(squares: Tensor) -> Tensor:
     """Root mean square of a sample, shape (1, 1), or one where that is zero."""
-    size = x.square().mean().sqrt().reshape(1, 1)
+    size = squares.mean().sqrt().reshape(1, 1)
     return torch.where(size > 0, size, 1.0)

@@ -60,7 +60,7 @@ class Adversarial:
         judge = sibling(network, data.dim)
         weights = {"critic": initial(judge, generators), "generator": initial(network, generators)}
         weights = {name: part.to(data.x.device) for name, part in weights.items()}
-        return Generator(network, weights, Frame.of(data.x, data.x, torch.ones_like(data.x)), self.latent)
+        return Generator(network, weights, Frame.around(data.x), self.latent)
 
     def draw(self, model: Generator, data: Points, rows: Tensor, generator: Random, done: float) -> tuple[Tensor, ...]:
         """The points, noise for as many, `(steps, batch, dim)`, and uniform numbers `(steps, batch)`."""

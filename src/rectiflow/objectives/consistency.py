@@ -79,7 +79,7 @@ class Consistency:
         low, high = path.span
         steps = self.steps(done)
         k = torch.randint(steps, tuple(rows.shape), generator=generator)
-        s, t = (low + (high - low) * (place / steps).to(data.x0) for place in (k, k + 1))
+        s, t = (low + (high - low) * (place / steps).to(device, data.x0.dtype) for place in (k, k + 1))
         z = torch.randn((*rows.shape, data.dim), generator=generator).to(device) if path.noisy else None
         x0, x1 = data.x0[rows.to(device)], data.x1[rows.to(device)]
         return s, t, *(path.path(time, x0, x1, z)[0] for time in (s, t))

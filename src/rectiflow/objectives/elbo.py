@@ -55,7 +55,8 @@ class Elbo:
     def draw(self, model: Bottleneck, data: Points, rows: Tensor, generator: Generator, done: float) -> tuple[Tensor, ...]:
         """The points, `(steps, batch, dim)`, and noise for each, `(steps, batch, noise)`."""
         noise = torch.randn((*rows.shape, model.noise), generator=generator)
-        return data.x[rows.to(data.x.device)], noise.to(data.x)
+        x = data.x[rows.to(data.x.device)]
+        return x, noise.to(x)
 
     def losses(self, player: str, model: Bottleneck, average: Bottleneck, batch: tuple[Tensor, ...]) -> Tensor:
         """`beta rate + distortion + extra`, `(seeds, batch)`."""

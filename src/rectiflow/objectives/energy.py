@@ -52,15 +52,14 @@ class ScoreMatching:
             return replace(start, weights={"theta": start.theta.clone()}, path=self.interpolant)
         network = self.network(inputs=data.dim + 1, outputs=1)
         theta = initial(network, generators).to(data.x0.device)
-        frame = Frame.of(data.x1, data.x1, torch.ones_like(data.x1))
-        return Energy(network, {"theta": theta}, frame, self.interpolant)
+        return Energy(network, {"theta": theta}, Frame.around(data.x1), self.interpolant)
 
     def draw(self, model: Energy, data: Pairs, rows: Tensor, generator: Generator, done: float) -> tuple[Tensor, ...]:
         """In the network's layout, where points are columns: what it sees `(steps, dim + 1, batch)`, what its slope should
         be `(steps, dim, batch)`, and the weight of squared errors `(steps, 1, batch)`.
         """
         low, high = self.interpolant.span
-        t = (low + (high - low) * torch.rand(rows.shape, generator=generator)).to(data.x0)
+        t = (low + (high - low) * torch.rand(rows.shape, generator=generator)).to(data.x0.device, data.x0.dtype)
         turn, frame = model.turn(t), model.frame
         x0, x1 = (end[rows.to(end.device)] for end in (data.x0, data.x1))
         x1 = (x1 - frame.shift) / frame.scale

@@ -88,7 +88,7 @@ class Jumping(ABC):
         """What is drawn for some steps of one seed (see `Drawn`), `(steps, ..., batch)`."""
         path, speed, device = self.interpolant, model.frame.speed, data.x0.device
         low, high = path.span
-        s, t = (low + (high - low) * time.to(data.x0) for time in self.times(rows.shape, generator))
+        s, t = (low + (high - low) * time.to(data.x0.device, data.x0.dtype) for time in self.times(rows.shape, generator))
         z = torch.randn((*rows.shape, data.dim), generator=generator).to(device) if path.noisy else None
         x0, x1 = data.x0[rows.to(device)], data.x1[rows.to(device)]
         xs, us = path.path(s, x0, x1, z)

@@ -64,8 +64,8 @@ class Matching:
         x0, x1 = pairs.x0, pairs.x1
         if self.prediction == "velocity":
             return Frame.of(x0, x1)
-        middle = torch.tensor(0.5, dtype=x0.dtype, device=x0.device)
-        return Frame.of(x0, x1, combine(PREDICTIONS[self.prediction].row(self.interpolant, middle), x0, x1))
+        row = PREDICTIONS[self.prediction].row(self.interpolant, torch.tensor(0.5, dtype=x0.dtype, device=x0.device))
+        return Frame.of(x0, x1, lambda x1, x0: combine(row, x0, x1))
 
     def draw(self, model: Velocity, data: Pairs, rows: Tensor, generator: Generator, done: float) -> tuple[Tensor, ...]:
         """In the network's own units and layout, where points are columns: what it sees `(steps, dim + 1, batch)`, what it

@@ -12,6 +12,7 @@ import torch
 from torch import Generator, Tensor
 
 from rectiflow.ranges import inside, positive
+from rectiflow.rows import Rows
 from rectiflow.transport.assignment import match, square_cost
 from rectiflow.transport.plans import entropic_plan, partial_plan
 
@@ -101,8 +102,8 @@ def by_class(coupling: Coupling, x0: Tensor, x1: Tensor, labels: Tensor, generat
 
 def minibatch(
     coupling: Coupling,
-    x0: Tensor,
-    x1: Tensor,
+    x0: Tensor | Rows,
+    x1: Tensor | Rows,
     generator: Generator,
     batch: int,
     pairings: int,
@@ -120,19 +121,26 @@ def minibatch(
     i, j = [], []
     for fresh in draws[: pairings * n].split(n):
         if labels is None:
-            left, right = _batches(coupling, x0[fresh], x1, generator, batch)
+            left, right = _batches(coupling, x0, x1, fresh, generator, batch)
         else:
-            left, right = by_class(partial_of(_batches, coupling, batch=batch), x0[fresh], x1, labels, generator)
-        i.append(fresh[left])
+            within = partial_of(_once, coupling, batch=batch)
+            left, right = by_class(within, x0[fresh], x1[:], labels, generator)
+            left = fresh[left]
+        i.append(left)
         j.append(right)
     return torch.cat(i), torch.cat(j)
 
 
-def _batches(coupling: Coupling, x0: Tensor, x1: Tensor, generator: Generator, batch: int) -> tuple[Tensor, Tensor]:
-    """Every x1 once with an x0, both of one length, `batch` points at a time."""
+def _once(coupling: Coupling, x0: Tensor, x1: Tensor, generator: Generator, batch: int) -> tuple[Tensor, Tensor]:
+    return _batches(coupling, x0, x1, torch.arange(len(x0)), generator, batch)
+
+
+def _batches(
+    coupling: Coupling, x0: Tensor | Rows, x1: Tensor | Rows, fresh: Tensor, generator: Generator, batch: int
+) -> tuple[Tensor, Tensor]:
+    """Every x1 once, each with one of the `fresh` rows of x0, of which there are as many, `batch` points at a time."""
     i, j = [], []
-    order = torch.randperm(len(x1), generator=generator)
-    for rows, columns in zip(torch.arange(len(x0)).split(batch), order.split(batch), strict=True):
+    for rows, columns in zip(fresh.split(batch), torch.randperm(len(x1), generator=generator).split(batch), strict=True):
         left, right = coupling(x0[rows], x1[columns], generator)
         i.append(rows[left])
         j.append(columns[right])
