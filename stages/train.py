@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,9 @@ import numpy as np
 from torch import Generator
 
 from rectiflow.pairs import Pairs, Points
-from rectiflow.training import Curves, fit
+from rectiflow.training import Curves, Training, fit
 from stages.shared import places
+from stages.shared.checkpoints import Checkpoint, key_of
 from stages.shared.compute import prepare
 from stages.shared.files import copy
 from stages.shared.io import seed_major, write_table
@@ -60,6 +62,16 @@ def ended(source: Path, folder: Path) -> bool:
     return False
 
 
+def depends(flow: Taught, row: Mapping[str, Any], options: Training, seeds: list[int]) -> str:
+    """The key of a flow's training: a digest of all that its numbers depend on."""
+    content = read()
+    facts = [flow.model_dump(), dict(row), asdict(options), seeds, section(content, "network"), section(content, "compute")]
+    code = [f"objective.{flow.objective}", *(f"model.{name}" for name in (flow.model, flow.teacher_model))]
+    code += ["train", *(f"network.{name}" for name in (flow.network, flow.teacher_network))]
+    data = [flow.data, flow.teacher, f"generate/{flow.dataset}"]
+    return key_of(facts, [*(DATA / "code" / name for name in code), *(DATA / place for place in data)])
+
+
 def main(args: list[str]) -> None:
     """`python -m stages.train NAME`, NAME a row of `flows`."""
     (name,) = args
@@ -82,6 +94,7 @@ def main(args: list[str]) -> None:
     _, held_out = read_data(flow, objective.data, "validation")
 
     try_begin(objective, data.shape, key, conditions=data.conditions)
+    checkpoint = Checkpoint(name, depends(flow, row, options, seeds))
     say = progress(f"train {name}", options.steps)
     model, curves = fit(
         objective,
@@ -91,11 +104,13 @@ def main(args: list[str]) -> None:
         options,
         start,
         lambda step, losses: say(step, "held-out loss " + " ".join(f"{loss:.4f}" for loss in losses)),
+        checkpoint,
     )
     write_model(places.model(folder), model, seeds)
     write_table(places.curves(name), curves_table(seeds, curves))
     if curves.history:
         write_history(places.kept(name), curves.steps, curves.history)
+    checkpoint.end()
 
 
 if __name__ == "__main__":

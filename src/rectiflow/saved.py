@@ -5,16 +5,15 @@ A digest of all of it stands in the file, so that damage is told and not drawn f
 
 import json
 from collections.abc import Mapping
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as from_bytes
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
+from rectiflow.digests import digest
 from rectiflow.files import write_bytes
 from rectiflow.models.record import put_together, taken_apart
 from rectiflow.registry import built, described, name_of
@@ -106,14 +105,6 @@ def rebuilt(tensors: Mapping[str, Tensor], spec: dict[str, Any]) -> Trained:
     dim = tensors["shift"].shape[-1]
     origin = origin_of(spec["origin"]) if "origin" in spec else Origin((("x", dim),))
     return Trained(model, tuple(spec["seeds"]), origin, spec.get("facts", {}))
-
-
-def digest(tensors: Mapping[str, Tensor], spec: Mapping[str, Any]) -> str:
-    """Of all arrays and of their description."""
-    found = sha256(json.dumps(spec, sort_keys=True).encode())
-    for name in sorted(tensors):
-        found.update(name.encode() + tensors[name].contiguous().view(torch.uint8).numpy().tobytes())
-    return found.hexdigest()
 
 
 def origin_spec(origin: Origin) -> dict[str, Any]:

@@ -5,7 +5,7 @@ own reductions, while the network's products are batched (see `networks`).
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,6 +16,7 @@ from rectiflow.models.model import Model, Weights
 from rectiflow.objectives.objective import Objective, Turns
 from rectiflow.pairs import Pairs, Points
 from rectiflow.ranges import among, at_least, inside, positive
+from rectiflow.resuming import Keeper, State
 
 Progress = Callable[[int, list[float]], None]
 
@@ -84,7 +85,8 @@ class AdamW:
     def __init__(self, theta: Tensor, weight_decay: float, clip: float, betas: tuple[float, float] = (0.9, 0.999)) -> None:
         self.rows = list(theta.unbind())
         self.weight_decay, self.clip, self.betas = weight_decay, clip, betas
-        self.first, self.second = (list(torch.zeros_like(theta).unbind()) for _ in range(2))
+        self.moments = {name: torch.zeros_like(theta) for name in ("first", "second")}
+        self.first, self.second = (list(moment.unbind()) for moment in self.moments.values())
         self.count = torch.zeros((), device=theta.device)
 
     def step(self, grad: Tensor, lr: float) -> None:
@@ -103,12 +105,22 @@ def means(x: Tensor) -> Tensor:
     return torch.stack([part.mean() for part in x.unbind()])
 
 
+def _chunk(data: Points | Pairs, options: Training) -> int:
+    """How many steps are drawn at a time: small calls cost more than work."""
+    return max(1, min(50, 2**22 // (options.batch * data.dim)))
+
+
 def _batches(
-    objective: Objective, model: Model, data: Points | Pairs, options: Training, generators: Sequence[Generator]
+    objective: Objective,
+    model: Model,
+    data: Points | Pairs,
+    options: Training,
+    generators: Sequence[Generator],
+    begun: int,
 ) -> Iterator[tuple[Tensor, ...]]:
-    """One for each step, drawn many steps at a time: small calls cost more than work."""
-    chunk = max(1, min(50, 2**22 // (options.batch * data.dim)))
-    for start in range(0, options.steps, chunk):
+    """One for each step after the first `begun`, whole chunks."""
+    chunk = _chunk(data, options)
+    for start in range(begun, options.steps, chunk):
         shape = (min(chunk, options.steps - start), options.batch)
         rows = [torch.randint(data.rows, shape, generator=generator) for generator in generators]
         yield from zip(*_drawn(objective, model, data, rows, generators, start / options.steps), strict=True)
@@ -169,6 +181,59 @@ class Player:
         decay = min(self.options.ema, taken / (9 + taken)) if self.options.ema else 0.0
         torch._foreach_lerp_(self._averages, self.optimiser.rows, 1 - decay)
 
+    @property
+    def state(self) -> dict[str, Tensor]:
+        """All that its steps change."""
+        tensors = {"theta": self.theta.detach(), "average": self.average, "count": self.optimiser.count}
+        return tensors | self.optimiser.moments
+
+
+@dataclass
+class Course:
+    """How far a training has come: the step, the sum of the first player's losses since the last point of the curves, and
+    the points, each with the training and the held-out losses of all seeds, and the averaged weights where they are kept.
+    """
+
+    since: Tensor
+    step: int = 0
+    steps: list[int] = field(default_factory=list)
+    rows: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    history: list[Weights] = field(default_factory=list)
+
+    def log(self, now: Tensor) -> None:
+        """One more point, with the held-out losses `(seeds,)`."""
+        self.rows.append((means(self.since).cpu() / (self.step - (self.steps[-1] if self.steps else 0)), now))
+        self.steps.append(self.step)
+        self.since = torch.zeros_like(self.since)
+
+    @property
+    def curves(self) -> Curves:
+        training, validation = (torch.stack(column, 1) for column in zip(*self.rows, strict=True))
+        return Curves(self.steps, training, validation, self.history)
+
+
+def _state(course: Course, players: Mapping[str, Player], generators: Sequence[Generator]) -> State:
+    """A training between two chunks, where the generators are as the next one finds them."""
+    tensors = {f"player/{name}/{part}": of for name, player in players.items() for part, of in player.state.items()}
+    tensors |= {f"generator/{k}": generator.get_state() for k, generator in enumerate(generators)}
+    tensors |= {f"row/{k}/{j}": part for k, row in enumerate(course.rows) for j, part in enumerate(row)}
+    tensors |= {f"history/{k}/{name}": part for k, kept in enumerate(course.history) for name, part in kept.items()}
+    return State(tensors | {"since": course.since}, {"step": course.step, "steps": course.steps})
+
+
+def _restored(state: State, players: Mapping[str, Player], generators: Sequence[Generator], keeps: bool) -> Course:
+    """The inverse of `_state`, for players and generators that have begun alike."""
+    tensors, steps = state.tensors, state.values["steps"]
+    for name, player in players.items():
+        for part, of in player.state.items():
+            of.copy_(tensors[f"player/{name}/{part}"])
+    for k, generator in enumerate(generators):
+        generator.set_state(tensors[f"generator/{k}"])
+    rows = [(tensors[f"row/{k}/0"], tensors[f"row/{k}/1"]) for k in range(len(steps))]
+    history = [{name: tensors[f"history/{k}/{name}"] for name in players} for k in range(len(steps) if keeps else 0)]
+    device = next(iter(players.values())).average.device
+    return Course(tensors["since"].to(device), state.values["step"], steps, rows, history)
+
 
 def fit(
     objective: Objective,
@@ -178,12 +243,14 @@ def fit(
     options: Training,
     start: Model | None = None,
     progress: Progress | None = None,
+    keeper: Keeper | None = None,
 ) -> tuple[Any, Curves]:
     """Train one model for each seed on its rows of `data`, and return it with the averaged weights, and the loss curves.
 
     `generators` are one for each seed, and all that its numbers depend on beside its data. `start` goes on from a trained
-    model. `progress(step, losses)` is called at every logged step. The curves show the first player's losses. Raises
-    Diverged as soon as a logged loss is not finite, or any player's far above its start.
+    model. `progress(step, losses)` is called at every logged step. The curves show the first player's losses. `keeper` has a
+    state of the same training, from which this one goes on to the same bytes, and is offered later ones. Raises Diverged as
+    soon as a logged loss is not finite, or any player's far above its start.
     """
     begun = objective.begin(data, generators, start)
     players = {name: Player(begun.weights[name], options, turns) for name, turns in objective.players.items()}
@@ -198,29 +265,32 @@ def fit(
             return means(objective.losses(name, average, average, checked)).cpu()
 
     before = {name: losses_now(name) for name in players}
-    steps: list[int] = [0]
-    rows: list[tuple[Tensor, Tensor]] = []
-    history: list[Weights] = []
-    since = torch.zeros((), device=begun.weights[first].device)
-    for step, batch in enumerate(_batches(objective, average, data, options, generators), 1):
+    kept = keeper.load() if keeper else None
+    if kept:
+        course = _restored(kept, players, generators, options.history)
+    else:
+        course = Course(torch.zeros((), device=begun.weights[first].device))
+    chunk = _chunk(data, options)
+    batches = _batches(objective, average, data, options, generators, course.step)
+    for step, batch in enumerate(batches, course.step + 1):
+        course.step = step
         for name, player in players.items():
             if step % player.turns.every:
                 continue
             losses = objective.losses(name, model, average, batch)
             player.step(losses, step)
-            since = since + losses.detach() if name == first else since
+            course.since = course.since + losses.detach() if name == first else course.since
         if step % options.log_every == 0 or step == options.steps:
             now = {name: losses_now(name) for name in players}
-            rows.append((means(since).cpu() / (step - steps[-1]), now[first]))
-            steps.append(step)
+            course.log(now[first])
             if options.history:
-                history.append({name: player.average.cpu().clone() for name, player in players.items()})
-            since = torch.zeros_like(since)
-            _guard(step, rows[-1][0], before[first], players[first].turns.size, "", generators, options)
+                course.history.append({name: player.average.cpu().clone() for name, player in players.items()})
+            _guard(step, course.rows[-1][0], before[first], players[first].turns.size, "", generators, options)
             for name, values in now.items():
                 whose = "" if len(players) == 1 else f"the {name}, "
                 _guard(step, values, before[name], players[name].turns.size, whose, generators, options)
             if progress:
-                progress(step, rows[-1][1].tolist())
-    training, validation = (torch.stack(column, 1) for column in zip(*rows, strict=True))
-    return replace(begun, weights=average.weights), Curves(steps[1:], training, validation, history)
+                progress(step, course.rows[-1][1].tolist())
+        if keeper and step % chunk == 0 and step < options.steps:
+            keeper.offer(lambda: _state(course, players, generators))
+    return replace(begun, weights=average.weights), course.curves

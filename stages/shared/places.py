@@ -86,6 +86,11 @@ def curves(name: str) -> Path:
     return trained(name) / "curves.parquet"
 
 
+def checkpoint(name: str) -> Path:
+    """The last state of a training that has not ended; no output, and so not in its folder."""
+    return DATA / "checkpoints" / f"{name}.safetensors"
+
+
 def choice(name: str) -> Path:
     """What a choice picked."""
     return trained(name) / "choice.json"

@@ -6,6 +6,11 @@ from collections.abc import Callable
 from tqdm import tqdm
 
 
+def note(title: str, text: str) -> None:
+    """A line beside the progress of long work."""
+    tqdm.write(f"{title}  {text}", file=sys.stderr)
+
+
 def progress(title: str, total: int, lines: int = 10) -> Callable[[int, str], None]:
     """A function `(done, note)`: a bar on a terminal, else about `lines` lines."""
     if sys.stderr.isatty():
