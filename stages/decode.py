@@ -1,7 +1,7 @@
 """Bring what a flow drew of latents back to the data, and measure it there.
 
-Writes `data/sample/NAME/samples.parquet`, draws as those of `stages.sample`, whose evaluations count the decoder as one; and
-`data/evaluate/NAME.parquet`, rows as those of `stages.evaluate`. Beside these stands how far reconstructions, which have the
+Writes `data/sample/NAME/samples.parquet`, draws as those of `stages.sample`, whose evaluations count the decoder as one,
+`reconstructions.parquet` beside it, and `data/evaluate/NAME.parquet`, rows as those of `stages.evaluate`. Beside these stands how far reconstructions, which have the
 decoder's noise where draws have it, are: `w2_decoder`, those of the target's second sample from the test set, what a flow
 that reaches the latents has on average, whose floor is that of the sample itself; and `w2_reconstructed`, the draws from
 those of the test set, whose floor is that of reconstructions of the second sample. They are one bottleneck's, whichever
@@ -23,7 +23,7 @@ from stages.modes import draws
 from stages.shared import places
 from stages.shared.compute import prepare, stream
 from stages.shared.files import copy
-from stages.shared.io import read_table, write_table
+from stages.shared.io import read_table, split_parts, write_parts, write_table
 from stages.shared.latents import Decoded
 from stages.shared.models import read_model
 from stages.shared.pairs import read_points
@@ -56,24 +56,23 @@ def decode(name: str, model: Bottleneck, seeds: list[int], table: Table, noise: 
     return {**table, "nfe": (table["nfe"] + 1).astype(np.int32), "x": x}
 
 
-def reconstructions(model: Bottleneck, row: Decoded, split: str) -> tuple[list[int], np.ndarray]:
-    """The seeds, and what the decoder makes of the latents of a split of the target, `(seeds, n, dim)`."""
+def reconstructions(model: Bottleneck, row: Decoded, split: str) -> np.ndarray:
+    """What the decoder makes of the latents of a split of the target, `(seeds, n, dim)`."""
     seeds, x = read_points(row.dataset, "target", split)
     found = []
     for k, seed in enumerate(seeds):
         generator, one = stream(f"decode/{row.bottleneck}/{split}", seed), model.seed(k)
         z = encode(one, x[k].to(model.theta.device), generator)
         found.append(points(one, z, generator if row.noise else None))
-    return seeds, torch.stack(found).numpy()
+    return torch.stack(found).numpy()
 
 
-def tasks(model: Bottleneck, row: Decoded, table: Mapping[str, np.ndarray]) -> Iterator[Task]:
-    """How far the draws and the bottleneck itself are from what they are to reach."""
-    (seeds, test), (_, floor) = (reconstructions(model, row, split) for split in ("test", "floor"))
-    targets, ends = dict(zip(seeds, test, strict=True)), read_points(row.dataset, "target", "test")[1].numpy()
+def tasks(row: Decoded, table: Table, seeds: list[int], made: Mapping[str, np.ndarray]) -> Iterator[Task]:
+    """How far the draws and the bottleneck itself are from what they are to reach; `made` are reconstructions by split."""
+    targets, ends = dict(zip(seeds, made["test"], strict=True)), read_points(row.dataset, "target", "test")[1].numpy()
     for draw, x in draws(table):
         yield Task(draw, "w2_reconstructed", partial(metrics.w2, x, targets[draw.seed]))
-    for seed, second, first, real in zip(seeds, floor, test, ends, strict=True):
+    for seed, second, first, real in zip(seeds, made["floor"], made["test"], ends, strict=True):
         yield Task(Draw(seed), "w2_reconstructed_floor", partial(metrics.w2, second, first))
         yield Task(Draw(seed), "w2_decoder", partial(metrics.w2, second, real))
 
@@ -89,7 +88,9 @@ def main(args: list[str]) -> None:
     model = model.to(device)
     table = decode(name, model, seeds, read_table(places.samples(row.flow)), row.noise)
     write_table(places.samples(name), table)
-    measured = [*evaluate.tasks(name, row.dataset), *tasks(model, row, table)]
+    made = {split: reconstructions(model, row, split) for split in ("test", "floor")}
+    write_parts(places.reconstructions(name), split_parts(seeds, {split: {"x": x} for split, x in made.items()}))
+    measured = [*evaluate.tasks(name, row.dataset), *tasks(row, table, seeds, made)]
     return write_measures(places.evaluated(name), measured, workers)
 
 

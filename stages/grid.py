@@ -20,6 +20,7 @@ from rectiflow.networks import NETWORKS
 from rectiflow.objectives import OBJECTIVES
 from stages.shared.bounds import BoundRow
 from stages.shared.files import write_text
+from stages.shared.judges import Asked, FeaturesRow, Judge, Judging
 from stages.shared.latents import Decoded, Encoded, Latents
 from stages.shared.modes import ModesRow
 from stages.shared.movements import GradientFlow, Movement
@@ -32,7 +33,8 @@ from stages.shared.teachers import Learning, Taught
 Rows = dict[str, dict[str, dict[str, Any]]]
 
 NAMED = (
-    "datasets", "tables", "latents", "couplings", "methods", "grid", "choices", "relations", "baselines", "gradient_flows"
+    "datasets", "tables", "latents", "couplings", "methods", "grid", "choices", "relations", "baselines", "gradient_flows",
+    "judges",
 )  # fmt: skip
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 HEADER = "# Written by `python -m stages.grid` from the blocks of params.yaml, a row a line: edits are lost.\n"
@@ -42,7 +44,8 @@ class Block(Settings):
     """Rows of the grid: every data set with every method, round 0 and so many `rounds` of rectification. Rounds after these,
     up to the number `until`, end by themselves. `network` and `training` override single keys of the shared sections; with
     `density`, which does so too, and may be empty, the densities of the rows are measured; with `modes`, which may be empty,
-    how their draws spread over the target; with `bound`, which may be empty, the bounds of bottlenecks.
+    how their draws spread over the target; with `bound`, which may be empty, the bounds of bottlenecks; with `features`, how
+    far their draws are from the target by what a judge sees.
     """
 
     datasets: list[str] = Field(min_length=1)
@@ -54,6 +57,7 @@ class Block(Settings):
     density: dict[str, Any] | None = None
     modes: dict[str, Any] | None = None
     bound: dict[str, Any] | None = None
+    features: dict[str, Any] | None = None
 
     @property
     def last(self) -> int:
@@ -76,6 +80,7 @@ class Sections(Settings):
     choices: dict[str, Choice]
     relations: dict[str, Relation]
     gradient_flows: dict[str, GradientFlow] = {}
+    judges: dict[str, Judge] = {}
     studies: dict[str, Study]
 
     @property
@@ -110,7 +115,7 @@ class Cell(NamedTuple):
 
 def expand(content: Mapping[str, Any]) -> Rows:
     """The sections of `grid.yaml`: `encoded`, `couples`, `flows`, `reflows`, `until`, `samples`, `decoded`, `densities`,
-    `modes`, `bounds`, `baselined`, `movements`.
+    `modes`, `bounds`, `judging`, `features`, `baselined`, `movements`.
 
     Raises Refused in one line. Rows come in the order of the blocks, and so do data sets and methods in the report.
     """
@@ -127,6 +132,8 @@ def expand(content: Mapping[str, Any]) -> Rows:
         "densities": plain(densities(sections, cells)),
         "modes": plain(modes(sections, cells)),
         "bounds": plain(bounds(sections, cells)),
+        "judging": plain(judging(sections)),
+        "features": plain(features(sections, cells)),
         "baselined": plain(baselined(sections, content.get("density"))),
         "movements": plain(movements(sections)),
     }
@@ -358,12 +365,43 @@ def densities(sections: Sections, cells: Iterable[Cell]) -> dict[str, DensityRow
     }
 
 
-def modes(sections: Sections, cells: list[Cell]) -> dict[str, ModesRow]:
-    """The models whose draws are measured by modes, precision and recall; those of latents once they are decoded, too."""
-    rows = {name: (cell.dataset, override) for name, cell, override in asked(sections, cells, "modes")}
+def asked_of_draws(sections: Sections, cells: list[Cell], option: str) -> dict[str, tuple[str, dict[str, Any]]]:
+    """The same of what is measured of draws: those of latents once they are decoded, too. The data set of every row, and what
+    the option says.
+    """
+    rows = {name: (cell.dataset, override) for name, cell, override in asked(sections, cells, option)}
     back = {name: row for name, row in decoded(sections, cells).items() if row.flow in rows}
-    rows |= {name: (row.dataset, rows[row.flow][1]) for name, row in back.items()}
+    return rows | {name: (row.dataset, rows[row.flow][1]) for name, row in back.items()}
+
+
+def modes(sections: Sections, cells: list[Cell]) -> dict[str, ModesRow]:
+    """The models whose draws are measured by modes, precision and recall."""
+    rows = asked_of_draws(sections, cells, "modes")
     return {name: ModesRow(dataset=dataset, override=override) for name, (dataset, override) in rows.items()}
+
+
+def judging(sections: Sections) -> dict[str, Judging]:
+    """The judges that are trained."""
+    found: dict[str, Judging] = {}
+    for name, judge in sections.judges.items():
+        member(f"judges.{name}.dataset", judge.dataset, [*sections.datasets, *sections.tables])
+        key = f"judges.{name}.network" if judge.network else "network"
+        found[name] = Judging(dataset=judge.dataset, network=name_in(NETWORKS, merged(sections.network, judge.network), key))
+    return found
+
+
+def features(sections: Sections, cells: list[Cell]) -> dict[str, FeaturesRow]:
+    """The models whose draws a judge sees. It sees no latents: what is drawn of these is decoded first."""
+    judges, found = judging(sections), {}
+    for block, of in sections.grid.items():
+        if of.features is not None:
+            member(f"grid.{block}.features.judge", parse(Asked, of.features, f"grid.{block}.features").judge, judges)
+    for name, (dataset, said) in asked_of_draws(sections, cells, "features").items():
+        if dataset not in sections.latents:
+            of = parse(Asked, said, f"features.{name}")
+            network = judges[of.judge].network
+            found[name] = FeaturesRow(dataset=dataset, judge=of.judge, network=network, override=of.override)
+    return found
 
 
 def bounds(sections: Sections, cells: Iterable[Cell]) -> dict[str, BoundRow]:

@@ -35,12 +35,18 @@ def read_modes(dataset: str) -> Modes | None:
     return Modes(rows["mean"].astype(np.float64), rows["weight"], rows["std"]) if len(rows["weight"]) else None
 
 
-def draws(table: Mapping[str, np.ndarray]) -> Iterator[tuple[Draw, np.ndarray]]:
-    """Every draw and its points `(n, dim)`."""
+def draw_rows(table: Mapping[str, np.ndarray]) -> Iterator[tuple[Draw, np.ndarray]]:
+    """Every draw, and which rows are its, `(rows,)`."""
     for seed, place in dict.fromkeys(zip(table["seed"].tolist(), table["draw"].tolist(), strict=True)):
         rows = (table["seed"] == seed) & (table["draw"] == place)
         solver, nfe, role = (table[name][rows][0] for name in ("solver", "nfe", "role"))
-        yield Draw(seed, str(solver), int(nfe), str(role)), table["x"][rows]
+        yield Draw(seed, str(solver), int(nfe), str(role)), rows
+
+
+def draws(table: Mapping[str, np.ndarray]) -> Iterator[tuple[Draw, np.ndarray]]:
+    """Every draw and its points `(n, dim)`."""
+    for draw, rows in draw_rows(table):
+        yield draw, table["x"][rows]
 
 
 def spread(draw: Draw, suffix: str, x: np.ndarray, target: np.ndarray, of: Modes | None, near: Near) -> Iterator[Task]:

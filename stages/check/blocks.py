@@ -15,6 +15,7 @@ from rectiflow.pairs import Points
 from stages.baseline import build_baselines
 from stages.bound import Measured
 from stages.check.data import bottlenecks
+from stages.check.judges import check_features, check_neighbours
 from stages.check.methods import check_source
 from stages.check.params import Params, check_specs
 from stages.density import build_plan
@@ -46,6 +47,8 @@ def check_block(name: str, block: Block, content: Mapping[str, Any], params: Par
             check_density(key, dataset, block, content, params)
         if block.modes is not None:
             check_modes(f"{key}.modes", dataset, block.modes, params)
+        if block.features is not None:
+            check_features(f"{key}.features", dataset, block.features, params)
     if block.bound is not None:
         check_bound(key, block, params)
 
@@ -130,9 +133,7 @@ def check_density(key: str, dataset: str, block: Block, content: Mapping[str, An
 
 def check_modes(key: str, dataset: str, override: Mapping[str, Any], params: Params) -> None:
     """There are more points than neighbours."""
-    near, test = parse(Near, override, key), params.rows(dataset)["test"]
-    if near.neighbours >= test:
-        raise Refused(f"{PARAMS}: {key}.neighbours: {near.neighbours} must be less than test of {dataset}, {test}")
+    check_neighbours(key, dataset, parse(Near, override, key).neighbours, params)
 
 
 def check_bound(key: str, block: Block, params: Params) -> None:

@@ -15,6 +15,10 @@ def prune(content: Mapping[str, Any], rows: Rows) -> None:
     """
     problems, flows = {**content["datasets"], **content["tables"], **rows["encoded"]}, rows["flows"]
     drawn = {**flows, **rows["decoded"]}
+    below = {
+        "density": rows["densities"], "modes": rows["modes"], "bound": rows["bounds"], "baseline": rows["baselined"],
+        "jko": rows["movements"], "judge": rows["judging"], "features": rows["features"],
+    }  # fmt: skip
     kept = {
         "generate": problems,
         "floor": problems,
@@ -22,12 +26,10 @@ def prune(content: Mapping[str, Any], rows: Rows) -> None:
         "reflow": {**rows["reflows"], **rows["until"]},
         "train": {**flows, **content["choices"]},
         "sample": drawn,
-        "evaluate": {**drawn, **content["relations"], "density": {}, "modes": {}, "bound": {}, "baseline": {}, "jko": {}},
-        "evaluate/density": rows["densities"],
-        "evaluate/modes": rows["modes"],
-        "evaluate/bound": rows["bounds"],
-        "evaluate/baseline": rows["baselined"],
-        "evaluate/jko": rows["movements"],
+        "judge": rows["judging"],
+        "features": rows["features"],
+        "evaluate": {**drawn, **content["relations"], **below},
+        **{f"evaluate/{folder}": of for folder, of in below.items()},
     }
     for stage, names in kept.items():
         for path in (DATA / stage).glob("[!.]*"):

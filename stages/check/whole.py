@@ -7,6 +7,7 @@ from stages.check.beside import check_choice, check_relation
 from stages.check.blocks import check_baselines, check_block
 from stages.check.data import check_data, check_latents
 from stages.check.gradient_flows import check_gradient_flow
+from stages.check.judges import check_judge
 from stages.check.methods import check_method, check_sampling
 from stages.check.params import Params, check_specs
 from stages.check.studies import check_study
@@ -33,6 +34,8 @@ def check(content: Mapping[str, Any]) -> Rows:
         check_method(name, content, params)
     for name, latents in params.latents.items():
         check_latents(name, latents, params)
+    for name, judge in params.judges.items():
+        check_judge(name, judge, content, params)
     for name, block in params.grid.items():
         check_block(name, block, content, params)
     for name, choice in params.choices.items():

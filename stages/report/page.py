@@ -1,6 +1,6 @@
 """The report as one HTML page that opens offline: numbers with their intervals, figures, and what made them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from html import escape
 from importlib.metadata import version
 
@@ -37,8 +37,10 @@ from stages.shared.studies import Study
 PACKAGES = ("torch", "torchdiffeq", "POT", "lapx", "scipy", "numpy", "pyarrow", "pandas", "dvc")
 
 
-def tables(results: pd.DataFrame, place: Place) -> list[str]:
-    """One table a data set: the numbers that a place shows, of every model that has some of them."""
+def tables(results: pd.DataFrame, place: Place, pictures: Collection[str] = ()) -> list[str]:
+    """One table a data set: the numbers that a place shows, of every model that has some of them; those that rank are bold,
+    but distances between pixels of `pictures`, data sets, which rank nothing.
+    """
     parts = []
     for dataset, here in results.groupby("dataset", sort=False):
         keys = [(d, m, int(k)) for d, m, k in here[FLOW].drop_duplicates().itertuples(index=False)]
@@ -47,7 +49,8 @@ def tables(results: pd.DataFrame, place: Place) -> list[str]:
         keys = [key for key in keys if any(key in of for of in found.values())]
         if not keys:
             continue
-        bold = {name: best_models(here, name, keys) for name in shown_in("ranked") if name in found}
+        ranks = [name for name in shown_in("ranked") if not (dataset in pictures and MEASURES[name].pixelwise)]
+        bold = {name: best_models(here, name, keys) for name in ranks if name in found}
         rows = []
         for key in keys:
             cells = [
@@ -135,18 +138,36 @@ def interval(seeds: int) -> str:
     return f"means over {seeds} seeds ± half of the 95 % interval (Student's t)" if seeds > 1 else "one seed, no interval"
 
 
-def summary(results: pd.DataFrame) -> Section:
-    """The headline numbers, and how to read them."""
+def summary(results: pd.DataFrame, pictures: Collection[str] = ()) -> Section:
+    """The headline numbers, and how to read them; `pictures` are the data sets whose rows are some."""
     density = "NLL is the mean of -log p over the test points in nats; its floor is the entropy of the target. "
     likelihood = "" if select(results, "nll").empty else density
     said = (
         f"{interval(results.seed.nunique())}. W2 is the exact distance between as many draws as test points; its floor is "
         "the distance of a second sample of the target from the same test points, so values near the floor are as good as "
         "this test can tell. Straightness, chord deviation and NPE are measured on the reference paths of flows; the field "
-        f"error is relative to the closed form, where there is one. {likelihood}Bold: the best of a column and what the "
+        f"error is relative to the closed form, where there is one. {likelihood}{seen(results, pictures)}Bold: the best of a column and what the "
         "seeds do not separate from it (t tests paired by seed, Holm's correction)."
     )
-    return section("summary", "Summary", note(said), *tables(results, "summary"))
+    return section("summary", "Summary", note(said), *tables(results, "summary", pictures))
+
+
+def seen(results: pd.DataFrame, pictures: Collection[str]) -> str:
+    """How numbers of pictures are read; nothing without any."""
+    said = ""
+    if pictures:
+        said += (
+            f"W2 between pixels rewards blur, as the mean of several pictures is near to each: on pictures "
+            f"({escape(', '.join(pictures))}) it ranks nothing. "
+        )
+    if not (right := select(results, "judge_accuracy")).empty:
+        shares = [f"{escape(name)} {shown(of.value.tolist())}" for name, of in right.groupby("method", sort=False)]
+        said += (
+            "The Frechet distance is between features of a judge, a classifier that was trained on none of the test points, "
+            f"one for each seed; it is worth no more than that is right: {', '.join(shares)} of the test points. Draws that "
+            "are nearer to the training set than the test set is repeat it. "
+        )
+    return said
 
 
 def flow_sections(evidence: Evidence, ended: Sequence[str]) -> list[Section]:
@@ -199,7 +220,7 @@ def page(
     )
     versions = table(["package", "version"], [[name, escape(version(name))] for name in PACKAGES])
     sections = [
-        summary(results),
+        summary(results, list(dict.fromkeys(key[0] for key, drawn in shown.items() if len(drawn.shape) == 3))),
         *flow_sections(evidence, ended),
         *densities.sections(results, maps, {place: tables(results, place) for place in ("densities", "outliers")}),
         *gradient_flows.sections(descents, results),

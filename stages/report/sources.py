@@ -11,7 +11,7 @@ from stages.report.densities import DensityMap
 from stages.report.figures import Drawn
 from stages.report.gradient_flows import Followed
 from stages.report.results import Key, curves, tidy
-from stages.shared import bounds, modes, movements, places
+from stages.shared import bounds, judges, modes, movements, places
 from stages.shared.io import read_table, read_weights
 from stages.shared.latents import Decoded
 from stages.shared.params import GRID, parse, read
@@ -47,7 +47,7 @@ def ended(names: Mapping[Key, str]) -> dict[Key, str]:
 
 def results(names: Mapping[Key, str]) -> pd.DataFrame:
     """The measurements of all models, of their densities too."""
-    return tidy({key: measured(name) for key, name in names.items()} | baselines() | energies())
+    return tidy({key: measured(name) for key, name in names.items()} | baselines() | energies() | accuracies())
 
 
 def baselines() -> dict[Key, dict[str, np.ndarray]]:
@@ -65,6 +65,12 @@ def energies() -> dict[Key, dict[str, np.ndarray]]:
     return {(row["dataset"], name, 0): read_table(movements.measured(name)) for name, row in rows.items()}
 
 
+def accuracies() -> dict[Key, dict[str, np.ndarray]]:
+    """How often judges are right, each as if it were a method."""
+    rows = read(GRID)["judging"]
+    return {(row["dataset"], name, 0): read_table(judges.accuracy(name)) for name, row in rows.items()}
+
+
 def followed(content: Mapping[str, Any]) -> dict[str, Followed]:
     """The gradient flows, step by step."""
     found = {}
@@ -77,8 +83,9 @@ def followed(content: Mapping[str, Any]) -> dict[str, Followed]:
 
 
 def measured(name: str) -> dict[str, np.ndarray]:
-    """The measurements of a model, and of its density, its modes and its bounds where these are measured."""
-    paths = (places.evaluated(name), places.density_measures(name), modes.measured(name), bounds.measured(name))
+    """The measurements of a model, and of its density, its modes, its bounds and its features where these are measured."""
+    further = (places.density_measures, modes.measured, bounds.measured, judges.measured)
+    paths = (places.evaluated(name), *(place(name) for place in further))
     tables = [read_table(path) for path in paths if path.exists()]
     return {column: np.concatenate([table[column] for table in tables]) for column in tables[0]}
 

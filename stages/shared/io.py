@@ -5,7 +5,7 @@ Nothing that depends on time, host or writer state is stored. A file is written 
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +102,13 @@ def seed_major(seeds: Sequence[int], columns: Mapping[str, np.ndarray]) -> dict[
     rows = next(iter(columns.values())).shape[1]
     flat = {name: column.reshape(-1, *column.shape[2:]) for name, column in columns.items()}
     return {"seed": np.repeat(np.array(seeds, np.int32), rows), **flat}
+
+
+def split_parts(seeds: Sequence[int], splits: Mapping[str, Mapping[str, np.ndarray]]) -> Iterator[dict[str, np.ndarray]]:
+    """A part for each split, columns `(seeds, rows, ...)` as a flat table with columns of the split and the seed."""
+    for split, columns in splits.items():
+        flat = seed_major(seeds, columns)
+        yield {"split": np.repeat([split], len(flat["seed"])), **flat}
 
 
 def write_weights(path: Path, tensors: Mapping[str, np.ndarray], spec: Mapping[str, Any]) -> None:

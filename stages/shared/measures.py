@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 Better = Literal["smaller", "larger", ""]
 Place = Literal["metrics", "summary", "ranked", "compared", "published", "densities", "outliers"]
 
-LENGTH, SQUARE, NATS = "units of x", "squared units of x", "nats"
+LENGTH, SQUARE, NATS, SEEN = "units of x", "squared units of x", "nats", "squared units of the features"
 
 Places = tuple[Place, ...]
 
@@ -19,7 +19,8 @@ class Measure(NamedTuple):
     `floor` names the measure that a perfect model has on average, if there is one. `better` is empty for what is neither
     good nor bad, such as a floor. The values are those of `metric` (its own name if empty) in the rows of `role`, one a
     seed. `shown` says where: in `metrics.json` and on run pages, in the report's summary, ranked there (the best are bold),
-    in a comparison that names no metrics, beside published numbers, in the sections on densities and outliers.
+    in a comparison that names no metrics, beside published numbers, in the sections on densities and outliers. `pixelwise`
+    is a distance between points that says little of pictures, where the mean of many is near to each: none is ranked by it.
     """
 
     title: str
@@ -29,6 +30,7 @@ class Measure(NamedTuple):
     metric: str = ""
     role: str = ""
     shown: Places = ()
+    pixelwise: bool = False
 
     @property
     def axis(self) -> str:
@@ -41,8 +43,8 @@ RANKED: Places = ("metrics", "summary", "ranked")
 COMPARED: Places = ("metrics", "summary", "ranked", "compared")
 
 MEASURES: dict[str, Measure] = {
-    "w2": Measure("W2", LENGTH, "smaller", "w2_floor", role="reference", shown=(*COMPARED, "published")),
-    "w2_1step": Measure("W2, 1 step", LENGTH, "smaller", "w2_floor", "w2", "one_step", COMPARED),
+    "w2": Measure("W2", LENGTH, "smaller", "w2_floor", role="reference", shown=(*COMPARED, "published"), pixelwise=True),
+    "w2_1step": Measure("W2, 1 step", LENGTH, "smaller", "w2_floor", "w2", "one_step", COMPARED, pixelwise=True),
     "w2_floor": Measure("W2 floor", LENGTH, "", shown=FLOOR),
     "w2_decoder": Measure("W2 of reconstructions", LENGTH, "smaller", "w2_floor", shown=("metrics",)),
     "w2_reconstructed": Measure(
@@ -108,8 +110,45 @@ MEASURES: dict[str, Measure] = {
     "precision_floor": Measure("precision of the target", "", ""),
     "recall": Measure("recall", "", "larger", "recall_floor", role="reference"),
     "recall_floor": Measure("recall of the target", "", ""),
-    "sliced_w2": Measure("sliced W2", LENGTH, "smaller", "sliced_w2_floor", role="reference"),
-    "sliced_w2_1step": Measure("sliced W2, 1 step", LENGTH, "smaller", "sliced_w2_floor", "sliced_w2", "one_step"),
+    "frechet": Measure("Frechet distance", SEEN, "smaller", "frechet_floor", role="reference", shown=COMPARED),
+    "frechet_1step": Measure("Frechet distance, 1 step", SEEN, "smaller", "frechet_floor", "frechet", "one_step", COMPARED),
+    "frechet_floor": Measure("Frechet floor", SEEN, "", shown=FLOOR),
+    "frechet_decoder": Measure("Frechet distance of reconstructions", SEEN, "smaller", "frechet_floor", shown=("metrics",)),
+    "frechet_reconstructed": Measure(
+        "Frechet distance to reconstructions",
+        SEEN,
+        "smaller",
+        "frechet_reconstructed_floor",
+        role="reference",
+        shown=("metrics",),
+    ),
+    "frechet_reconstructed_floor": Measure("Frechet floor of reconstructions", SEEN, "", shown=("metrics",)),
+    "kernel_distance": Measure(
+        "kernel distance", "", "smaller", "kernel_distance_floor", role="reference", shown=("metrics",)
+    ),
+    "kernel_distance_floor": Measure("kernel distance floor", "", "", shown=("metrics",)),
+    "feature_precision": Measure("precision among features", "", "larger", "feature_precision_floor", role="reference"),
+    "feature_precision_floor": Measure("precision of the target among features", "", ""),
+    "feature_recall": Measure("recall among features", "", "larger", "feature_recall_floor", role="reference"),
+    "feature_recall_floor": Measure("recall of the target among features", "", ""),
+    "judged_accuracy": Measure(
+        "share judged of its class", "", "larger", "judged_accuracy_floor", role="reference", shown=RANKED
+    ),
+    "judged_accuracy_floor": Measure("share of the target judged of its class", "", "", shown=FLOOR),
+    "judged_classes": Measure(
+        "TV over judged classes", "", "smaller", "judged_classes_floor", role="reference", shown=("metrics",)
+    ),
+    "judged_classes_floor": Measure("TV floor over judged classes", "", "", shown=("metrics",)),
+    "neighbour": Measure(
+        "distance to the training set", LENGTH, "", "neighbour_floor", role="reference", shown=("metrics", "summary")
+    ),
+    "neighbour_floor": Measure("test set to the training set", LENGTH, "", shown=FLOOR),
+    "judge_accuracy": Measure("accuracy of a judge", "", "larger", shown=("metrics",)),
+    "judge_accuracy_train": Measure("accuracy of a judge, training set", "", "larger", shown=("metrics",)),
+    "sliced_w2": Measure("sliced W2", LENGTH, "smaller", "sliced_w2_floor", role="reference", pixelwise=True),
+    "sliced_w2_1step": Measure(
+        "sliced W2, 1 step", LENGTH, "smaller", "sliced_w2_floor", "sliced_w2", "one_step", pixelwise=True
+    ),
     "sliced_w2_floor": Measure("sliced W2 floor", LENGTH, ""),
     "energy_distance": Measure("energy distance", LENGTH, "smaller", "energy_distance_floor", role="reference"),
     "energy_distance_1step": Measure(

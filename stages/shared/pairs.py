@@ -12,7 +12,7 @@ from torch import Tensor
 from rectiflow.pairs import Pairs, Points
 from rectiflow.rows import Rows
 from stages.shared import places
-from stages.shared.io import by_seed, read_table, seed_major, write_parts
+from stages.shared.io import by_seed, read_table, split_parts, write_parts
 from stages.shared.points import finite, read_about, read_places, read_split
 
 SOURCE_SPLITS = {"train": "couple", "validation": "validation"}  # whose points the target's are paired with
@@ -70,8 +70,8 @@ def write_pairs(place: str, seeds: list[int], splits: Mapping[str, Pairs]) -> No
 
 
 def _write(place: str, seeds: list[int], splits: Mapping[str, Mapping[str, Tensor]]) -> None:
-    parts = ((split, seed_major(seeds, {name: part.numpy() for name, part in of.items()})) for split, of in splits.items())
-    write_parts(places.pairs(place), ({"split": np.repeat([split], len(part["seed"])), **part} for split, part in parts))
+    arrays = {split: {name: part.numpy() for name, part in of.items()} for split, of in splits.items()}
+    write_parts(places.pairs(place), split_parts(seeds, arrays))
 
 
 def _tensor(array: np.ndarray) -> Tensor:

@@ -114,6 +114,11 @@ def samples(name: str) -> Path:
     return sampled(name) / "samples.parquet"
 
 
+def reconstructions(name: str) -> Path:
+    """What a bottleneck makes of real points, beside draws that it decodes."""
+    return sampled(name) / "reconstructions.parquet"
+
+
 def trajectories(name: str) -> Path:
     """The states of the reference solve of a velocity field."""
     return sampled(name) / "trajectories.parquet"

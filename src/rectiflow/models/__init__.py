@@ -17,5 +17,6 @@ MODELS = Registry(
         "coupling_layers": "rectiflow.models.coupling_layers:CouplingLayers",
         "autoregressive_layers": "rectiflow.models.autoregressive_layers:AutoregressiveLayers",
         "glow": "rectiflow.models.glow:Glow",
+        "classifier": "rectiflow.models.classifier:Classifier",
     }
 )

@@ -96,6 +96,13 @@ class MLP:
         """The outputs `(seeds, batch, outputs)` for points x `(seeds, batch, dim)` and times `()` or `(seeds, batch)`."""
         return self.through(theta, self.columns(x, *times)).mT
 
+    @torch.no_grad()
+    def features(self, theta: Tensor, x: Tensor) -> Tensor:
+        """What the last layer sees of points x, `(seeds, batch, width)`."""
+        layers = _layers(list(unpack(theta, self.shapes).values()), self.columns(x), ACTIVATIONS[self.activation])
+        *_, (found, _), _ = layers
+        return found.mT
+
     def tangents(self, theta: Tensor, columns: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
         """The outputs for columns `(seeds, inputs, batch)` and their derivatives along directions `(k, seeds, inputs,
         batch)`, `(k, seeds, outputs, batch)`.

@@ -17,5 +17,6 @@ OBJECTIVES = Registry(
         "distil": "rectiflow.objectives.distil:Distil",
         "energy": "rectiflow.objectives.energy:ScoreMatching",
         "elbo": "rectiflow.objectives.elbo:Elbo",
+        "crossentropy": "rectiflow.objectives.crossentropy:CrossEntropy",
     }
 )
