@@ -1,11 +1,11 @@
-"""How far the draws of a model are from their target by what a judge sees: `data/evaluate/features/NAME.parquet`, rows as those
-of `stages.evaluate`; and what it sees, `data/features/NAME/features.parquet`, rows `(seed, draw, judged, x)`.
+"""How far the draws of a model are from their target by what a judge sees: `data/evaluate/features/NAME.parquet`, rows as
+those of `stages.evaluate`; and what it sees, `data/features/NAME/features.parquet`, rows `(seed, draw, judged, x)`.
 
 Every draw has the Frechet and the kernel distance to the test set, precision and recall among features, and how far the
-shares of the classes, as the judge tells them, are from those of the test set. Where the draws are those of classes, as
-many are of theirs as the judge says so. `neighbour` is the median distance of a draw to its nearest row of the training set, in
-the units of x. Their floors, one of each a seed, are those of the target's second sample against the same test set; that of
-`neighbour` is the test set's own: draws nearer than it repeat what was trained on.
+shares of the classes, as the judge tells them, are from those of the test set. Where a model was asked for classes,
+`judged_accuracy` is the share of draws that are judged to be of theirs. `neighbour` is the median distance of a draw to its
+nearest row of the training set, in the units of x. Their floors, one of each a seed, are those of the target's second sample
+against the same test set; that of `neighbour` is the test set's own: draws nearer than it repeat what was trained on.
 
 What is decoded is measured as draws are, and beside it how far reconstructions are (see `stages.decode`):
 `frechet_decoder`, `frechet_reconstructed` and the floor of that.
@@ -83,7 +83,7 @@ def compared(draw: Draw, suffix: str, seen: Seen, test: Seen, neighbours: int) -
 
 
 def right(draw: Draw, suffix: str, judged: np.ndarray, label: np.ndarray) -> Task:
-    """How many are judged to be of their class."""
+    """The share that is judged to be of its class."""
     return Task(draw, f"judged_accuracy{suffix}", partial(float, (judged == label).mean()))
 
 

@@ -366,8 +366,8 @@ def densities(sections: Sections, cells: Iterable[Cell]) -> dict[str, DensityRow
 
 
 def asked_of_draws(sections: Sections, cells: list[Cell], option: str) -> dict[str, tuple[str, dict[str, Any]]]:
-    """The same of what is measured of draws: those of latents once they are decoded, too. The data set of every row, and what
-    the option says.
+    """The same of what is measured of draws: those of latents once they are decoded, too. The data set of every row, and
+    what the option says.
     """
     rows = {name: (cell.dataset, override) for name, cell, override in asked(sections, cells, option)}
     back = {name: row for name, row in decoded(sections, cells).items() if row.flow in rows}
@@ -392,15 +392,15 @@ def judging(sections: Sections) -> dict[str, Judging]:
 
 def features(sections: Sections, cells: list[Cell]) -> dict[str, FeaturesRow]:
     """The models whose draws a judge sees. It sees no latents: what is drawn of these is decoded first."""
-    judges, found = judging(sections), {}
+    judges, found = judging(sections), dict[str, FeaturesRow]()
     for block, of in sections.grid.items():
         if of.features is not None:
             member(f"grid.{block}.features.judge", parse(Asked, of.features, f"grid.{block}.features").judge, judges)
     for name, (dataset, said) in asked_of_draws(sections, cells, "features").items():
         if dataset not in sections.latents:
-            of = parse(Asked, said, f"features.{name}")
-            network = judges[of.judge].network
-            found[name] = FeaturesRow(dataset=dataset, judge=of.judge, network=network, override=of.override)
+            row = parse(Asked, said, f"features.{name}")
+            network = judges[row.judge].network
+            found[name] = FeaturesRow(dataset=dataset, judge=row.judge, network=network, override=row.override)
     return found
 
 

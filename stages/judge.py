@@ -2,9 +2,9 @@
 beside it, `features.parquet`, what it sees of the test set and of the target's second sample, rows `(split, seed, label,
 judged, x)`; and `data/evaluate/judge/NAME.parquet`, how often it is right, rows as those of `stages.evaluate`.
 
-There is one for each seed, trained on that seed's rows: all of the table but those for validation, test and floor. So it
-knows the test set and its floor as little as it knows what a model draws, also where a model was trained on the floor's rows.
-A distance in the features of one seed's judge stands beside a floor by the same judge, and means are taken over both.
+There is one for each seed, trained on that seed's rows: all of the table but those for validation, test and floor. So both
+samples that make a floor are new to it, also where models are trained on the second one: a table has no other rows to give.
+Features are each judge's own: a distance stands beside its floor by the same judge, and means over seeds are over judges.
 """
 
 from collections.abc import Iterator, Mapping
@@ -106,9 +106,9 @@ def main(args: list[str]) -> None:
         progress=lambda step, losses: say(step, "held-out loss " + " ".join(f"{loss:.4f}" for loss in losses)),
     )
     seen = {
-        split: {"label": labelled.label.numpy(), **looked(model, labelled.x.numpy())}
-        for split, (_, labelled) in splits.items()
-        if split != "validation"
+        split: {"label": of.label.numpy(), **looked(model, of.x.numpy())}
+        for split, (_, of) in splits.items()
+        if split != "validation" and of.label is not None
     }
     write_model(places.model(judges.folder(name)), model, seeds)
     write_table(judges.curves(name), curves_table(seeds, curves))

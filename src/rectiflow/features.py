@@ -1,5 +1,5 @@
-"""How far samples are from their target by features of them, and how near to rows that were trained on. Arrays or CPU tensors
-in, numbers out.
+"""How far samples are from their target by features of them, and how near to rows that were trained on. Arrays or CPU
+tensors in, numbers out.
 
 Features are `(n, features)`: what a network that tells classes apart says of pictures before its last layer, where distances
 mean more than between pixels. No distance here is worth more than the network is: it stands beside that one's accuracy, and
@@ -42,9 +42,9 @@ def frechet(x: Sample, y: Sample) -> float:
 
 
 def kernel_distance(x: Sample, y: Sample) -> float:
-    """`E k(X, X') + E k(Y, Y') - 2 E k(X, Y)`, the squared maximum mean discrepancy by the cubic polynomial kernel `k(a, b) =
-    (a.b / d + 1)^3` of features in d dimensions (Binkowski et al., arXiv 1801.01401), without the pairs of a point with
-    itself: on average it is that of the laws for every n, zero for equal ones, and may fall below.
+    """`E k(X, X') + E k(Y, Y') - 2 E k(X, Y)`, the squared maximum mean discrepancy by the cubic polynomial kernel
+    `k(a, b) = (a.b / d + 1)^3` of features in d dimensions (Binkowski et al., arXiv 1801.01401), without the pairs of a
+    point with itself: on average it is that of the laws for every n, zero for equal ones, and may fall below.
 
     Raises ValueError for less than two points or another width, ArithmeticError for what is not finite.
     """
@@ -55,7 +55,7 @@ def kernel_distance(x: Sample, y: Sample) -> float:
 def nearest(x: Sample, y: Sample) -> np.ndarray:
     """The distance of every row of x `(n, dim)` to its nearest row of y `(m, dim)`, `(n,)`, in units of x.
 
-    Against the rows that a model was trained on, draws that are nearer than fresh rows are have been learned by heart. Raises
+    Draws that are nearer to the rows a model was trained on than fresh rows of the target are repeat those. Raises
     ValueError for no points or another width, ArithmeticError for what is not finite.
     """
     x, y = _samples(x, y, "the nearest distance", 1)
@@ -87,9 +87,7 @@ def _samples(x: Sample, y: Sample, name: str, least: int) -> tuple[np.ndarray, n
     """Both samples in double precision."""
     x, y = (np.asarray(sample, np.float64) for sample in (x, y))
     if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1] or not x.shape[1] or min(len(x), len(y)) < least:
-        raise ValueError(
-            f"{name} is of samples (n, dim) of one width, with {least} or more points; got {x.shape}, {y.shape}"
-        )
+        raise ValueError(f"{name} is of samples (n, dim) of one width, n at least {least}; got {x.shape} and {y.shape}")
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
         raise ArithmeticError(f"{name} is not finite: the samples contain NaN or infinite values")
     return x, y

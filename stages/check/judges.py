@@ -24,9 +24,7 @@ def check_judge(name: str, judge: Judge, content: Mapping[str, Any], params: Par
         raise Refused(f"{PARAMS}: judges: {name!r} is the name of a method; choose another")
     known = params.describe(judge.dataset, content)
     if not known.classes:
-        raise Refused(
-            f"{PARAMS}: {key}.dataset: {judge.dataset!r} has no classes to tell apart; take a data set with labels"
-        )
+        raise Refused(f"{PARAMS}: {key}.dataset: {judge.dataset!r} has no classes to tell; take a data set with labels")
     check_specs(params, f"{key}.", judge.network, judge.training)
     objective = objective_of(content, method(judge), key, {})
     label = torch.arange(known.classes)[None]

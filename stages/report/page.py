@@ -146,8 +146,8 @@ def summary(results: pd.DataFrame, pictures: Collection[str] = ()) -> Section:
         f"{interval(results.seed.nunique())}. W2 is the exact distance between as many draws as test points; its floor is "
         "the distance of a second sample of the target from the same test points, so values near the floor are as good as "
         "this test can tell. Straightness, chord deviation and NPE are measured on the reference paths of flows; the field "
-        f"error is relative to the closed form, where there is one. {likelihood}{seen(results, pictures)}Bold: the best of a column and what the "
-        "seeds do not separate from it (t tests paired by seed, Holm's correction)."
+        f"error is relative to the closed form, where there is one. {likelihood}{seen(results, pictures)}Bold: the best of "
+        "a column and what the seeds do not separate from it (t tests paired by seed, Holm's correction)."
     )
     return section("summary", "Summary", note(said), *tables(results, "summary", pictures))
 
@@ -163,9 +163,9 @@ def seen(results: pd.DataFrame, pictures: Collection[str]) -> str:
     if not (right := select(results, "judge_accuracy")).empty:
         shares = [f"{escape(name)} {shown(of.value.tolist())}" for name, of in right.groupby("method", sort=False)]
         said += (
-            "The Frechet distance is between features of a judge, a classifier that was trained on none of the test points, "
-            f"one for each seed; it is worth no more than that is right: {', '.join(shares)} of the test points. Draws that "
-            "are nearer to the training set than the test set is repeat it. "
+            "The Frechet distance is between features of a judge, a classifier that has seen no test point, one for each "
+            f"seed; it is worth no more than the judge is right, about a share of the test points of {', '.join(shares)}. "
+            "Draws that are nearer to the training set than the test set is repeat what was trained on. "
         )
     return said
 

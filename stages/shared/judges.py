@@ -12,8 +12,8 @@ from stages.shared.places import DATA
 
 
 class Judge(Settings):
-    """A classifier of a `dataset` with classes, a row of `judges`. `network` and `training` override single keys of the shared
-    sections. In training pictures are moved by up to `shift` pixels.
+    """A classifier of a `dataset` with classes, a row of `judges`. `network` and `training` override single keys of the
+    shared sections. In training pictures are moved by up to `shift` pixels.
     """
 
     dataset: str

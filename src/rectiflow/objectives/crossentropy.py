@@ -73,4 +73,5 @@ def moved(x: Tensor, by: Tensor, shape: Sequence[int]) -> Tensor:
     )
     place = (down[..., :, None] * width + right[..., None, :]).flatten(-2)
     pixels = x.unflatten(-1, (channels, height * width))
-    return pixels.gather(-1, place[..., None, :].expand(pixels.shape)).flatten(-2)
+    found: Tensor = pixels.gather(-1, place[..., None, :].expand(pixels.shape)).flatten(-2)
+    return found
