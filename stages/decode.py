@@ -2,10 +2,10 @@
 
 Writes `data/sample/NAME/samples.parquet`, draws as those of `stages.sample`, whose evaluations count the decoder as one,
 `reconstructions.parquet` beside it, rows `(split, seed, x)`; and `data/evaluate/NAME.parquet`, rows as those of
-`stages.evaluate`. Beside these stands how far reconstructions, which have the decoder's noise where draws have it, are: `w2_decoder`, those of the target's second sample from the test set, what a flow
-that reaches the latents has on average, whose floor is that of the sample itself; and `w2_reconstructed`, the draws from
-those of the test set, whose floor is that of reconstructions of the second sample. They are one bottleneck's, whichever
-flow is drawn from.
+`stages.evaluate`. Beside these stands how far reconstructions, which have the decoder's noise where draws have it, are:
+`w2_decoder`, those of the target's second sample from the test set, what a flow that reaches the latents has on average,
+whose floor is that of the sample itself; and `w2_reconstructed`, the draws from those of the test set, whose floor is that
+of reconstructions of the second sample. They are one bottleneck's, whichever flow is drawn from.
 """
 
 from collections.abc import Iterator, Mapping

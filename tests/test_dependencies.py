@@ -118,7 +118,7 @@ ORDER = [
     ("train", f"{OURS}.*round0"), ("encode", ""), ("latent_floor", ""), ("couple", LATENT), ("train", f"{LATENT}.*round0"),
     ("reflow", ".*round1"), ("train", ".*round1"), ("rectify", ".*round2"), ("choose", ""), ("relate", ""),
     ("sample", ".*round0"), ("evaluate", ".*round0"), ("decode", ""), ("density", ".*round0"), ("modes", ".*round0"),
-    ("bound", ""), ("baseline", ""), ("jko", ""),
+    ("bound", ""), ("judge", ""), ("features", ".*round0"), ("baseline", ""), ("jko", ""),
 ]  # fmt: skip
 
 
@@ -137,6 +137,9 @@ def workspace(tmp_path_factory):
     content["latents"] = {"codes": {"dataset": "bimodal", "method": "fsq"}}
     content["grid"]["latent"] = {"datasets": ["codes"], "methods": ["icfm"], "modes": {}}
     content["gradient_flows"] = {"down": DOWN}
+    content["datasets"]["digits"] = {"name": "digits", "validation": 20, "test": 60, "pool": 200}
+    content["judges"] = {"reader": {"dataset": "digits", "shift": 1}}
+    content["grid"]["pictures"] = {"datasets": ["digits"], "methods": ["fsq"], "features": {"judge": "reader"}}
     files = {PARAMS: content, GRID: expand(content)}
     where, read = tiny.clone(tmp_path_factory.mktemp("recorded"), json.dumps(content)), {}
     rows = {name: stage["foreach"].strip("${}") for name, stage in DVC.items() if "foreach" in stage}

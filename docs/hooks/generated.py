@@ -35,12 +35,14 @@ from stages.bound import Measured as Bound
 from stages.check.params import Params
 from stages.couple import Pairing
 from stages.density import Measured as Density
+from stages.features import Among
 from stages.generate import Seeds, Sizes, Table
 from stages.grid import Block
 from stages.modes import Near
 from stages.reflow import Reflow
 from stages.report.studies.kinds import STUDIES
 from stages.sample import Sample
+from stages.shared.judges import Asked, Judge
 from stages.shared.latents import Latents
 from stages.shared.movements import GradientFlow
 from stages.shared.objectives import GIVEN, SIZES
@@ -88,12 +90,13 @@ SECTIONS = {
     "samplers": Part((), {"name": SAMPLERS}),
     "density": Part((Density,), {"divergence.name": DIVERGENCES, "outliers.name": OUTLIERS}),
     "baselines": Part((), {"name": BASELINES}),
-    "grid": Part((Block, Near, Bound)),
+    "grid": Part((Block, Near, Bound, Asked, Among)),
     "choices": Part((Choice,)),
     "relations": Part((Relation,)),
     "gradient_flows": Part(
         (GradientFlow,), {"energy.name": ENERGIES, "scheme.name": SCHEMES, "recover": {"every recovery": Recovery}}
     ),
+    "judges": Part((Judge,)),
     "studies": Part((Study, Published, Claim), {"kind": STUDIES}),
 }
 
