@@ -73,13 +73,19 @@ def classes_tv(judged: np.ndarray, others: np.ndarray) -> float:
 
 
 def compared(draw: Draw, suffix: str, seen: Seen, test: Seen, neighbours: int) -> Iterator[Task]:
-    """Comparisons of one seed's features with those of its test set."""
-    x, y = seen["x"], test["x"]
+    """Comparisons of one seed's features with those of its test set, in units of the deviations that these have."""
+    x, y = scaled(test["x"], seen["x"], test["x"])
     yield Task(draw, f"frechet{suffix}", partial(frechet, x, y))
     yield Task(draw, f"kernel_distance{suffix}", partial(kernel_distance, x, y))
     yield Task(draw, f"feature_precision{suffix}", partial(precision, x, y, neighbours=neighbours))
     yield Task(draw, f"feature_recall{suffix}", partial(recall, x, y, neighbours=neighbours))
     yield Task(draw, f"judged_classes{suffix}", partial(classes_tv, seen["judged"], test["judged"]))
+
+
+def scaled(real: np.ndarray, *of: np.ndarray) -> list[np.ndarray]:
+    """Features in units of the deviations of those of real points: a judge's own units say nothing."""
+    size = real.std(0, dtype=np.float64)
+    return [x / np.where(size > 0, size, 1.0) for x in of]
 
 
 def right(draw: Draw, suffix: str, judged: np.ndarray, label: np.ndarray) -> Task:
@@ -115,10 +121,12 @@ def reconstruction_tasks(row: FeaturesRow, samples: Table, seen: Seen, made: Map
     test = split_of(row.judge, "test")
     first, second = (dict(zip(test, made[split]["x"], strict=True)) for split in ("test", "floor"))
     for draw, rows in draw_rows(samples):
-        yield Task(draw, "frechet_reconstructed", partial(frechet, seen["x"][rows], first[draw.seed]))
+        both = scaled(test[draw.seed]["x"], seen["x"][rows], first[draw.seed])
+        yield Task(draw, "frechet_reconstructed", partial(frechet, *both))
     for seed, of in test.items():
-        yield Task(Draw(seed), "frechet_reconstructed_floor", partial(frechet, second[seed], first[seed]))
-        yield Task(Draw(seed), "frechet_decoder", partial(frechet, second[seed], of["x"]))
+        ours, other, real = scaled(of["x"], first[seed], second[seed], of["x"])
+        yield Task(Draw(seed), "frechet_reconstructed_floor", partial(frechet, other, ours))
+        yield Task(Draw(seed), "frechet_decoder", partial(frechet, other, real))
 
 
 def main(args: list[str]) -> None:

@@ -78,7 +78,7 @@ def tasks(seeds: list[int], model: Classifier, train: Points, seen: Mapping[str,
     assert train.label is not None
     for k, seed in enumerate(seeds):
         test = {name: column[k] for name, column in seen["test"].items()}
-        own, label = look(model.seed(k), train.x[k].numpy()), train.label[k].numpy()
+        own, label = look(model.seed(k), train.x[k][:].numpy()), train.label[k].numpy()
         yield Task(Draw(seed), "judge_accuracy", (test["judged"] == test["label"]).mean)
         yield Task(Draw(seed), "judge_accuracy_train", (own["judged"] == label).mean)
 
@@ -106,7 +106,7 @@ def main(args: list[str]) -> None:
         progress=lambda step, losses: say(step, "held-out loss " + " ".join(f"{loss:.4f}" for loss in losses)),
     )
     seen = {
-        split: {"label": of.label.numpy(), **looked(model, of.x.numpy())}
+        split: {"label": of.label.numpy(), **looked(model, of.x[:].numpy())}
         for split, (_, of) in splits.items()
         if split != "validation" and of.label is not None
     }

@@ -253,7 +253,8 @@ def test_numbers_follow_from_the_features(inside):
     assert [np.array_equal(seen[name], samples[name]) for name in ("seed", "draw")] == [True, True]
     for k, seed in enumerate((0, 3)):
         rows = (seen["seed"] == seed) & (seen["draw"] == 1)
-        x, y, found = seen["x"][rows], test["x"][k], of_draw(inside, "one_step", seed)
+        x, y = (part / test["x"][k].std(0, dtype=np.float64) for part in (seen["x"][rows], test["x"][k]))
+        found = of_draw(inside, "one_step", seed)
         shares = [np.bincount(judged, minlength=10) / len(judged) for judged in (seen["judged"][rows], test["judged"][k])]
         assert found["frechet"] == rounded(frechet(x, y))
         assert found["kernel_distance"] == rounded(kernel_distance(x, y))
@@ -355,13 +356,14 @@ def test_what_is_decoded_is_measured_beside_reconstructions(ran, monkeypatch):
     raw = by_seed(read_table(places.reconstructions(DECODED), split="floor"))[1]["x"]
     for k, seed in enumerate((0, 3)):
         assert np.allclose(model.seed(k).features(torch.tensor(raw[k : k + 1]))[0], made["floor"][k], atol=1e-4)
-        once = of_draw(found, "", seed)
-        assert once["frechet_decoder"] == rounded(frechet(made["floor"][k], test[k]))
-        assert once["frechet_reconstructed_floor"] == rounded(frechet(made["floor"][k], made["test"][k]))
+        once, size = of_draw(found, "", seed), test[k].std(0, dtype=np.float64)
+        real, first, second = (of / size for of in (test[k], made["test"][k], made["floor"][k]))
+        assert once["frechet_decoder"] == rounded(frechet(second, real))
+        assert once["frechet_reconstructed_floor"] == rounded(frechet(second, first))
         rows = (seen["seed"] == seed) & (seen["draw"] == 1)
         reference = of_draw(found, "reference", seed)
-        assert reference["frechet_reconstructed"] == rounded(frechet(seen["x"][rows], made["test"][k]))
-        assert reference["feature_recall"] == rounded(recall(seen["x"][rows], test[k], neighbours=3))
+        assert reference["frechet_reconstructed"] == rounded(frechet(seen["x"][rows] / size, first))
+        assert reference["feature_recall"] == rounded(recall(seen["x"][rows] / size, real, neighbours=3))
         assert once["frechet_floor"] < once["frechet_decoder"]
     assert not judges.reconstructed(VAE).exists()
     assert not judges.measured("codes-icfm-round0").exists()  # latents are no pictures

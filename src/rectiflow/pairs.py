@@ -42,6 +42,15 @@ class Conditioned:
             parts += [numbers, torch.ones_like(numbers[..., :1])]
         return torch.cat(parts, -1) if parts else None
 
+    @property
+    def missing(self) -> int | None:
+        """The first class of which some seed has no row; None where there is none."""
+        if self.label is None:
+            return None
+        counts = torch.stack([torch.bincount(of_seed.long().cpu(), minlength=self.classes) for of_seed in self.label])
+        lacking = (counts[:, : self.classes] == 0).any(0).nonzero()
+        return int(lacking[0]) if len(lacking) else None
+
     def to(self, device: torch.device | str) -> Self:
         """The same rows on another device."""
         return self._each(lambda part: part.to(device))

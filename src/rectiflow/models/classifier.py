@@ -25,15 +25,11 @@ class Classifier(Model):
         """
         if data.label is None or data.classes < 2:
             raise ValueError("dataset: it has no classes, and a classifier tells them apart; take one with labels")
-        for of_seed in data.label:
-            counts = torch.bincount(of_seed.flatten().long().cpu(), minlength=data.classes)
-            if (missing := (counts == 0).nonzero()).numel():
-                raise ValueError(
-                    f"dataset: class {int(missing[0])} of {data.classes} is in no row of the training; take more rows"
-                )
+        if (missing := data.missing) is not None:
+            raise ValueError(f"dataset: class {missing} of {data.classes} is in no row of the training; take more rows")
         network = sized(build, inputs=data.dim, outputs=data.classes, shape=data.shape)
         tells(network, data.dim, data.classes)
-        frame = Frame.of(data.x, data.x, torch.ones_like(data.x))
+        frame = Frame.around(data.x)
         return cls(network, {"theta": initial(network, generators).to(data.x.device)}, frame)
 
     def logits(self, x: Tensor) -> Tensor:

@@ -40,10 +40,8 @@ class Conditional(Velocity):
         """Untrained, for the conditions of the data. Raises ValueError where it has none, or a seed's rows lack a class."""
         if not data.conditions:
             raise ValueError("model: conditional needs a data set with labels or conditions, and this one has none")
-        for of_seed in data.label if data.label is not None and data.classes else ():
-            counts = torch.bincount(of_seed.long().cpu(), minlength=data.classes)
-            if (missing := (counts == 0).nonzero()).numel():
-                raise ValueError(f"model: conditional: class {int(missing[0])} of {data.classes} is in no row to learn from")
+        if (missing := data.missing) is not None:
+            raise ValueError(f"model: conditional: class {missing} of {data.classes} is in no row to learn from")
         begun = super().begin(build, data, generators, frame, data.conditions, **options)
         return replace(begun, conditions=data.conditions)
 
