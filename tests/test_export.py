@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from functools import partial
 from math import prod
 
@@ -18,8 +19,9 @@ from imports import ROOT
 from torch import Generator
 
 from rectiflow.card import Data, File, Number, card
-from rectiflow.exports import FORMATS
-from rectiflow.exports.graphs import difference, fresh, graphs
+from rectiflow.exports import FORMATS, programs
+from rectiflow.exports import onnx as onnx_files
+from rectiflow.exports.graphs import Graph, difference, fresh, graphs
 from rectiflow.exports.lowered import erf, expm1, places, solved
 from rectiflow.exports.onnx import ran
 from rectiflow.exports.own import own
@@ -70,12 +72,27 @@ def begun(name, shape=(2,), net="mlp", **options):
     return MODELS[name].begin(network(net), points, generators(), **options)
 
 
+def pictures(name, shape, **options):
+    """A velocity field of pictures by a network that begins with zeros, stirred."""
+    x0, x1 = normal(prod(shape)), 1.5 * normal(prod(shape)).flip(1) + 2
+    model = OBJECTIVES["matching"](partial(NETWORKS[name], **options)).begin(Pairs(x0, x1, shape=shape), generators())
+    noise = torch.randn(model.theta.shape, generator=Generator().manual_seed(1))
+    return replace(model, weights={"theta": model.theta + 0.03 * noise})
+
+
 # A model of every kind that there is, and a sampler that draws from it.
 KINDS = {
     "velocity": (field, "euler", {"steps": 4}),
     "velocity, data, trig": (lambda: field("trig", "data", activation="selu"), "midpoint", {"steps": 2}),
     "velocity, noise, ddpm": (lambda: field("ddpm", "noise"), "ddim", {"steps": 4}),
     "velocity, v, vp_sde": (lambda: field("vp_sde", "v"), "heun", {"steps": 2}),
+    "velocity, unet": (
+        lambda: pictures("unet", (1, 8, 8), channels=(16, 16), heads=2, dtype="bfloat16"),
+        "euler",
+        {"steps": 1},
+    ),
+    "velocity, dit": (lambda: pictures("dit", (1, 8, 8), width=8, depth=1, heads=2), "euler", {"steps": 1}),
+    "velocity, dit, numbers": (lambda: pictures("dit", (8,), width=8, depth=1, heads=2), "euler", {"steps": 2}),
     "velocity, ve": (lambda: field("ve"), "rk4", {"steps": 1}),
     "flow_map": (lambda: of("flow_map", 4, 2), "jumps", {"steps": 3}),
     "consistency": (lambda: of("consistency", 3, 2), "once", {}),
@@ -101,6 +118,7 @@ def sessions(files):
     return {name: onnxruntime.InferenceSession(content) for name, content in files.items()}
 
 
+SERIALISED = {"onnx": onnx_files.serialised, "torch": programs.serialised}
 RUN = {"onnx": ran, "torch": lambda content, _: torch.export.load(io.BytesIO(content)).module()}
 
 
@@ -121,6 +139,15 @@ def test_a_file_computes_what_the_model_does(form, kind):
             gap = (run(*inputs) - ours).abs() / ours.abs().clamp(min=1)
             assert gap.max() < CLOSE, (file, rows)
         assert found.differences[file] < CLOSE
+
+
+@pytest.mark.parametrize("serialised", SERIALISED)
+def test_a_classifier_of_pictures_gives_the_same_logits(serialised):
+    network = NETWORKS["convnet"](inputs=2 * 81, outputs=10, sides=(9, 9), channels=(4, 8, 8))
+    theta = initial(network, generators())
+    calls = [lambda x, same=same: same(theta, x[None])[0] for same in (network, replace(network, fused=False))]
+    graph = Graph("classifier", {"x": (2 * 81,)}, "logits", *calls)
+    assert difference(graph, RUN[serialised](SERIALISED[serialised](graph, {}), graph), None) < CLOSE
 
 
 @pytest.mark.parametrize("prediction", PREDICTIONS)

@@ -4,6 +4,7 @@ A graph is traced for a batch of any size. What does not depend on its inputs (w
 computed while it is traced, by the operations that sampling uses, and stands in it as numbers.
 """
 
+import math
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -148,11 +149,13 @@ def graphs(model: Model, sampler: Sampler, units: Units | None = None) -> tuple[
     `sampler` maps x0 `(batch, dim)`, drawn from the source in the model's coordinates, to x1 in own units. Of a field there
     is `field` as well: v, in own units over time, for times t `(batch,)` and points x `(batch, dim)` in own units.
 
+    A network that computes in bfloat16 is exported in float32, as its weights are.
+
     Raises ValueError for a model of several seeds, for a sampler that draws noise, takes steps of its own choice, or cannot
     draw from the model, and for units that cannot be exported.
     """
     _check(model, sampler)
-    table = None if units is None else own(units)
+    table, model = None if units is None else own(units), _exact(model)
     plain, dim = model.plain(), model.frame.shift.shape[-1]
     draws = Graph("sampler", {"x0": (dim,)}, "x1", _draws(model, sampler, table), _draws(plain, sampler, table))
     with torch.no_grad():
@@ -161,6 +164,11 @@ def graphs(model: Model, sampler: Sampler, units: Units | None = None) -> tuple[
         return [draws], evaluations
     ours, traced = _velocity(model, table), _velocity(replace(plain, path=Backwards(plain.path)), table)  # type: ignore[call-arg]
     return [draws, Graph("field", {"t": (), "x": (dim,)}, "v", ours, traced, model.path.span)], evaluations
+
+
+def _exact(model: Model) -> Model:
+    network: Any = model.network
+    return replace(model, network=replace(network, dtype="float32")) if hasattr(network, "dtype") else model
 
 
 def _check(model: Model, sampler: Sampler) -> None:
@@ -220,8 +228,9 @@ def fresh(graph: Graph, units: Units | None, rows: int, seed: int) -> list[Tenso
 def difference(graph: Graph, theirs: Callable[..., Tensor], units: Units | None) -> float:
     """How far another program is from ours on fresh points of several batches. Raises ArithmeticError beyond LIMIT."""
     worst = 0.0
+    most = NUMBERS // max(math.prod(shape) for shape in graph.inputs.values())
     for seed, rows in enumerate(BATCHES):
-        inputs = fresh(graph, units, rows, seed)
+        inputs = fresh(graph, units, min(rows, most), seed)
         with torch.no_grad():
             ours = graph.ours(*inputs)
         gap = (theirs(*inputs) - ours).abs() / ours.abs().clamp(min=1)
@@ -231,5 +240,5 @@ def difference(graph: Graph, theirs: Callable[..., Tensor], units: Units | None)
     return worst
 
 
-BATCHES = (1, 7, 4096)
+BATCHES, NUMBERS = (1, 7, 4096), 2**18  # rows of each, and the most numbers of one
 LIMIT = 1e-3  # what rounding alone may make of steps one after the other

@@ -29,7 +29,7 @@ def files(model: Model, sampler: Sampler, units: Units | None = None, more: Mapp
         _needed(name)
     parts, evaluations = graphs(model, sampler, units)
     known = about(model, sampler, units, evaluations)
-    found = {f"{graph.name}.onnx": _file(graph, {**known, **(more or {})}) for graph in parts}
+    found = {f"{graph.name}.onnx": serialised(graph, {**known, **(more or {})}) for graph in parts}
     differences = {
         name: difference(graph, ran(content, graph), units)
         for graph, (name, content) in zip(parts, found.items(), strict=True)
@@ -45,7 +45,8 @@ def _needed(name: str) -> Any:
         raise ModuleNotFoundError(f"ONNX files need {name}: pip install 'rectiflow[export]'", name=name) from error
 
 
-def _file(graph: Graph, known: Mapping[str, str]) -> bytes:
+def serialised(graph: Graph, known: Mapping[str, str]) -> bytes:
+    """A graph's file, with what is known of it."""
     made: Any = torch.onnx.export(
         program(graph),
         dynamo=True,

@@ -25,7 +25,7 @@ def files(model: Model, sampler: Sampler, units: Units | None = None, more: Mapp
     """
     parts, evaluations = graphs(model, sampler, units)
     known = about(model, sampler, units, evaluations)
-    found = {f"{graph.name}.pt2": _file(graph, {**known, **(more or {})}) for graph in parts}
+    found = {f"{graph.name}.pt2": serialised(graph, {**known, **(more or {})}) for graph in parts}
     differences = {}
     for graph, (name, content) in zip(parts, found.items(), strict=True):
         differences[name] = difference(graph, torch.export.load(BytesIO(content)).module(), units)
@@ -46,7 +46,8 @@ def program(graph: Graph) -> Any:
 WHERE = ("stack_trace", "nn_module_stack", "source_fn_stack", "torch_fn", "from_node")  # of what code an operation is
 
 
-def _file(graph: Graph, known: Mapping[str, str]) -> bytes:
+def serialised(graph: Graph, known: Mapping[str, str]) -> bytes:
+    """A graph's file, with what is known of it."""
     content = BytesIO()
     torch.export.save(program(graph), content, extra_files={"graph": graph.name, **known})
     return content.getvalue()
