@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
+from bench import pictures
 from bench.clouds import clouds, read_arrays, read_problems
 from bench.worker import Call, Done
 from rectiflow.datasets import DATASETS
@@ -29,6 +30,7 @@ from rectiflow.models.frame import Frame
 from rectiflow.models.transforms import Spline
 from rectiflow.models.velocity import Velocity
 from rectiflow.networks.mlp import MLP
+from rectiflow.networks.unet import UNet
 from rectiflow.objectives.consistency import Consistency
 from rectiflow.objectives.likelihood import Likelihood
 from rectiflow.objectives.matching import Matching
@@ -143,6 +145,34 @@ def one_step(objective: str, seeds: int, steps: int, batch: int) -> Call:
     def call() -> Done:
         fit(trained, pairs, held_out, _generators(seeds), options)
         return Done(steps * seeds)
+
+    return call
+
+
+def picture_training(steps: int, batch: int) -> Call:
+    """Training a U-Net on stored pairs, clipped, averaged and held out as every training; the amount is the number of
+    steps.
+    """
+    x0, x1 = (pictures.noise(1000, seed)[None] for seed in range(2))
+    pairs, held_out = (Pairs(x0[:, part], x1[:, part], shape=pictures.SHAPE) for part in (slice(0, 1000), slice(0, 100)))
+    objective, options = Matching(UNet), Training(steps=steps, batch=batch, lr=1e-3, log_every=steps)
+
+    def call() -> Done:
+        fit(objective, pairs, held_out, _generators(1), options)
+        return Done(steps)
+
+    return call
+
+
+def picture_sampling(points: int, steps: int) -> Call:
+    """Ends of a U-Net's flow by Euler's method; the amount is the number of pictures. Found: their mean length."""
+    identity = Frame(torch.zeros(1, 1, pictures.DIM), *(torch.ones(1, 1, 1) for _ in range(2)))
+    velocity = Velocity(pictures.NETWORK, {"theta": pictures.weights()}, identity)
+    x0, euler = pictures.noise(points, 2)[None], SAMPLERS["euler"](steps=steps)
+
+    def call() -> Done:
+        solved = sample(velocity, euler, x0, [None])[0]
+        return Done(points, float(solved.end.norm(dim=-1).double().mean()), solved.nfe)
 
     return call
 

@@ -34,7 +34,7 @@ class Process:
 
     def __init__(self, python: Path, module: str) -> None:
         self.name, command = module, [str(python), "-m", "bench.worker", module]
-        environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
+        environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(ROOT / "src")}
         pipe = subprocess.PIPE
         self.process = subprocess.Popen(command, cwd=ROOT, env=environment, text=True, stdin=pipe, stdout=pipe)
         assert self.process.stdin

@@ -20,7 +20,7 @@ from torchdiffeq import odeint
 from torchdyn.core import NeuralODE
 from torchdyn.models.cnf import CNF, autograd_trace
 
-from bench import eager
+from bench import eager, pictures
 from bench.clouds import clouds, read_arrays, read_problems
 from bench.worker import Call, Done
 
@@ -69,6 +69,27 @@ def one_step(objective: str, steps: int, batch: int) -> Call:
     def call() -> Done:
         eager.train(objective, x0, x1, steps, batch)
         return Done(steps)
+
+    return call
+
+
+def picture_training(steps: int, batch: int) -> Call:
+    """An eager loop of plain PyTorch; the amount is the number of steps."""
+    model, x1 = pictures.module(), pictures.noise(1000, 1)
+
+    def call() -> Done:
+        eager.match(model, x1, steps, batch)
+        return Done(steps)
+
+    return call
+
+
+def picture_sampling(points: int, steps: int) -> Call:
+    """Ends by Euler's method in plain PyTorch; the amount is the number of pictures. Found: their mean length."""
+    model, x0 = pictures.module(), pictures.noise(points, 2)
+
+    def call() -> Done:
+        return Done(points, float(eager.euler(model, x0, steps).norm(dim=-1).double().mean()), steps)
 
     return call
 

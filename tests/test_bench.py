@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench import costs, eager, growing
-from bench.__main__ import Row, agreement, line, measure, one_steps, trainings
-from bench.ours import one_step, plans, training
+from bench import costs, eager, growing, pictures
+from bench.__main__ import Row, agreement, line, measure, one_steps, pictured, trainings
+from bench.ours import one_step, picture_sampling, picture_training, plans, training
 from bench.sides import ALONE, THREADS, TWO, Process, Rate, Side
 from rectiflow.models.consistency import Consistency
 from rectiflow.models.flow_map import FlowMap
@@ -164,6 +164,26 @@ def test_the_eager_loop_trains(objective, points):
     for before, after in zip(first.parameters(), later.parameters(), strict=True):
         assert torch.isfinite(after).all()
         assert not torch.equal(before, after)
+
+
+def test_a_flow_of_pictures_ends_in_the_same_place_on_both_sides():
+    done = picture_sampling(points=3, steps=2)()
+    theirs = eager.euler(pictures.module(), pictures.noise(3, 2), 2).norm(dim=-1).double().mean()
+    assert (done.amount, done.nfe) == (3, 2)
+    assert done.found == pytest.approx(float(theirs), rel=1e-5)
+    assert done.found != pytest.approx(float(pictures.noise(3, 2).norm(dim=-1).double().mean()), rel=1e-3)
+
+
+def test_training_on_pictures_counts_its_steps_and_the_eager_loop_learns():
+    assert picture_training(steps=2, batch=4)().amount == 2
+    torch.manual_seed(0)
+    model, x1 = torch.nn.Linear(3, 2), torch.ones(10, 2)
+    assert eager.match(model, x1, 500, 64) < 0.5 * eager.match(torch.nn.Linear(3, 2), x1, 1, 64)
+
+
+def test_rows_of_pictures_do_the_same_on_both_sides():
+    for row in pictured():
+        assert row.ours == row.theirs
 
 
 @pytest.mark.parametrize("power", [0.0, 1.0, 2.5])
