@@ -37,9 +37,9 @@ TABLES: dict[str, Registry] = {
 
 # Distributions by what is imported. A result may depend on the version of those that compute. Any other than these computes.
 COMPUTING = {
-    "lap": "lapx", "matplotlib": "matplotlib", "numpy": "numpy", "ot": "POT", "pandas": "pandas", "PIL": "pillow",
-    "pyarrow": "pyarrow", "safetensors": "safetensors", "scipy": "scipy", "sklearn": "scikit-learn", "torch": "torch",
-    "torchdiffeq": "torchdiffeq",
+    "lap": "lapx", "matplotlib": "matplotlib", "mlxtend": "mlxtend", "numpy": "numpy", "ot": "POT", "pandas": "pandas",
+    "PIL": "pillow", "pyarrow": "pyarrow", "safetensors": "safetensors", "scipy": "scipy", "sklearn": "scikit-learn",
+    "torch": "torch", "torchdiffeq": "torchdiffeq",
 }  # fmt: skip
 SERVING = {  # parameters are read, threads counted, progress is shown
     "pydantic": "pydantic", "ruamel": "ruamel.yaml", "threadpoolctl": "threadpoolctl", "tqdm": "tqdm"

@@ -1,9 +1,10 @@
 """Draw or split a data set: the folder `data/generate/NAME`.
 
 A side that is drawn is in `points.parquet`, rows `(seed, side, split, x)`. A finite side is stored once, as SIDE.parquet,
-rows `(x)` or `(x, label)`, and its splits as numbers of its rows in `rows.parquet`, rows `(seed, side, split, row)`. A file
-without rows is left out. Rows that are known not to be of the target are in `outliers.parquet`. The closed form is in
-`oracle.parquet`, without rows where there is none; shape, classes, entropy and a scaled table's units are in `about.json`.
+rows `(x)` with `label` and `condition` where it has them, and its splits as numbers of its rows in `rows.parquet`, rows
+`(seed, side, split, row)`. A file without rows is left out. Rows that are known not to be of the target are in
+`outliers.parquet`. The closed form is in `oracle.parquet`, without rows where there is none; shape, classes, entropy, a
+scaled table's units and conditions are in `about.json`.
 
 Target splits: `train`, `validation`, `test`, and `floor`, a second sample of the test's size whose distance to it is the
 floor of every distance reported. Source splits: `couple` and `reflow`, the draws that pairs are made from, `validation` and
@@ -13,22 +14,20 @@ floor of every distance reported. Source splits: `couple` and `reflow`, the draw
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from pydantic import Field
-from torch import Generator, Tensor
+from torch import Tensor
 
-from rectiflow.datasets import DATASETS, Dataset, Distribution, Empirical, Labels, fits
+from rectiflow.datasets import DATASETS, FINITE, Dataset, Distribution, Empirical
 from rectiflow.entropy import LogProb
-from rectiflow.mixtures import normal
 from rectiflow.registry import described, name_of
 from rectiflow.units import UNITS
 from stages.shared import places
 from stages.shared.compute import stream
 from stages.shared.files import rounded, write_json
+from stages.shared.ingest import build_table, outline_table, parse_table, paths
 from stages.shared.io import write_parts, write_table
 from stages.shared.params import (
     PARAMS,
@@ -41,31 +40,10 @@ from stages.shared.params import (
     read,
     section,
 )
+from stages.shared.splits import Sizes, Splits, draw
 from stages.shared.start import give_back, run
-from stages.shared.tables import Numbers, read_labels, read_marks, read_numbers
 
-Splits = dict[tuple[str, str], Tensor]
 SIDES = ("source", "target")
-
-
-class Sizes(Settings):
-    """Rows for each seed. `train` may be left out for real data: then it is what the other splits leave."""
-
-    train: int | None = Field(None, ge=2)
-    validation: int = Field(ge=1)
-    test: int = Field(ge=2)
-    pool: int = Field(ge=2)
-
-
-class Table(Sizes):
-    """A user's Parquet file, or a folder with `target.parquet` and `source.parquet`; the column of classes, and the one that
-    marks outliers, if any.
-    """
-
-    path: str
-    columns: list[str] = Field(min_length=1)
-    label: str | None = None
-    outlier: str | None = None
 
 
 class Seeds(Settings):
@@ -83,38 +61,17 @@ def build_seeds(content: Mapping[str, Any]) -> list[int]:
     return seeds
 
 
-def parse_table(row: Any, key: str) -> tuple[Table, dict[str, Any]]:
-    """A row of `tables`: the file and its rows, and how to scale it."""
-    table, options = composed(Table, DATASETS["parquet"], row, key)
-    for name, column in (("label", table.label), ("outlier", table.outlier)):
-        if column in table.columns:
-            raise Refused(f"{PARAMS}: {key}.{name}: {column!r} is one of columns; it is no coordinate")
-    return table, options
-
-
-def check_table(row: Any, key: str) -> None:
-    """Raise Refused for what is wrong with a row of `tables`, its labels and its shape; the numbers are not read."""
-    table, options = parse_table(row, key)
-    if table.label is not None:
-        read_labels(*paths(table, key), table.label, key)
-    if table.outlier is not None:
-        read_marks(paths(table, key)[0], table.outlier, key)
-    if options["shape"] is not None:
-        dim = read_numbers(paths(table, key)[0], table.columns, key).shape[1]
-        finish(fits, {"shape": options["shape"], "dim": dim}, key)
-
-
 def gaussian_source(kind: str, row: Any, key: str) -> bool:
     """Whether a data set starts from N(0, I); no table is read for it."""
     if kind == "tables":
         return paths(parse_table(row, key)[0], key)[1] is None
-    return build_dataset(kind, row, key)[1].gaussian_source
+    return outline(kind, row, key)[1].gaussian_source
 
 
 class Description(NamedTuple):
     """What is known of a data set before its rows are read: the log density of its source, None where it is not known, the
-    shape of a row's array, whether some rows are marked as outliers, the levels of a coordinate, 0 for any value, and
-    how many classes the target has, 0 where it has none.
+    shape of a row's array, whether some rows are marked as outliers, the levels of a coordinate, 0 for any value, and how
+    many classes and conditions come with a row.
     """
 
     source: LogProb | None
@@ -122,6 +79,12 @@ class Description(NamedTuple):
     marked: bool
     levels: int = 0
     classes: int = 0
+    condition: int = 0
+
+    @property
+    def conditions(self) -> int:
+        """How many numbers tell a network what is known of a row, as `Points.conditions` counts them."""
+        return self.classes + (self.condition + 1 if self.condition else 0)
 
     @property
     def dim(self) -> int:
@@ -131,16 +94,15 @@ class Description(NamedTuple):
 
 def description(kind: str, row: Any, key: str) -> Description:
     """What is known of a row of `datasets` or `tables`."""
-    if kind == "tables":
-        table, options = parse_table(row, key)
-        given, dim = paths(table, key)[1], read_numbers(paths(table, key)[0], table.columns, key).shape[1]
-        source = normal(dim).double().log_prob if given is None else None
-        classes = len(read_labels(*paths(table, key), table.label, key).classes) if table.label is not None else 0
-        return Description(source, tuple(options["shape"] or [dim]), table.outlier is not None, classes=classes)
-    dataset = build_dataset(kind, row, key)[1]
-    levels = dataset.units.levels if dataset.units else 0
-    classes = len(dataset.labels.classes) if dataset.labels else 0
-    return Description(dataset.log_prob("source"), dataset.shape, dataset.outliers is not None, levels, classes)
+    dataset = outline(kind, row, key)[1]
+    return Description(
+        dataset.log_prob("source"),
+        dataset.shape,
+        dataset.outliers is not None,
+        dataset.units.levels if dataset.units else 0,
+        len(dataset.labels.classes) if dataset.labels else 0,
+        len(dataset.condition.names) if dataset.condition else 0,
+    )
 
 
 def parse_builtin(row: Any, key: str) -> tuple[Callable[..., Dataset], Sizes, dict[str, Any]]:
@@ -154,93 +116,24 @@ def parse_builtin(row: Any, key: str) -> tuple[Callable[..., Dataset], Sizes, di
 def build_dataset(kind: str, row: Any, key: str) -> tuple[Sizes, Dataset]:
     """A row of `datasets` or `tables` as numbers of rows and the data set."""
     if kind == "tables":
-        table, options = parse_table(row, key)
-        files = paths(table, key)
-        labels = None if table.label is None else read_labels(*files, table.label, key)
-        marked = None if table.outlier is None else read_marks(files[0], table.outlier, key)
-        if labels is not None and marked is not None:
-            labels = kept_labels(labels, ~marked, f"{key}.label: {table.label!r}")
-        target, source = read_files(files, table.columns, key)
-        given = {"target": target, "source": source, "labels": labels, "marked": marked}
-        return table, finish(DATASETS["parquet"], options, key, **given)
+        return build_table(row, key)
     call, sizes, options = parse_builtin(row, key)
-    return sizes, finish(call, options, key)
+    return sizes, _made(call, options, key)
 
 
-def kept_labels(labels: Labels, kept: Tensor, key: str) -> Labels:
-    """The classes of the rows that are kept. Raises Refused where these have one class, or a source another."""
-    present, place = labels.target[kept].unique(return_inverse=True)
-    classes = tuple(labels.classes[int(k)] for k in present)
-    if len(classes) < 2:
-        raise Refused(f"{PARAMS}: {key} is {classes[0]!r} in all rows that are no outliers; there is nothing to tell")
-    if labels.source is not None:
-        raise Refused(f"{PARAMS}: {key}: a source with classes of its own cannot stand beside rows that are outliers")
-    return Labels(classes, place.int())
+def outline(kind: str, row: Any, key: str) -> tuple[Sizes, Dataset]:
+    """The same before the rows of a finite data set are read: they are zeros."""
+    if kind == "tables":
+        return outline_table(row, key)
+    call, sizes, options = parse_builtin(row, key)
+    return sizes, _made(FINITE.get(row["name"], call), options, key)
 
 
-def paths(table: Table, key: str) -> tuple[Path, Path | None]:
-    """The target's file and, if the path is a folder with two files, the source's."""
-    path = Path(table.path)
-    if not path.exists():
-        raise Refused(f"{PARAMS}: {key}.path: {table.path!r} does not exist")
-    if not path.is_dir():
-        return path, None
-    source = path / "source.parquet"
-    return path / "target.parquet", source if source.exists() else None
-
-
-def read_files(files: tuple[Path, Path | None], columns: list[str], key: str) -> tuple[Numbers, Numbers | None]:
-    """The columns of both files, which are of one width."""
-    target, source = read_numbers(files[0], columns, key), read_numbers(files[1], columns, key) if files[1] else None
-    if source and source.shape[1] != target.shape[1]:
-        raise Refused(
-            f"{source.path.parent}: source.parquet has {source.shape[1]} dimensions, target.parquet {target.shape[1]}"
-        )
-    return target, source
-
-
-def draw(dataset: Dataset, sizes: Sizes, generator: Generator, key: str) -> Splits:
-    """All splits of both sides for one seed: points `(n, dim)` of a side that is drawn, row numbers `(n,)` of a table."""
-    validation, test, pool = sizes.validation, sizes.test, sizes.pool
-    wanted = {"train": sizes.train, "validation": validation, "test": test, "floor": test}
-    needed = {"couple": pool, "reflow": pool, "validation": validation, "test": test}
-    splits = {("target", name): part for name, part in _split(dataset.target, wanted, "train", generator, key)}
-    return splits | {("source", name): part for name, part in _split(dataset.source, needed, "couple", generator, key)}
-
-
-def _split(
-    side: Distribution | Empirical, counts: Mapping[str, int | None], rest: str, generator: Generator, key: str
-) -> Iterator[tuple[str, Tensor]]:
-    """Independent draws, or disjoint parts of a shuffled table of which `rest` takes what validation and test leave.
-
-    A table has no second sample to give: `floor` and `reflow` are taken from that rest, which neither test nor validation
-    shares.
-    """
-    if not isinstance(side, Empirical):
-        for name, count in counts.items():
-            if count is None:
-                raise Refused(f"{PARAMS}: {key}.{name} is missing: say how many rows to draw")
-            yield name, side.sample(count, generator)
-        return
-    validation, test = int(counts["validation"] or 0), int(counts["test"] or 0)
-    held_out, floor = validation + test, int(counts.get("floor") or 2)
-    rows = torch.randperm(len(side.rows), generator=generator)
-    left = len(rows) - held_out
-    if left < max(2, floor):
-        raise Refused(
-            f"{PARAMS}: {key}: validation {validation} and test {test} leave {left} of "
-            f"{len(rows)} rows; at least as many as test must stay"
-        )
-    train = rows[held_out:][: counts["train"] if "train" in counts else None]
-    for name in counts:
-        if name == "validation":
-            yield name, rows[:validation]
-        elif name == "test":
-            yield name, rows[held_out - test : held_out]
-        elif name == "floor":
-            yield name, rows[held_out : held_out + floor]
-        else:
-            yield name, train
+def _made(call: Callable[..., Dataset], options: Mapping[str, Any], key: str) -> Dataset:
+    try:
+        return finish(call, options, key)
+    except ModuleNotFoundError as error:
+        raise Refused(f"{PARAMS}: {key}: {error}") from error
 
 
 def as_table(seed: int, splits: Splits, column: str) -> dict[str, Any]:
@@ -280,10 +173,13 @@ def closed_form(dataset: Dataset) -> dict[str, Any]:
 
 def about(dataset: Dataset) -> dict[str, Any]:
     """The shape of a row's array, the names of the classes, and the target's entropy in nats a point; null: not known. With
-    what brought a table's rows from their own units.
+    what brought a table's rows from their own units, and the names and units of conditions.
     """
-    entropy, units = dataset.entropy(), dataset.units
+    entropy, units, condition = dataset.entropy(), dataset.units, dataset.condition
     scaled = {} if units is None else {"units": described(name_of(UNITS, units), units)}
+    if condition is not None:
+        told = {"names": list(condition.names), "units": described(name_of(UNITS, condition.units), condition.units)}
+        scaled["condition"] = told
     return scaled | {
         "shape": list(dataset.shape),
         "classes": list(dataset.labels.classes) if dataset.labels else None,
@@ -292,10 +188,10 @@ def about(dataset: Dataset) -> dict[str, Any]:
 
 
 def finite_table(dataset: Dataset, side: str) -> dict[str, np.ndarray]:
-    """The rows of a finite side, and their classes where it has some."""
-    labels = getattr(dataset.labels, side, None) if dataset.labels else None
-    columns = {"x": getattr(dataset, side).rows.numpy()}
-    return columns if labels is None else columns | {"label": labels.numpy()}
+    """The rows of a finite side, and their classes and conditions where it has some."""
+    beside = {"label": dataset.labels, "condition": dataset.condition}
+    found = {name: getattr(of, side, None) for name, of in beside.items()}
+    return {"x": getattr(dataset, side).rows.numpy()} | {name: of.numpy() for name, of in found.items() if of is not None}
 
 
 def write_finite(name: str, dataset: Dataset) -> Dataset:
@@ -308,7 +204,7 @@ def write_finite(name: str, dataset: Dataset) -> Dataset:
 
 
 def _hollow(side: Distribution | Empirical) -> Distribution | Empirical:
-    return Empirical(torch.zeros(()).expand(side.rows.shape)) if isinstance(side, Empirical) else side
+    return Empirical.unread(*side.rows.shape) if isinstance(side, Empirical) else side
 
 
 def _finite(dataset: Dataset, side: str) -> bool:

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from rectiflow.baselines import BASELINES
-from rectiflow.datasets import DATASETS
+from rectiflow.datasets import DATASETS, pictured
 from rectiflow.games import GAMES
 from rectiflow.gradient_flows import SCHEMES
 from rectiflow.gradient_flows.energies import ENERGIES
@@ -36,17 +36,19 @@ from stages.check.params import Params
 from stages.couple import Pairing
 from stages.density import Measured as Density
 from stages.features import Among
-from stages.generate import Seeds, Sizes, Table
+from stages.generate import Seeds
 from stages.grid import Block
 from stages.modes import Near
 from stages.reflow import Reflow
 from stages.report.studies.kinds import STUDIES
 from stages.sample import Sample
+from stages.shared.ingest import Table
 from stages.shared.judges import Asked, Judge
 from stages.shared.latents import Latents
 from stages.shared.movements import GradientFlow
 from stages.shared.objectives import GIVEN, SIZES
 from stages.shared.rows import Choice, Compute, Relation, Workers
+from stages.shared.splits import Sizes
 from stages.shared.studies import Claim, Published, Study
 from stages.shared.teachers import Keys
 
@@ -68,7 +70,9 @@ SECTIONS = {
     "compute": Part((Compute,)),
     "workers": Part((Workers,)),
     "datasets": Part((Sizes,), {"name": {name: call for name, call in DATASETS.items() if name != "parquet"}}),
-    "tables": Part((Table,), {"besides": {"every table": DATASETS["parquet"]}}, ("target", "source", "labels", "outliers")),
+    "tables": Part(
+        (Table,), {"besides": {"every table of numbers": DATASETS["parquet"], "every table of images": pictured}}
+    ),
     "latents": Part((Latents,)),
     "couplings": Part((Pairing,), {"name": COUPLINGS}),
     "network": Part((), {"name": NETWORKS}, SIZES),

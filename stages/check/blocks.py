@@ -75,19 +75,24 @@ def check_begin(dataset: str, name: str, block: Block, content: Mapping[str, Any
     few = rows if objective.data is Points and isinstance(rows, int) else None
     if model.conditional:
         check_conditions(dataset, name, known, params)
-    return try_begin(objective, known.shape, key, few, known.classes)
+    return try_begin(objective, known.shape, key, few, known.conditions)
 
 
 def check_conditions(dataset: str, name: str, known: Description, params: Params) -> None:
     """There are conditions, and source points do not depend on them: a plan that pairs points of all classes would tell the
     class by x0.
     """
-    if not known.classes:
+    if not known.conditions:
         raise Refused(
-            f"{PARAMS}: methods.{name}.model: 'conditional' needs a data set with classes, and {dataset!r} has none"
+            f"{PARAMS}: methods.{name}.model: 'conditional' needs a data set with classes or conditions, and {dataset!r} has none"
         )
     coupling = params.methods[name].coupling
     row = params.couplings[coupling] if coupling else {"name": "independent"}
+    if row["name"] != "independent" and known.condition:
+        raise Refused(
+            f"{PARAMS}: couplings.{coupling}.name: {row['name']!r} should be independent for {name!r}, whose model is given the "
+            f"conditions of {dataset!r}: plans tell them by the source"
+        )
     if row["name"] != "independent" and not row.get("by_class"):
         raise Refused(
             f"{PARAMS}: couplings.{coupling}.by_class: false should be true for {name!r}, whose model is conditional: plans "

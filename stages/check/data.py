@@ -2,25 +2,28 @@
 
 import math
 
-from rectiflow.datasets import FINITE, Dataset
+from rectiflow.datasets import Dataset, Empirical
 from rectiflow.models import MODELS
 from rectiflow.models.bottleneck import Bottleneck
 from stages.check.params import Params
-from stages.generate import check_table, parse_builtin
+from stages.generate import outline
 from stages.shared.latents import Latents
-from stages.shared.params import PARAMS, Refused, finish
+from stages.shared.params import PARAMS, Refused
+from stages.shared.splits import check_splits
 
 
 def check_data(params: Params) -> None:
-    """Data sets have the options they know, and tables are described in full."""
+    """Data sets have the options they know and rows enough, and tables are described in full; no rows are read."""
     for name, row in params.datasets.items():
-        call, sizes, options = parse_builtin(row, f"datasets.{name}")
-        if row["name"] not in FINITE or set(options.values()) - {None}:  # loading these costs seconds
-            check_sides(finish(call, options, f"datasets.{name}"), f"datasets.{name}")
-        if row["name"] not in FINITE and sizes.train is None:
-            raise Refused(f"{PARAMS}: datasets.{name}.train is missing: say how many rows to draw")
+        key = f"datasets.{name}"
+        sizes, dataset = outline("datasets", row, key)
+        check_sides(dataset, key)
+        if sizes.train is None and not isinstance(dataset.target, Empirical):
+            raise Refused(f"{PARAMS}: {key}.train is missing: say how many rows to draw")
+        check_splits(dataset, sizes, key)
     for name, row in params.tables.items():
-        check_table(row, f"tables.{name}")
+        sizes, dataset = outline("tables", row, f"tables.{name}")
+        check_splits(dataset, sizes, f"tables.{name}")
 
 
 def check_sides(dataset: Dataset, key: str) -> None:

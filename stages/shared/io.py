@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from safetensors import safe_open
 from safetensors.numpy import save
@@ -76,17 +77,48 @@ def _width(schema: pa.Schema) -> int:
 
 
 def read_table(path: Path, **equal: Any) -> dict[str, np.ndarray]:
-    """The columns of a table, of the rows where the named columns have the given values."""
-    table = pq.read_table(path, filters=[(name, "=", value) for name, value in equal.items()] or None)
-    return {name: _numpy(table[name].combine_chunks()) for name in table.column_names if name not in equal}
+    """The columns of a table, of the rows where the named columns have the given values. Vectors are read a group of rows
+    at a time into the arrays that come back: no second copy of them is in memory.
+    """
+    with pq.ParquetFile(path) as file:
+        names = [name for name in file.schema_arrow.names if name not in equal]
+        masks = [_mask(file, group, equal) for group in range(file.num_row_groups)]
+        total, at = sum(map(int, map(np.sum, masks))), 0
+        found: dict[str, Any] = {name: _empty(file.schema_arrow.field(name).type, total) for name in names}
+        for group, mask in enumerate(masks):
+            if not (rows := int(mask.sum())):
+                continue
+            part = file.read_row_group(group, columns=names)
+            for name in names:
+                column = part[name].combine_chunks()
+                if isinstance(found[name], list):
+                    found[name].append(column.filter(pa.array(mask)))
+                else:
+                    vectors = column.flatten().to_numpy(zero_copy_only=False).reshape(len(mask), -1)
+                    np.compress(mask, vectors, axis=0, out=found[name][at : at + rows])
+            at += rows
+        types = {name: file.schema_arrow.field(name).type for name in names}
+    return {name: _numpy(pa.chunked_array(of, types[name])) if isinstance(of, list) else of for name, of in found.items()}
 
 
-def _numpy(column: pa.Array | pa.ChunkedArray) -> np.ndarray:
-    if isinstance(column, pa.ChunkedArray):  # an empty column has no chunk to combine
-        column = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
-    if pa.types.is_fixed_size_list(column.type):
-        return column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), column.type.list_size)
-    return column.to_numpy(zero_copy_only=False)
+def _mask(file: pq.ParquetFile, group: int, equal: Mapping[str, Any]) -> np.ndarray:
+    """Which rows of a group are asked for."""
+    mask = np.ones(file.metadata.row_group(group).num_rows, bool)
+    if equal:
+        part = file.read_row_group(group, columns=list(equal))
+        for name, value in equal.items():
+            mask &= pc.fill_null(pc.equal(part[name], value), False).to_numpy()
+    return mask
+
+
+def _empty(kind: pa.DataType, rows: int) -> np.ndarray | list[pa.Array]:
+    """What a column is read into: vectors into an array, other parts are gathered."""
+    return np.empty((rows, kind.list_size), kind.value_type.to_pandas_dtype()) if pa.types.is_fixed_size_list(kind) else []
+
+
+def _numpy(column: pa.ChunkedArray) -> np.ndarray:
+    whole = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+    return whole.to_numpy(zero_copy_only=False)
 
 
 def by_seed(table: Mapping[str, np.ndarray]) -> tuple[list[int], dict[str, np.ndarray]]:

@@ -10,7 +10,7 @@ from torch import Tensor
 from rectiflow.mixtures import normal
 from rectiflow.outliers import Outliers
 from rectiflow.units import Units
-from stages.generate import build_dataset
+from stages.generate import outline
 from stages.shared import places
 from stages.shared.compute import stream
 from stages.shared.io import read_table
@@ -55,7 +55,7 @@ def read_known(key: str, name: str) -> Known:
     if kind != "datasets":
         source = None if places.table(name, "source").exists() else normal(dim).double().log_prob
         return Known(source, None, about.entropy, about.units, dim)
-    dataset = build_dataset(kind, section(read(), key), key)[1]
+    dataset = outline(kind, section(read(), key), key)[1]
     return Known(dataset.log_prob("source"), dataset.log_prob("target"), about.entropy, about.units, dim)
 
 

@@ -27,8 +27,8 @@ def read_labelled(dataset: str, side: str, split: str) -> tuple[list[int], Point
         label = None if drawn.label is None else _tensor(drawn.label)
         return drawn.seeds, Points(_tensor(drawn.x), label, shape, classes)
     found = read_places(dataset, side, split)
-    label = None if found.label is None else _tensor(found.label[found.rows])
-    return found.seeds, Points(Rows(_tensor(found.x), _tensor(found.rows).long()), label, shape, classes)
+    label, condition = (None if part is None else _tensor(part) for part in found.known())
+    return found.seeds, Points(Rows(_tensor(found.x), _tensor(found.rows).long()), label, shape, classes, condition)
 
 
 def read_points(dataset: str, side: str, split: str) -> tuple[list[int], Tensor]:

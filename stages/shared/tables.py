@@ -65,6 +65,11 @@ class Numbers:
             self._fill(block, first, inside[k : k + COLUMNS])
         return torch.from_numpy(block)
 
+    def single_names(self) -> list[str]:
+        """A name for each number: those of a column of vectors are counted."""
+        pairs = zip(self.names, self.widths, strict=True)
+        return [name if width == 1 else f"{name}[{k}]" for name, width in pairs for k in range(width)]
+
     def _fill(self, block: np.ndarray, first: int, columns: list[tuple[str, int, int]]) -> None:
         """Write columns `(name, begin, end)`, as far as they are in it, into a block that begins with number `first`."""
         at, last = 0, first + block.shape[1]
@@ -109,15 +114,18 @@ def _missing(column: pa.Array) -> np.ndarray:
 
 
 def read_numbers(path: Path, names: list[str], key: str) -> Numbers:
-    """The named columns of a file. Raises Refused where there are no such columns of numbers or too few rows."""
+    """The columns of a file that a key names. Raises Refused where there are no such columns of numbers or too few rows."""
     with opened(path) as file:
         schema, rows = file.schema_arrow, file.metadata.num_rows
-    types = [_field(schema, name, f"{key}.columns").type for name in names]
+    types = [field(schema, name, key).type for name in names]
     widths = tuple(kind.list_size if pa.types.is_fixed_size_list(kind) else 1 for kind in types)
     kinds = [kind.value_type if pa.types.is_fixed_size_list(kind) else kind for kind in types]
     for name, whole, kind in zip(names, types, kinds, strict=True):
         if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
-            raise Refused(f"{path}: column {name!r} holds {whole}, not numbers")
+            hint = "; if they are encoded images, say `images: true`" * (
+                pa.types.is_binary(kind) or pa.types.is_struct(kind)
+            )
+            raise Refused(f"{path}: column {name!r} holds {whole}, not numbers{hint}")
     if rows < 2:
         raise Refused(f"{path}: has {rows} row{'s' * (rows != 1)}; a distribution needs more")
     kind = np.result_type(*(kind.to_pandas_dtype() for kind in kinds))
@@ -125,7 +133,8 @@ def read_numbers(path: Path, names: list[str], key: str) -> Numbers:
     return Numbers(path, tuple(names), widths, rows, kind if small else np.dtype(np.float64))
 
 
-def _field(schema: pa.Schema, name: str, key: str) -> pa.Field:
+def field(schema: pa.Schema, name: str, key: str) -> pa.Field:
+    """A column that is there once. Raises Refused with the columns there are."""
     if (count := schema.names.count(name)) != 1:
         what = "is there twice" if count else f"is not one of {', '.join(schema.names)}"
         raise Refused(f"{PARAMS}: {key}: {name!r} {what}")
@@ -159,7 +168,7 @@ def read_marks(path: Path, name: str, key: str) -> Tensor:
     Raises Refused where it misses values, or marks no row or all of them.
     """
     with opened(path) as file:
-        kind = _field(file.schema_arrow, name, f"{key}.outlier").type
+        kind = field(file.schema_arrow, name, f"{key}.outlier").type
         column = file.read([name])[name]
     if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or kind == pa.bool_()):
         raise Refused(f"{PARAMS}: {key}.outlier: {name!r} holds {kind} in {path}, not numbers or booleans")
@@ -177,7 +186,7 @@ def read_marks(path: Path, name: str, key: str) -> Tensor:
 def _label_column(path: Path, name: str, key: str) -> pa.DictionaryArray:
     """Every row's label, as a place among the different labels in the order they come in."""
     with opened(path) as file:
-        kind = _field(file.schema_arrow, name, f"{key}.label").type
+        kind = field(file.schema_arrow, name, f"{key}.label").type
         column = file.read([name])[name]
     if pa.types.is_dictionary(kind):
         column, kind = column.cast(kind.value_type), kind.value_type
