@@ -84,14 +84,14 @@ def check_conditions(dataset: str, name: str, known: Description, params: Params
     """
     if not known.conditions:
         raise Refused(
-            f"{PARAMS}: methods.{name}.model: 'conditional' needs a data set with classes or conditions, and {dataset!r} has none"
+            f"{PARAMS}: methods.{name}.model: 'conditional' needs classes or conditions, and {dataset!r} has none of them"
         )
     coupling = params.methods[name].coupling
     row = params.couplings[coupling] if coupling else {"name": "independent"}
     if row["name"] != "independent" and known.condition:
         raise Refused(
-            f"{PARAMS}: couplings.{coupling}.name: {row['name']!r} should be independent for {name!r}, whose model is given the "
-            f"conditions of {dataset!r}: plans tell them by the source"
+            f"{PARAMS}: couplings.{coupling}.name: {row['name']!r} should be independent for {name!r}, whose model is "
+            f"given the conditions of {dataset!r}: plans tell them by the source"
         )
     if row["name"] != "independent" and not row.get("by_class"):
         raise Refused(
