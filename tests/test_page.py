@@ -10,6 +10,7 @@ from rectiflow.statistics import Estimate
 from stages.report import figures
 from stages.report.evidence import Evidence
 from stages.report.figures import Drawn, overview
+from stages.report.mosaics import mosaic
 from stages.report.page import page
 from stages.report.printing import html, plain, shown
 from stages.report.results import COLUMNS, headlines, per_round, title
@@ -146,12 +147,12 @@ def test_an_image_is_told_by_its_shape(shape, image):
 
 def test_a_picture_keeps_its_pixels_in_place():
     grey, colour = np.arange(12.0).reshape(1, 12) / 12, np.arange(36.0).reshape(1, 36) / 36
-    tiles = figures._mosaic(grey, (1, 3, 4), rows=1, columns=2)
+    tiles = mosaic(grey, (1, 3, 4), rows=1, columns=2)
     assert tiles.shape == (4, 10)
     assert (tiles[:3, :4] == grey.reshape(3, 4)).all()
     assert (tiles[3] == -1).all()
     assert (tiles[:, 5:] == -1).all()
-    tiles = figures._mosaic(colour, (3, 3, 4), rows=1, columns=2)
+    tiles = mosaic(colour, (3, 3, 4), rows=1, columns=2)
     assert np.allclose(tiles[:3, :4], (colour.reshape(3, 3, 4).transpose(1, 2, 0) + 1) / 2)
 
 

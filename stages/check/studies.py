@@ -7,7 +7,7 @@ from stages.shared.measures import shown_in
 from stages.shared.params import PARAMS, Refused
 from stages.shared.studies import Published, Study
 
-OF_DRAWS = ("latents", "paradigms")  # these compare draws alone, whatever they were drawn from
+OF_DRAWS = ("images", "latents", "paradigms")  # these compare draws alone, whatever they were drawn from
 
 
 def check_study(name: str, row: Study, params: Params, rows: Rows) -> None:

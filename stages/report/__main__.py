@@ -41,8 +41,9 @@ def main(_: list[str]) -> None:
         "choices": partial(sources.choices, content),
         "ends": partial(sources.ends, trained),
         "spent": partial(sources.spent, names),
+        "couplings": partial(sources.couplings, content, names),
     }
-    evidence = Evidence(results, tables)
+    evidence = Evidence(results, tables, partial(sources.album, names))
     shown = {key: sources.drawn(name, key[0]) for key, name in names.items()}
     sections = study_sections(studies(content), evidence)
     descents = sources.followed(content)

@@ -7,6 +7,7 @@ from html import escape
 import pandas as pd
 
 from rectiflow.statistics import estimate
+from stages.report.albums import Album
 from stages.report.printing import plain
 from stages.report.results import Values, against_first, against_nfe, ranked, select
 from stages.shared.measures import Better, measure
@@ -15,10 +16,14 @@ Tables = Mapping[str, Callable[[], pd.DataFrame]]
 
 
 class Evidence:
-    """All there is to tell from: the tidy `results`, and further tables by name, each read when it is first asked for."""
+    """All there is to tell from: the tidy `results`, and further tables by name, each read when it is first asked for. What
+    can be seen of a data set is in its `album`, None for one whose rows are no pictures.
+    """
 
-    def __init__(self, results: pd.DataFrame, tables: Tables | None = None) -> None:
-        self.results = results
+    def __init__(
+        self, results: pd.DataFrame, tables: Tables | None = None, album: Callable[[str], Album | None] = lambda _: None
+    ) -> None:
+        self.results, self.album = results, album
         self._sources = dict(tables or {})
         self._tables: dict[str, pd.DataFrame] = {}
 

@@ -22,6 +22,7 @@ from matplotlib.figure import Figure  # noqa: E402
 from matplotlib.ticker import MaxNLocator  # noqa: E402
 
 from rectiflow.statistics import Estimate  # noqa: E402
+from stages.report.mosaics import mosaic  # noqa: E402
 from stages.report.results import Key  # noqa: E402
 from stages.shared.measures import MEASURES  # noqa: E402
 
@@ -103,18 +104,8 @@ def _grid(shown: Mapping[Key, Any], width: float, height: float) -> tuple[Figure
     return figure, panels()
 
 
-def _mosaic(points: np.ndarray, shape: tuple[int, ...], rows: int = 4, columns: int = 8) -> np.ndarray:
-    """The first points as small pictures side by side, `(height, width)` in grey or `(height, width, 3)`."""
-    channels, height, width = shape
-    blank = np.full((rows * columns, points.shape[1]), -1.0)  # tiles where there are too few
-    tiles = np.concatenate([points, blank])[: rows * columns].reshape(rows, columns, channels, height, width)
-    tiles = np.pad(tiles, ((0, 0), (0, 0), (0, 0), (0, 1), (0, 1)), constant_values=-1)
-    picture = tiles.transpose(0, 3, 1, 4, 2).reshape(rows * (height + 1), columns * (width + 1), channels)
-    return (picture + 1) / 2 if channels == 3 else picture[..., 0]
-
-
 def _pictures(ax: Axes, points: np.ndarray, shape: tuple[int, ...]) -> None:
-    ax.imshow(np.clip(_mosaic(points, shape), -1, 1), cmap="gray_r", vmin=-1, vmax=1, aspect="auto")
+    ax.imshow(np.clip(mosaic(points, shape, 4, 8), -1, 1), cmap="gray_r", vmin=-1, vmax=1, aspect="auto")
     ax.set(xticks=[], yticks=[])
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from stages.report.albums import Album, Drawing, Paths, Roll, picked
 from stages.report.densities import DensityMap
 from stages.report.figures import Drawn
 from stages.report.gradient_flows import Followed
@@ -175,6 +176,45 @@ def paths(name: str, seed: int) -> dict[str, np.ndarray]:
 def plane(x: np.ndarray) -> np.ndarray:
     """Points on a line get a second coordinate, zero; others stay."""
     return x if x.shape[-1] > 1 else np.concatenate([x, np.zeros_like(x)], -1)
+
+
+def album(names: Mapping[Key, str], dataset: str) -> Album | None:
+    """What can be seen of a data set, of the first seed; None for one whose rows are no pictures."""
+    about = read_about(dataset)
+    if len(about.shape) != 3:
+        return None
+    test = read_split(dataset, "target", "test")
+    lines, rows = picked(None if test.label is None else test.label[0], about.classes, test.x.shape[1])
+    here = {key[1:]: name for key, name in names.items() if key[0] == dataset}
+    rolls = {key: roll(name, test.seeds[0], rows, about) for key, name in here.items()}
+    return Album(test.seeds[0], about.shape, lines, pictures(test.x[0][rows], about), rolls)
+
+
+def roll(name: str, seed: int, rows: np.ndarray, about: About) -> Roll:
+    """What a model drew in place of some rows of the test set, and their paths, where they have some."""
+    table = read_table(places.samples(name), seed=seed)
+    drawings = []
+    for draw in dict.fromkeys(table["draw"].tolist()):
+        of = table["draw"] == draw
+        solver, nfe, role = (table[column][of][0] for column in ("solver", "nfe", "role"))
+        drawings.append(Drawing(str(solver), int(nfe), str(role), pictures(table["x"][of][rows], about)))
+    states, known = paths(name, seed), None
+    if states:
+        there = np.flatnonzero(rows < states["paths"].shape[1])
+        known = Paths(states["times"], pictures(states["paths"][:, rows[there]], about), there.tolist())
+    return Roll(drawings, "label" in table, len(behind(name)) - 1, known)
+
+
+def couplings(content: Mapping[str, Any], names: Mapping[Key, str]) -> pd.DataFrame:
+    """The coupling of every method of round 0 that has one, and all `else` that its row says, in one text."""
+    rows = []
+    for (dataset, method, k), name in names.items():
+        flow = read(GRID)["flows"][behind(name)[-1]]
+        of = dict(content["methods"][flow["method"]])
+        if not k and (coupling := of.pop("coupling", None)):
+            others = json.dumps([flow["dataset"], flow.get("override"), of], sort_keys=True)
+            rows.append([dataset, method, content["couplings"][coupling]["name"], others])
+    return pd.DataFrame(rows, columns=["dataset", "method", "coupling", "else"])
 
 
 def relations(content: Mapping[str, Any]) -> pd.DataFrame:

@@ -15,6 +15,7 @@ STUDIES = Registry(
         "one_step": "stages.report.studies.one_step:one_step",
         "paradigms": "stages.report.studies.paradigms:paradigms",
         "bottlenecks": "stages.report.studies.bottlenecks:bottlenecks",
+        "images": "stages.report.studies.images:images",
         "latents": "stages.report.studies.latents:latents",
         "diffflow": "stages.report.studies.diffflow:diffflow",
         "fields": "stages.report.studies.fields:fields",
