@@ -20,10 +20,11 @@ from rectiflow.datasets import moons
 from rectiflow.metrics import w2
 from rectiflow.mixtures import GaussianMixture
 from rectiflow.models.record import put_together, taken_apart
+from rectiflow.origin import Origin
 from rectiflow.recipes import METHODS, NETWORK, TRAINING
 from rectiflow.saved import VERSION
 from rectiflow.streams import stream
-from rectiflow.trained import Origin, Trained
+from rectiflow.trained import Trained
 from rectiflow.units import Logit, Scaled
 from stages.shared.params import PARAMS, parse_file
 

@@ -5,24 +5,28 @@ new pairs by the flow so far and train on.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Generator, Tensor
 
+from rectiflow.conditions import Condition, labels
 from rectiflow.datasets import Dataset, Distribution, Empirical, table
 from rectiflow.models.model import Field, Model
 from rectiflow.models.velocity import Velocity
 from rectiflow.objectives.matching import Matching
-from rectiflow.pairs import Pairs, Points
+from rectiflow.origin import Origin
+from rectiflow.pairs import Points
 from rectiflow.ranges import at_least
 from rectiflow.recipes import Recipe, Row, recipe_of
 from rectiflow.registry import built
+from rectiflow.arrays import as_rows, names_of
 from rectiflow.samplers import SAMPLERS, transport
 from rectiflow.streams import stream
 from rectiflow.threads import threads
-from rectiflow.trained import Origin, Trained, as_rows
+from rectiflow.trained import Trained
 from rectiflow.training import fit as minimised
 from rectiflow.transport.couplings import COUPLINGS, minibatch
 
@@ -40,8 +44,11 @@ def fit(
     *,
     rounds: int = 0,
     x0: Any = None,
+    label: Any = None,
+    condition: Any = None,
     seeds: Sequence[int] = (0,),
     scaling: str = "standard",
+    shape: Sequence[int] | None = None,
     network: Row | None = None,
     training: Row | None = None,
     progress: Progress | None = None,
@@ -52,7 +59,13 @@ def fit(
     "exact"}, "interpolant": {"name": "trig"}}`, `{"objective": "likelihood", "model": {"name": "coupling_layers"}}`.
     `rounds` of rectification follow, each on pairs that the flow before has drawn. x0 are rows of the source, N(0, I) if it
     is left out. `scaling` is undone in all that the model gives: standard, range or none. `network` and `training` change
-    single keys of what the method has. `progress(what, done, of)` hears of the training, every hundred steps.
+    single keys of what the method has. `progress(what, done, of)` hears of the training, every hundred steps. `shape` is
+    that of the array that a row is, `(channels, height, width)` for a network of pictures.
+
+    `label` `(n,)` are classes, strings, integers or booleans; `condition` `(n, k)` are further numbers. With them a velocity
+    becomes a `conditional` one, which learns without them in a tenth of its rows, or in the share that the method says:
+    `{"model": {"name": "conditional", "dropout": 0.2}, ...}`. Plans are made class by class, and the draws of a round are
+    asked to be what rows of the training set are.
 
     A seed's numbers depend on that seed, the rows and the settings alone; torch computes on one thread, on which networks of
     this size train fastest. Raises ValueError for what is not known, naming the choices, for rows that are too few, and
@@ -62,48 +75,60 @@ def fit(
     if isinstance(seeds, int) or not len(seeds):
         raise ValueError(f"seeds: {seeds} should be whole numbers, at least one")
     seeds = [int(seed) for seed in seeds]
-    recipe = recipe_of(method, network, training)
+    given = [name for name, value in (("label", label), ("condition", condition)) if value is not None]
+    recipe = recipe_of(method, network, training, given)
     if rounds and not issubclass(recipe.objective.trains, Field):
         raise ValueError(f"rounds: {rounds}: rectification needs a field, which this method does not train")
     rows, start = as_rows(x1), None if x0 is None else as_rows(x0)
     if start is not None and start.shape[1] != rows.shape[1]:
         raise ValueError(f"x0: rows of {start.shape[1]} numbers; those of x1 have {rows.shape[1]}")
-    data = table(torch.from_numpy(rows), None if start is None else torch.from_numpy(start), scaling=scaling)
+    classes = None if label is None else labels(label, len(rows))
+    numbers, told = (None, None) if condition is None else Condition.of(condition, len(rows))
+    target, begun = torch.from_numpy(rows), None if start is None else torch.from_numpy(start)
+    data = table(target, begun, classes, scaling=scaling, shape=None if shape is None else list(shape))
     if len(rows) < 20:
         raise ValueError(f"x1: {len(rows)} rows are too few: a tenth is held out, and a law needs more than a few points")
     streams = [stream("fit", seed) for seed in seeds]
-    splits = points(data, streams)
-    if recipe.coupling is not None:
-        splits = pairs(data, splits, recipe.coupling, streams)
-    model = trained(recipe, splits, streams, progress)
+    splits = points(data, streams, told)
+    model = rounded(recipe, data, splits, streams, rounds, progress)
+    independent = recipe.coupling is not None and recipe.coupling["name"] == "independent" and not rounds
+    columns = tuple((name, 1) for name in names_of(x1)) or (("x", rows.shape[1]),)
+    known = classes.classes if classes else (), numbers, data.shape
+    facts = {"method": method if isinstance(method, str) else dict(method), "rounds": rounds, "rows": len(rows)}
+    return Trained(model, tuple(seeds), Origin(columns, data.units, None, x0 is not None, independent, *known), facts)
+
+
+def rounded(
+    recipe: Recipe, data: Dataset, splits: Split, streams: Sequence[Generator], rounds: int, progress: Progress | None
+) -> Model:
+    """The model of a recipe after so many rounds of rectification."""
+    on = splits if recipe.coupling is None else pairs(data, splits, recipe.coupling, streams)
+    model = trained(recipe, on, streams, progress)
     straight = recipe._replace(objective=Matching(recipe.network))
     for k in range(1, rounds + 1):
         begun = model if isinstance(model, Velocity) else None  # another field is no start for a velocity
-        model = trained(straight, reflowed(model, data, streams), streams, progress, begun, f"round {k}")
-    independent = recipe.coupling is not None and recipe.coupling["name"] == "independent" and not rounds
-    columns = columns_of(x1) or (("x", rows.shape[1]),)
-    facts = {"method": method if isinstance(method, str) else dict(method), "rounds": rounds, "rows": len(rows)}
-    return Trained(model, tuple(seeds), Origin(columns, data.units, None, x0 is not None, independent), facts)
-
-
-def columns_of(rows: Any) -> tuple[tuple[str, int], ...]:
-    """The names of a table's columns, of pandas or Arrow; none of an array."""
-    names = getattr(rows, "column_names", getattr(rows, "columns", ()))
-    return tuple((str(name), 1) for name in names)
+        drawn = reflowed(model, data, splits["train"], streams)
+        model = trained(straight, drawn, streams, progress, begun, f"round {k}")
+    return model
 
 
 # ---- What it is trained on.
 
 
-def points(data: Dataset, streams: Sequence[Generator]) -> Split:
-    """The rows of all seeds, a tenth held out."""
+def points(data: Dataset, streams: Sequence[Generator], condition: Tensor | None = None) -> Split:
+    """The rows of all seeds with what is known of them, a tenth held out. Raises ValueError where a class is left out."""
     assert isinstance(data.target, Empirical)
-    rows = data.target.rows.float()
+    rows, known = data.target.rows.float(), data.labels
     held = max(1, int(HELD_OUT * len(rows)))
-    orders = [torch.randperm(len(rows), generator=generator) for generator in streams]
-    parts = {"train": slice(held, None), "validation": slice(held)}
-    taken = {name: torch.stack([rows[order[part]] for order in orders]) for name, part in parts.items()}
-    return {name: Points(x, shape=data.shape) for name, x in taken.items()}
+    orders = torch.stack([torch.randperm(len(rows), generator=generator) for generator in streams])
+    found: Split = {}
+    for name, part in (("train", orders[:, held:]), ("validation", orders[:, :held])):
+        label, classes = (known.target[part], len(known.classes)) if known else (None, 0)
+        found[name] = Points(rows[part], label, data.shape, classes, None if condition is None else condition[part])
+    for k, of_class in enumerate(known.classes if known else ()):
+        if not (found["train"].label == k).any(1).all():
+            raise ValueError(f"label: {of_class!r} has too few rows: with a tenth held out, a seed has none to learn from")
+    return found
 
 
 def source(data: Dataset, n: int, generator: Generator) -> Tensor:
@@ -117,7 +142,7 @@ def source(data: Dataset, n: int, generator: Generator) -> Tensor:
 
 
 def pairs(data: Dataset, splits: Split, coupling: Row, streams: Sequence[Generator]) -> Split:
-    """The pairs of a coupling, as many passes over the rows as PAIRS take."""
+    """The pairs of a coupling, class by class, in as many passes over the rows as PAIRS take."""
     options = dict(coupling)
     batch, most = options.pop("batch", BATCH), options.pop("pairs", PAIRS)
     how = partial(COUPLINGS[options.pop("name")], **options)
@@ -125,23 +150,31 @@ def pairs(data: Dataset, splits: Split, coupling: Row, streams: Sequence[Generat
     for split, of in splits.items():
         passes = -(-most // of.rows) if split == "train" else 1
         ends = []
-        for x1, generator in zip(of.x, streams, strict=True):
+        classes = [None] * len(streams) if of.label is None else of.label
+        for x1, label, generator in zip(of.x, classes, streams, strict=True):
             x0 = source(data, passes * of.rows, generator)
-            i, j = minibatch(how, x0, x1, generator, min(batch, of.rows), passes)
-            ends.append((x0[i], x1[j]))
-        x0s, x1s = (torch.stack(side) for side in zip(*ends, strict=True))
-        found[split] = Pairs(x0s, x1s, shape=of.shape)
+            i, j = minibatch(how, x0, x1, generator, min(batch, of.rows), passes, label)
+            ends.append((x0[i], j))
+        x0s, places = (torch.stack(side) for side in zip(*ends, strict=True))
+        found[split] = of.of(places).after(x0s)
     return found
 
 
-def reflowed(model: Model, data: Dataset, streams: Sequence[Generator]) -> Split:
-    """New draws of the source, and where the flow takes them."""
+def reflowed(model: Model, data: Dataset, known: Points, streams: Sequence[Generator]) -> Split:
+    """New draws of the source, and where the flow takes them, asked for what is `known` of rows drawn at random."""
     sampler = built(SAMPLERS, {"name": "euler", "steps": STEPS})
     found: Split = {}
     for split, n in (("train", REFLOWED), ("validation", REFLOWED // 9)):
         x0 = torch.stack([source(data, n, generator) for generator in streams])
-        found[split] = Pairs(x0, transport(model, sampler, x0, streams), shape=data.shape)
+        asked = asked_of(known, n, streams) if model.conditional else Points(x0, shape=data.shape)
+        x1 = transport(model, sampler, x0, streams, asked.given())
+        found[split] = replace(asked, x=x1).after(x0)
     return found
+
+
+def asked_of(known: Points, n: int, streams: Sequence[Generator]) -> Points:
+    """n rows of each seed, drawn at random."""
+    return known.of(torch.stack([torch.randint(known.rows, (n,), generator=generator) for generator in streams]))
 
 
 def trained(

@@ -16,6 +16,7 @@ import torch
 from torch import Generator, Tensor
 
 from rectiflow.derivatives import slopes
+from rectiflow.models.guided import Guided
 from rectiflow.models.model import Field
 from rectiflow.ranges import among, at_least
 from rectiflow.solvers import TABLEAUX, Dopri5, Solver, VelocityField
@@ -211,7 +212,7 @@ def carried(
     `(k, ..., n, dim)`.
     """
     (begin, end), dim = times, x.shape[-1]
-    derivatives = field.slopes if isinstance(field, Field) else partial(slopes, field)
+    derivatives = field.slopes if isinstance(field, Field | Guided) else partial(slopes, field)
 
     def together(s: Tensor, state: Tensor) -> Tensor:
         t = begin + s.clamp(0, 1) * (end - begin)  # a solver's last time may be 1 and a bit

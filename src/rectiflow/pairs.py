@@ -99,6 +99,10 @@ class Points(Conditioned):
         """The dimension of a point."""
         return self.x.shape[-1]
 
+    def after(self, x0: Tensor) -> "Pairs":
+        """Their pairs with source points x0 `(seeds, n, dim)`, row by row."""
+        return Pairs(x0, self.x, self.label, self.shape, self.classes, self.condition)
+
 
 @dataclass(frozen=True)
 class Pairs(Conditioned):

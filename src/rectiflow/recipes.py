@@ -1,6 +1,6 @@
 """What a row of methods asks for, as the library's objects: `fit` takes one, or the name of one."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from inspect import signature
 from typing import Any, NamedTuple
@@ -47,11 +47,15 @@ class Recipe(NamedTuple):
     training: Training
 
 
-def recipe_of(method: str | Row, network: Row | None, training: Row | None) -> Recipe:
-    """A method's objects. Raises ValueError for what is not known, with the choices."""
+def recipe_of(method: str | Row, network: Row | None, training: Row | None, given: Sequence[str] = ()) -> Recipe:
+    """A method's objects. Where rows come with what is `given`, a label or a condition, a velocity becomes conditional.
+    Raises ValueError for what is not known, with the choices, and for a method that knows no conditions.
+    """
     if isinstance(method, str):
         among(METHODS, method=method)
         method = METHODS[method]
+    if not isinstance(method, Mapping):
+        raise ValueError(f"method: a {type(method).__name__} should be a name among {', '.join(METHODS)}, or a row")
     build = network_of({**NETWORK, **method.get("network", {}), **(network or {})})
     options = {**TRAINING, **method.get("training", {}), **(training or {})}
     try:
@@ -59,8 +63,22 @@ def recipe_of(method: str | Row, network: Row | None, training: Row | None) -> R
     except TypeError as error:
         known = signature(Training).parameters
         raise ValueError(f"training: {first_not(options, known)!r} is not one of {', '.join(known)}") from error
+    if given:
+        method = conditional(method, given[0])
     objective = objective_of(method, build)
-    return Recipe(coupling_of(method.get("coupling"), objective), objective, build, how)
+    coupling = coupling_of(method.get("coupling"), objective)
+    if "condition" in given and coupling is not None and coupling["name"] != "independent":
+        name = coupling["name"]
+        raise ValueError(f"coupling: {name!r} would make x0 depend on the condition; it should be independent, as in icfm")
+    return Recipe(coupling, objective, build, how)
+
+
+def conditional(method: Row, given: str) -> Row:
+    """The method with a conditional model in place of a velocity. Raises ValueError for one that trains another model."""
+    model, objective = sectioned("model", method.get("model", "velocity")), method.get("objective", "matching")
+    if objective != "matching" or model["name"] not in ("velocity", "conditional"):
+        raise ValueError(f"{given}: {objective!r} of {model['name']!r} knows no conditions; a velocity by 'matching' does")
+    return {**method, "model": {**model, "name": "conditional"}}
 
 
 def coupling_of(row: Any, objective: Objective) -> Row | None:

@@ -13,11 +13,13 @@ from safetensors.torch import load as from_bytes
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
+from rectiflow.conditions import Condition
 from rectiflow.digests import digest
 from rectiflow.files import write_bytes
 from rectiflow.models.record import put_together, taken_apart
+from rectiflow.origin import Origin
 from rectiflow.registry import built, described, name_of
-from rectiflow.trained import Origin, Trained
+from rectiflow.trained import Trained
 from rectiflow.units import UNITS
 
 VERSION = 1  # of the description
@@ -116,6 +118,9 @@ def origin_spec(origin: Origin) -> dict[str, Any]:
         "source": None if origin.source is None else dict(origin.source),
         "given": origin.given,
         "independent": origin.independent,
+        "classes": list(origin.classes),
+        "condition": None if origin.condition is None else condition_spec(origin.condition),
+        "shape": list(origin.shape),
     }
 
 
@@ -123,4 +128,16 @@ def origin_of(spec: Mapping[str, Any]) -> Origin:
     """The inverse of `origin_spec`."""
     columns = tuple((name, width) for name, width in spec["columns"])
     units = None if spec["units"] is None else built(UNITS, spec["units"])
-    return Origin(columns, units, spec["source"], spec["given"], spec["independent"])
+    condition = None if spec.get("condition") is None else condition_of(spec["condition"])
+    known = tuple(spec.get("classes", ())), condition, tuple(spec.get("shape", ()))
+    return Origin(columns, units, spec["source"], spec["given"], spec["independent"], *known)
+
+
+def condition_spec(condition: Condition) -> dict[str, Any]:
+    """The names and units of numbers that come with a row, in plain values."""
+    return {"names": list(condition.names), "units": described(name_of(UNITS, condition.units), condition.units)}
+
+
+def condition_of(spec: Mapping[str, Any]) -> Condition:
+    """The inverse of `condition_spec`."""
+    return Condition(tuple(spec["names"]), built(UNITS, spec["units"]))

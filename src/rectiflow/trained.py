@@ -1,6 +1,6 @@
 """A trained model in a user's hands: draws, velocities and densities in the units of the rows that it was trained on."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -8,60 +8,26 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rectiflow.datasets import DATASETS, Distribution, Empirical
+from rectiflow.conditions import is_one
+from rectiflow.guidance import Guidance
 from rectiflow.likelihood import DIVERGENCES, Exact, Pushforward
-from rectiflow.mixtures import GaussianMixture, normal
+from rectiflow.models.conditional import Conditional
 from rectiflow.models.model import Density, Field, Model
+from rectiflow.origin import Origin
 from rectiflow.ranges import at_least
 from rectiflow.registry import built
+from rectiflow.arrays import as_rows
 from rectiflow.samplers import SAMPLERS, Sampler, transport
 from rectiflow.sections import sectioned
-from rectiflow.solvers import SOLVERS, Solver
+from rectiflow.solvers import SOLVERS, TABLEAUX, Solver
 from rectiflow.streams import stream
 from rectiflow.threads import threads
-from rectiflow.units import Units
 
 PART = 50_000  # rows between two words of progress
 STEPS = 20  # of rk4, along which a density is solved
 POINTS = 2**16  # whose densities are worked out together
 
-
-@dataclass(frozen=True)
-class Origin:
-    """What a model's numbers stand for. `columns` are those of the rows, names and widths; `units` brought the rows to x,
-    None where nothing did; `source` is the row of DATASETS whose source is the model's, None for N(0, I), and `given` says
-    that x0 comes from a table, of which the model knows nothing. `independent` says whether x0 and x1 of its pairs were,
-    which samplers that go by the score need.
-    """
-
-    columns: tuple[tuple[str, int], ...]
-    units: Units | None = None
-    source: Mapping[str, Any] | None = None
-    given: bool = False
-    independent: bool = True
-
-    @property
-    def dim(self) -> int:
-        """Numbers in a row."""
-        return sum(width for _, width in self.columns)
-
-    def law(self) -> Distribution:
-        """Where x0 is drawn from. Raises ValueError where that is a table."""
-        if self.given:
-            raise ValueError("x0: None: this model starts from the rows of a table; give some of them (--x0)")
-        if self.source is None:
-            return normal(self.dim)
-        law = built(DATASETS, self.source).source
-        assert not isinstance(law, Empirical)  # of no row of DATASETS is it
-        return law  # type: ignore[no-any-return]
-
-    def log_prob(self) -> Callable[[Tensor], Tensor]:
-        """The log density of x0 for points `(n, dim)`, in double precision. Raises ValueError where it is not known."""
-        law = self.law()
-        found = law.double().log_prob if isinstance(law, GaussianMixture) else getattr(law, "log_prob", None)
-        if found is None:
-            raise ValueError("log_prob: this model's source has no known density")
-        return found
+Score = Callable[[Tensor, Tensor | None], Tensor]  # log densities of points `(n, dim)` with conditions `(1, n, conditions)`
 
 
 @dataclass(frozen=True)
@@ -93,9 +59,16 @@ class Trained:
         """The same on another device."""
         return replace(self, model=self.model.to(device))
 
-    def sampler(self, steps: int | None = None, sampler: str | Mapping[str, Any] | None = None) -> Sampler:
+    def sampler(
+        self,
+        steps: int | None = None,
+        sampler: str | Mapping[str, Any] | None = None,
+        guidance: float | None = None,
+    ) -> Sampler:
         """What `sample` draws by. Raises ValueError, naming the choices, for one that cannot draw from this model."""
         spec = sectioned("sampler", self._usual(steps) if sampler is None else sampler)
+        if guidance not in (None, 1):
+            spec = self._guided(spec, guidance)
         if spec["name"] not in SAMPLERS:
             raise ValueError(f"sampler: {spec['name']!r} is not one of {', '.join(self.samplers)}")
         if steps is not None and spec["name"] != "once":
@@ -108,6 +81,21 @@ class Trained:
         if found.score and self._scoreless:
             raise ValueError(f"sampler: {spec['name']!r} goes by the score, which independent pairs from N(0, I) alone have")
         return found
+
+    def _guided(self, spec: Mapping[str, Any], scale: float) -> dict[str, Any]:
+        """The same steps with guidance."""
+        at_least(0, guidance=scale)
+        if not isinstance(self.model, Conditional):
+            raise ValueError(f"guidance: {scale:g}: this model is not conditional; there is nothing to go by")
+        if not self.model.dropout:
+            raise ValueError(
+                f"guidance: {scale:g}: the model was trained with a dropout of 0, and knows no field without a class"
+            )
+        if spec["name"] == "guided":
+            return {**spec, "scale": scale}
+        if spec["name"] not in TABLEAUX:
+            raise ValueError(f"sampler: {spec['name']!r} takes no guidance; {', '.join(TABLEAUX)} do")
+        return {**spec, "name": "guided", "solver": spec["name"], "scale": scale}
 
     @property
     def samplers(self) -> list[str]:
@@ -137,6 +125,9 @@ class Trained:
         sampler: str | Mapping[str, Any] | None = None,
         seed: int = 0,
         x0: Any = None,
+        label: Any = None,
+        guidance: float | None = None,
+        condition: Any = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> np.ndarray:
         """`n` draws `(n, dim)` in `steps` steps. The same seed gives the same draws.
@@ -144,30 +135,42 @@ class Trained:
         `sampler` is a name or a row, such as `{"name": "sde", "noise": "alpha"}`; left out, a map is applied once, a flow
         map jumps, and a field takes Euler's steps, 50 unless `steps` says otherwise. `x0` `(n, dim)`, in the rows' own
         units, are the points to start from; left out, they are drawn from the source. `progress(done, of)` hears of rows.
-        Raises ValueError for fewer than one step or row, for a sampler that cannot draw from this model, and for x0 of
-        another width.
+
+        Of a conditional model `label` is a class, or one for each draw, and `condition` the numbers `(k,)` or `(n, k)`, in
+        their own units; left out, draws are of all classes together. `guidance` is the scale by which they go further than
+        the label asks (`rectiflow.models.guided`); 1 is none.
+
+        Raises ValueError for fewer than one step or row, for a sampler that cannot draw from this model, for x0 of another
+        width, for a class that it does not know, and for guidance, or no label, where the model was trained with a dropout
+        of 0.
         """
-        how, generator = self.sampler(steps, sampler), stream("sample", seed)
+        how, generator = self.sampler(steps, sampler, guidance), stream("sample", seed)
         if x0 is None:
-            n = 1 if n is None else n
+            n = _rows(label, condition) if n is None else n
             at_least(1, n=n)
             begun = self.origin.law().sample(n, generator)
         else:
             begun = self._in(x0, "x0")
             if n not in (None, len(begun)):
                 raise ValueError(f"n: {n}: x0 has {len(begun)} rows, and each is drawn from once")
+        given = self._given(len(begun), label, condition)
+        if isinstance(how, Guidance) and given is None:
+            raise ValueError(
+                f"guidance: {how.scale:g}: goes beyond what is asked for, and nothing is; {self.origin.choices}"
+            )
         device, model = self.device, self.model.seed(0)
         found: list[Tensor] = []
-        for part in begun.split(PART):
-            found.append(transport(model, how, part[None].to(device), [generator])[0].cpu())
+        for part, of_part in _parts(begun, given, PART):
+            found.append(transport(model, how, part[None].to(device), [generator], of_part)[0].cpu())
             if progress:
                 progress(sum(map(len, found)), len(begun))
         return self._out(torch.cat(found).numpy())
 
     @threads(1)
-    def velocity(self, t: Any, x: Any) -> np.ndarray:
+    def velocity(self, t: Any, x: Any, *, label: Any = None, condition: Any = None) -> np.ndarray:
         """`v(t, x)` at rows x `(n, dim)` in their own units, and in them; t is a number or `(n,)`, 0 at the source and 1 at
-        the target. Raises ValueError for a model that is no field.
+        the target. Of a conditional model that of a `label` or `condition`, as `sample` has them, or of all together.
+        Raises ValueError for a model that is no field.
         """
         if not isinstance(self.model, Field):
             raise ValueError("velocity: this model is a map, not a field")
@@ -175,8 +178,9 @@ class Trained:
         time = torch.as_tensor(np.asarray(t, np.float32))
         if time.shape not in ((), (len(inside),)):
             raise ValueError(f"t: of shape {tuple(time.shape)}; it should be a number, or one for each row of x")
+        model = self.model.seed(0).given(self._given(len(inside), label, condition))
         with torch.no_grad():
-            v = self.model.seed(0)(time.expand(len(inside))[None].to(device), inside[None].to(device))[0].cpu().numpy()
+            v: np.ndarray = model(time.expand(len(inside))[None].to(device), inside[None].to(device))[0].cpu().numpy()
         return v if self.origin.units is None else v / self.origin.units.slope(inside.numpy())
 
     @threads(1)
@@ -187,8 +191,11 @@ class Trained:
         solver: str | Mapping[str, Any] = "rk4",
         steps: int | None = None,
         divergence: str | Mapping[str, Any] | None = None,
+        label: Any = None,
+        condition: Any = None,
     ) -> np.ndarray:
-        """`log p(x)` `(n,)` in nats at rows x `(n, dim)`, a density in the rows' own units.
+        """`log p(x)` `(n,)` in nats at rows x `(n, dim)`, a density in the rows' own units. Of a conditional model it is
+        `log p(x | label)`, as `sample` has labels and conditions, or left out that of all together.
 
         That of a bijection is its own. That of a field is solved from the row to the source by a `solver`, a name or a row
         of SOLVERS, 20 `steps` unless either says otherwise, with the divergence of the field by a name or a row of
@@ -200,15 +207,16 @@ class Trained:
         if steps is not None or spec == {"name": "rk4"}:
             spec["steps"] = STEPS if steps is None else steps
         score = self._score(built(SOLVERS, spec), divergence)
+        given, most = self._given(len(inside), label, condition), max(1, POINTS // inside.shape[1])
         with torch.no_grad():
-            parts = [score(part) for part in inside.split(max(1, POINTS // inside.shape[1]))]
+            parts = [score(part, of_part) for part, of_part in _parts(inside, given, most)]
         found = torch.cat(parts).double().cpu().numpy()
         return found if self.origin.units is None else found + self.origin.units.log_slope(inside.numpy())
 
-    def _score(self, solver: Solver, divergence: str | Mapping[str, Any] | None) -> Callable[[Tensor], Tensor]:
+    def _score(self, solver: Solver, divergence: str | Mapping[str, Any] | None) -> Score:
         model, device = self.model.seed(0), self.device
         if isinstance(model, Density):
-            return lambda x: model.log_prob(x[None].to(device))[0]
+            return lambda x, _: model.log_prob(x[None].to(device))[0]
         if not isinstance(model, Field):
             raise ValueError("log_prob: this model has no density; a field or a bijection has")
         if divergence is None:
@@ -219,8 +227,20 @@ class Trained:
         def begun(x: Tensor) -> Tensor:
             return source(x[0].double().cpu())[None].to(x)
 
-        pushed = Pushforward.of(model, begun, solver, how)
-        return lambda x: pushed.log_prob(x[None].to(device), generator).log_prob[0]
+        def score(x: Tensor, given: Tensor | None) -> Tensor:
+            pushed = Pushforward.of(model.given(given), begun, solver, how)
+            return pushed.log_prob(x[None].to(device), generator).log_prob[0]
+
+        return score
+
+    def _given(self, n: int, label: Any, condition: Any) -> Tensor | None:
+        """What tells the network the label and the condition of n rows."""
+        given, choices = self.origin.conditions(n, label, condition), self.origin.choices
+        if given is None and isinstance(self.model, Conditional) and not self.model.dropout:
+            raise ValueError(
+                f"label: None: the model, trained with a dropout of 0, knows no draws of all classes; {choices}"
+            )
+        return None if given is None else given.to(self.device)
 
     def save(self, path: Any) -> None:
         """Write all of it as one safetensors file, which `rectiflow.load` reads."""
@@ -247,19 +267,15 @@ class Trained:
         return np.floor(own).clip(0, units.levels - 1) if units.levels else own
 
 
-def as_rows(rows: Any) -> np.ndarray:
-    """An array `(n, dim)` from an array, a tensor, or a table that has `to_numpy`; one of `(n,)` is one column.
+def _rows(label: Any, condition: Any) -> int:
+    """How many rows these are for; 1 where they are for any number."""
+    if label is not None and not is_one(label):
+        return len(label)
+    return len(condition) if np.ndim(condition) == 2 else 1
 
-    Raises ValueError for what has more axes, no row, or values that are not finite numbers.
-    """
-    if isinstance(rows, Tensor):
-        rows = rows.detach().cpu().numpy()
-    elif hasattr(rows, "to_pandas"):  # a table of Arrow
-        rows = rows.to_pandas()
-    found = np.array(rows.to_numpy() if hasattr(rows, "to_numpy") else rows)
-    found = found[:, None] if found.ndim == 1 else found
-    if found.ndim != 2 or not found.size:
-        raise ValueError(f"rows: an array of shape {found.shape}; it should be (n, dim)")
-    if found.dtype.kind not in "iuf" or not np.isfinite(found).all():
-        raise ValueError("rows: every value should be a finite number")
-    return found
+
+def _parts(x: Tensor, given: Tensor | None, most: int) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """Rows, so many at a time, each part with its conditions `(1, n, conditions)`."""
+    parts = x.split(most)
+    conditions = [None] * len(parts) if given is None else given.split(most, 1)
+    yield from zip(parts, conditions, strict=True)

@@ -5,6 +5,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import chdir, contextmanager
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,9 +13,10 @@ from typing import Any, Protocol
 import pyarrow.parquet as pq
 from ruamel.yaml import YAML
 
+from rectiflow.origin import Origin
 from rectiflow.registry import built
-from rectiflow.saved import of_bytes, read
-from rectiflow.trained import Origin, Trained
+from rectiflow.saved import condition_of, of_bytes, read
+from rectiflow.trained import Trained
 from rectiflow.units import UNITS
 from stages.generate import gaussian_source, parse_builtin
 from stages.shared import places
@@ -195,6 +197,8 @@ def load(name: str, root: Path = Path(), rev: str | None = None) -> Trained:
         path = places.model(places.trained(name))
         trained = bare(project.content(path), path)
         origin = origin_of(project, row, params, grid.get("samples", {}).get(name, {}).get("independent", True))
+        if trained.model.conditional:
+            origin = replace(origin, **asked_of(project, row["dataset"]))
     facts = {"name": name, "revision": project.commit, **{key: row[key] for key in ("dataset", "method", "round")}}
     facts |= {"row": params.get("methods", {}).get(row["method"], {})}
     return Trained(trained.model, trained.seeds, origin, {key: value for key, value in facts.items() if value is not None})
@@ -238,17 +242,24 @@ def origin_of(project: View, row: Mapping[str, Any], params: Mapping[str, Any], 
     """What the numbers of a data set's models stand for."""
     dataset = row["dataset"]
     about = json.loads(project.content(places.about(dataset)))
-    dim, units = math.prod(about["shape"]), about.get("units")
-    found = None if units is None else built(UNITS, units)
+    shape, units = tuple(about["shape"]), about.get("units")
+    dim, found = math.prod(shape), None if units is None else built(UNITS, units)
     if dataset in params.get("tables", {}):
         columns = widths(project, params["tables"][dataset], dim)
-        return Origin(columns, found, None, project.has(places.table(dataset, "source")), independent)
+        return Origin(columns, found, None, project.has(places.table(dataset, "source")), independent, shape=shape)
     source = None
     if dataset in params.get("datasets", {}):
         own = params["datasets"][dataset]
         if not gaussian_source("datasets", own, f"datasets.{dataset}"):
             source = {"name": own["name"], **parse_builtin(own, f"datasets.{dataset}")[2]}
-    return Origin((("x", dim),), found, source, False, independent)
+    return Origin((("x", dim),), found, source, False, independent, shape=shape)
+
+
+def asked_of(project: View, dataset: str) -> dict[str, Any]:
+    """What a conditional model of a data set may be asked for, as `Origin` has it."""
+    about = json.loads(project.content(places.about(dataset)))
+    condition = about.get("condition")
+    return {"classes": tuple(about["classes"] or ()), "condition": None if condition is None else condition_of(condition)}
 
 
 def widths(project: View, table: Mapping[str, Any], dim: int) -> tuple[tuple[str, int], ...]:

@@ -1,5 +1,6 @@
 """Files that a word of the command writes, and files of rows that it reads."""
 
+import csv
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -28,32 +29,47 @@ def format_of(path: Path) -> str:
     return path.suffix
 
 
-def write_rows(path: Path, rows: np.ndarray, columns: Columns) -> None:
-    """Rows `(n, dim)` under the names of their columns, those of several numbers as vectors."""
+def write_rows(path: Path, rows: np.ndarray, columns: Columns, beside: Mapping[str, np.ndarray] | None = None) -> None:
+    """Rows `(n, dim)` under the names of their columns, those of several numbers as vectors, and what is `beside` them."""
     parts, begin = {}, 0
     for name, width in columns:
         parts[name] = rows[:, begin] if width == 1 else rows[:, begin : begin + width]
         begin += width
+    for name, part in (beside or {}).items():
+        while name in parts:
+            name += "_"
+        parts[name] = part
     write_columns(path, parts)
 
 
 def write_columns(path: Path, columns: Mapping[str, np.ndarray]) -> None:
-    """Columns `(n,)` or `(n, width)` in the format that the file's name says."""
-    if (kind := format_of(path)) == ".parquet":
-        with replacing(path) as temporary:
+    """Columns `(n,)` or `(n, width)` in the format that the file's name says. Raises Refused for text in one of numbers."""
+    kind, flat = format_of(path), {name: part.reshape(len(part), -1) for name, part in columns.items()}
+    if kind == ".npy" and (texts := [name for name, part in columns.items() if part.dtype.kind == "U"]):
+        raise Refused(f"{path}: holds numbers, and {texts[0]} is text; .parquet and .csv hold both")
+    with replacing(path) as temporary:
+        if kind == ".parquet":
             pq.write_table(pa.table({name: arrow(part) for name, part in columns.items()}), temporary)
-        return
-    whole = np.concatenate([part.reshape(len(part), -1) for part in columns.values()], 1)
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        if kind == ".npy":
-            np.save(file, whole, allow_pickle=False)
+        elif kind == ".npy":
+            with temporary.open("wb") as file:
+                np.save(file, np.concatenate([*flat.values()], 1), allow_pickle=False)
         else:
-            digits = "%.9g" if whole.dtype == np.float32 else "%.17g"
-            np.savetxt(file, whole, digits, ",", header=",".join(header(columns)), comments="")
+            with temporary.open("w", encoding="utf-8", newline="") as file:
+                lines = csv.writer(file, lineterminator="\n")
+                lines.writerow(header(columns))
+                lines.writerows(zip(*(cells(column) for part in flat.values() for column in part.T), strict=True))
+
+
+def cells(column: np.ndarray) -> Iterator[str]:
+    """The values of a column `(n,)` as text, numbers with all of their digits."""
+    digits = {"f": ".9g", "d": ".17g"}.get(column.dtype.char, "")
+    return (format(value, digits) for value in column.tolist())
 
 
 def arrow(part: np.ndarray) -> pa.Array:
     """A column as it is, vectors too, whose numbers stages would store in single precision."""
+    if part.dtype.kind in "Ub":
+        return pa.array(part.tolist())
     flat = np.ascontiguousarray(part).reshape(-1)  # `pa.array` would import pandas
     numbers = pa.Array.from_buffers(pa.from_numpy_dtype(flat.dtype), len(flat), [None, pa.py_buffer(flat)])
     return numbers if part.ndim == 1 else pa.FixedSizeListArray.from_arrays(numbers, part.shape[1])

@@ -1,0 +1,250 @@
+"""Classes and conditions in a user's hands: fitted, asked for, guided, scored, saved, exported and drawn by the command."""
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+import torch
+from sklearn.datasets import load_digits
+
+import rectiflow
+
+SHORT = {"steps": 100, "log_every": 50}
+SCALE, SHIFT = np.array([3.0, 40.0]), np.array([100.0, 7.0])
+NAMES, SHARES = ("ant", "bee", "cat"), (0.5, 0.25, 0.25)
+MEANS, STDS = np.array([[-2.0, 0.0], [1.0, 2.0], [1.0, -2.0]]), np.array([0.3, 0.5, 0.4])
+
+
+def rows(n=3000, seed=0):
+    """Rows and their classes."""
+    generator = np.random.default_rng(seed)
+    place = generator.choice(3, n, p=SHARES)
+    x = MEANS[place] + STDS[place, None] * generator.normal(size=(n, 2))
+    return x * SCALE + SHIFT, np.array(NAMES)[place]
+
+
+def inside(x):
+    """Rows in units in which the means and deviations are those above."""
+    return (x - SHIFT) / SCALE
+
+
+def fitted(**options):
+    x, y = rows()
+    return rectiflow.fit(x, label=y, **options)
+
+
+@pytest.fixture(scope="module")
+def flow():
+    return fitted(rounds=1, seeds=(3, 4))
+
+
+# ---- Draws.
+
+
+@pytest.mark.parametrize("steps", [1, 20])
+def test_draws_have_the_law_of_the_class_that_was_asked_for(flow, steps):
+    """After a round in one step, too."""
+    for name, mean, std in zip(NAMES, MEANS, STDS, strict=True):
+        drawn = inside(flow.sample(2000, steps, label=name))
+        assert drawn.mean(0) == pytest.approx(mean, abs=0.1)
+        assert drawn.std(0) == pytest.approx([std, std], rel=0.2)
+
+
+def test_without_a_label_draws_are_of_all_classes_together(flow):
+    drawn = inside(flow.sample(4000, 20))
+    nearest = np.linalg.norm(drawn[:, None] - MEANS, axis=-1).argmin(1)
+    assert np.bincount(nearest) / 4000 == pytest.approx(SHARES, abs=0.05)
+
+
+def test_every_row_may_have_a_class_of_its_own(flow):
+    x0 = np.random.default_rng(1).normal(size=(6, 2)) * SCALE + SHIFT
+    labels = ["cat", "ant", "bee", "bee", "ant", "cat"]
+    together = flow.sample(x0=x0, steps=3, label=labels)
+    apart = [flow.sample(x0=x0[k : k + 1], steps=3, label=label)[0] for k, label in enumerate(labels)]
+    assert together == pytest.approx(np.array(apart), rel=1e-5)
+    for given in (np.array(labels), pd.Series(labels), pa.array(labels), tuple(labels)):
+        assert np.array_equal(flow.sample(x0=x0, steps=3, label=given), together)
+    assert len(flow.sample(label=labels)) == 6
+
+
+def test_draws_of_many_parts_keep_their_classes(flow):
+    """Rows are drawn some at a time."""
+    labels = np.repeat(NAMES, 20_000)
+    drawn = inside(flow.sample(steps=1, label=labels))
+    for name, mean in zip(NAMES, MEANS, strict=True):
+        assert drawn[labels == name].mean(0) == pytest.approx(mean, abs=0.1)
+
+
+def test_guidance_goes_away_from_the_other_classes(flow):
+    away = MEANS[1] - MEANS[[0, 2]].mean(0)
+    along = [inside(flow.sample(1000, 20, label="bee", guidance=scale)).mean(0) @ away for scale in (0, 0.5, 1, 2, 4)]
+    assert along == sorted(along)
+    assert np.array_equal(flow.sample(9, 5, label="bee", guidance=1), flow.sample(9, 5, label="bee"))
+    row = {"name": "guided", "steps": 5, "scale": 2, "solver": "heun"}
+    heun = flow.sample(9, 5, label="bee", guidance=2, sampler="heun")
+    assert np.array_equal(heun, flow.sample(9, label="bee", sampler=row))
+
+
+def test_draws_follow_the_velocity_of_their_class(flow):
+    x0 = np.array([[95.0, -20.0], [101.0, 60.0]])
+    moved = x0
+    for k in range(4):
+        moved = moved + flow.velocity(k / 4, moved, label=["cat", "ant"]) / 4
+    assert flow.sample(x0=x0, steps=4, label=["cat", "ant"]) == pytest.approx(moved, rel=1e-4)
+
+
+# ---- Densities.
+
+
+def test_a_class_has_a_density_of_its_own():
+    """Each integrates to one, and is near the truth; that without a class is near the mixture of them."""
+    flow = fitted()
+    low, high = rows()[0].min(0) - 2 * SCALE, rows()[0].max(0) + 2 * SCALE
+    axes = [np.linspace(a, b, 61) for a, b in zip(low, high, strict=True)]
+    grid = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 2)
+    cell = np.prod([axis[1] - axis[0] for axis in axes])
+    for name in NAMES:
+        assert np.exp(flow.log_prob(grid, label=name, steps=10)).sum() * cell == pytest.approx(1, abs=0.05)
+    x, y = rows(600, 5)
+    squares = ((inside(x)[:, None] - MEANS) ** 2).sum(-1)
+    truth = -squares / (2 * STDS**2) - 2 * np.log(STDS) - np.log(2 * np.pi) - np.log(SCALE).sum()
+    place = np.searchsorted(NAMES, y)
+    gap = truth[np.arange(600), place] - flow.log_prob(x, label=y)
+    assert 0 <= gap.mean() < 0.1
+    whole = np.logaddexp.reduce(truth + np.log(SHARES), axis=1)
+    assert (whole - flow.log_prob(x)).mean() < 0.2
+    near = flow.log_prob(x, label=y, divergence={"name": "hutchinson", "probes": 32})
+    assert near.mean() == pytest.approx(flow.log_prob(x, label=y).mean(), abs=0.1)
+
+
+# ---- Kinds of labels and conditions.
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.bool_, np.str_, object])
+def test_labels_are_strings_integers_or_booleans(kind, tmp_path):
+    x, y = rows(400)
+    given = (y == "ant").astype(kind)
+    flow = rectiflow.fit(x, label=given, training=SHORT)
+    assert flow.origin.classes == tuple(sorted(set(given.tolist())))
+    flow.save(tmp_path / "f.safetensors")
+    again = rectiflow.load(tmp_path / "f.safetensors")
+    assert again.origin == flow.origin
+    last = flow.origin.classes[-1]
+    assert np.array_equal(again.sample(5, label=last), flow.sample(label=[last] * 5))
+
+
+def test_a_table_of_labels_is_taken_in_every_form():
+    x, y = rows(400)
+    drawn = [
+        rectiflow.fit(x, label=given, training=SHORT).sample(5, label="bee")
+        for given in (y, y.tolist(), pd.Series(y), pd.Series(y).astype("category"), pa.chunked_array([pa.array(y)]))
+    ]
+    assert all(np.array_equal(drawn[0], other) for other in drawn[1:])
+    counts = rectiflow.fit(x, label=torch.tensor(y == "ant").int(), training=SHORT)
+    assert counts.origin.classes == (0, 1)
+
+
+def conditioned(n=4000):
+    """Rows around (2 c, -c), and c in units far from standard ones."""
+    generator = np.random.default_rng(0)
+    c = generator.normal(size=n)
+    return np.stack([2 * c, -c], 1) + 0.2 * generator.normal(size=(n, 2)), pd.DataFrame({"dose": 300 + 50 * c})
+
+
+def test_a_condition_is_in_its_own_units(tmp_path):
+    x, c = conditioned()
+    flow = rectiflow.fit(x, "icfm", condition=c)
+    assert flow.origin.condition.names == ("dose",)
+    for dose, mean in ((250, [-2, 1]), (300, [0, 0]), (375, [3, -1.5])):
+        drawn = flow.sample(1000, 20, condition=[dose])
+        assert drawn.mean(0) == pytest.approx(mean, abs=0.2)
+        assert drawn.std(0) == pytest.approx([0.2, 0.2], abs=0.12)
+    flow.save(tmp_path / "f.safetensors")
+    again = rectiflow.load(tmp_path / "f.safetensors")
+    assert again.origin == flow.origin
+    each = np.array([[250.0], [375.0]])
+    assert np.array_equal(again.sample(condition=each), flow.sample(2, condition=each))
+    assert flow.log_prob([[2.0, -1.0]], condition=350)[0] > flow.log_prob([[2.0, -1.0]], condition=300)[0] + 2
+    beyond = flow.sample(500, 20, condition=350, guidance=2).mean(0) @ [2, -1]
+    assert beyond > flow.sample(500, 20, condition=350).mean(0) @ [2, -1]
+
+
+def test_label_and_condition_together():
+    x, c = conditioned(2000)
+    y = np.arange(2000) % 2
+    flow = rectiflow.fit(x + 10 * y[:, None], "icfm", label=y, condition=c, training={"steps": 600})
+    drawn = flow.sample(500, 20, label=1, condition=350)
+    assert drawn.mean(0) == pytest.approx([12, 9], abs=0.5)
+    with pytest.raises(ValueError, match=r"^condition: None: this model has learned label and condition together"):
+        flow.sample(5, label=1)
+
+
+def test_a_row_may_say_how_often_the_label_is_left_out():
+    row = {"coupling": "exact", "model": {"name": "conditional", "dropout": 0.0}}
+    flow = fitted(method=row, training=SHORT)
+    assert flow.model.dropout == 0
+    assert flow.sample(5, label="ant").shape == (5, 2)
+    for call in (lambda: flow.sample(5), lambda: flow.velocity(0.5, rows(3)[0]), lambda: flow.log_prob(rows(3)[0])):
+        with pytest.raises(ValueError, match=r"^label: None: the model, trained with a dropout of 0.*one of ant, bee, cat$"):
+            call()
+    with pytest.raises(ValueError, match=r"^guidance: 2: the model was trained with a dropout of 0"):
+        flow.sample(5, label="ant", guidance=2.0)
+
+
+def test_pictures_are_seen_by_networks_of_pictures():
+    found = load_digits()
+    network = {"name": "convolutions", "width": 8, "depth": 2}
+    row = {"objective": "likelihood", "model": {"name": "glow", "layers": 1, "levels": 1}}
+    flow = rectiflow.fit(found.data, row, shape=(1, 8, 8), scaling="none", network=network, training={"steps": 5})
+    assert flow.origin.shape == (1, 8, 8)
+    assert flow.sample(3).shape == (3, 64)
+
+
+# ---- Bad input.
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda flow: flow.sample(5, label="dog"), "label: 'dog' is not one of ant, bee, cat"),
+        (lambda flow: flow.sample(5, label=["ant", "dog"]), "label: 2 classes for 5 rows"),
+        (lambda flow: flow.sample(x0=rows(2)[0], label=["ant"] * 3), "label: 3 classes for 2 rows"),
+        (lambda flow: flow.sample(5, label=1.5), "label: 1.5 is not one of ant"),
+        (lambda flow: flow.sample(5, guidance=2.0), "guidance: 2: goes beyond.*one of ant, bee, cat"),
+        (lambda flow: flow.sample(5, sampler="guided"), "guidance: 2: goes beyond"),
+        (lambda flow: flow.sample(5, label="ant", guidance=-1.0), "guidance: -1.0 must be at least 0"),
+        (lambda flow: flow.sample(5, label="ant", guidance=2, sampler="dopri5"), "sampler: 'dopri5' takes"),
+        (lambda flow: flow.sample(5, condition=[1.0]), "condition: .1.0.: this model was trained without"),
+        (lambda flow: flow.velocity(0.5, rows(3)[0], label="dog"), "label: 'dog' is not one of"),
+        (lambda flow: flow.log_prob(rows(3)[0], label=["ant"]), "label: 1 classes for 3 rows"),
+        (lambda flow: fitted(method="nsf"), "label: 'likelihood' of 'coupling_layers' knows no conditions"),
+        (lambda flow: fitted(method="meanflow"), "label: 'meanflow' of 'flow_map' knows no conditions"),
+        (lambda flow: rectiflow.fit(*rows()), "method: a ndarray should be a name among icfm"),
+        (lambda flow: rectiflow.fit(rows()[0], label=rows()[1][:7]), "label: 7 classes for 3000 rows"),
+        (lambda flow: rectiflow.fit(rows()[0], label=rows()[0][:, 0]), "label: .* in row 0: every row has a string"),
+        (lambda flow: rectiflow.fit(rows()[0], label=[None] * 3000), "label: None in row 0"),
+        (lambda flow: rectiflow.fit(rows(3)[0], label=["a", 1, "b"]), "label: 1 in row 1: every row"),
+        (lambda flow: rectiflow.fit(rows()[0], label=["a"] * 3000), "label: 'a' in all rows"),
+        (lambda flow: rectiflow.fit(rows()[0], label=["a"] * 2999 + ["b"], seeds=range(40)), "label: 'b' has too few rows"),
+        (lambda flow: rectiflow.fit(rows()[0], condition=rows()[0]), "coupling: 'exact' would make x0 depend"),
+        (lambda flow: rectiflow.fit(rows()[0], "icfm", condition=np.ones(3000)), "condition: column c0 is constant"),
+        (lambda flow: rectiflow.fit(rows()[0], "icfm", condition=np.ones(7)), "condition: 7 rows for 3000"),
+        (lambda flow: rectiflow.fit(rows()[0], {"coupling": "exact", "model": "conditional"}), "model: conditional needs"),
+        (lambda flow: fitted(method={"coupling": "exact", "model": {"name": "conditional", "dropout": 1}}), "dropout: 1"),
+        (lambda flow: rectiflow.fit(rows()[0], shape=(1, 3)), r"shape: \[1, 3\] should hold as many numbers"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_is_told_in_one_line(flow, call, said):
+    with pytest.raises(ValueError, match=f"^({said})") as told:
+        call(flow)
+    assert "\n" not in str(told.value)
+
+
+def test_a_model_without_classes_knows_none():
+    flow = rectiflow.fit(rows(300)[0], training=SHORT)
+    for options, said in (
+        ({"label": "ant"}, "label: 'ant': this model was trained without"),
+        ({"guidance": 2.0}, "guidance: 2: this model is not conditional"),
+    ):
+        with pytest.raises(ValueError, match=f"^{said}"):
+            flow.sample(5, **options)
