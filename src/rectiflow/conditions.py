@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rectiflow.datasets import SCALINGS, Label, Labels
 from rectiflow.arrays import as_array, as_rows, names_of
+from rectiflow.datasets import SCALINGS, Label, Labels
 from rectiflow.units import Scaled
 
 

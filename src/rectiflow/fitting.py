@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
+from rectiflow.arrays import as_rows, names_of
 from rectiflow.conditions import Condition, labels
 from rectiflow.datasets import Dataset, Distribution, Empirical, table
 from rectiflow.models.model import Field, Model
@@ -22,7 +23,6 @@ from rectiflow.pairs import Points
 from rectiflow.ranges import at_least
 from rectiflow.recipes import Recipe, Row, recipe_of
 from rectiflow.registry import built
-from rectiflow.arrays import as_rows, names_of
 from rectiflow.samplers import SAMPLERS, transport
 from rectiflow.streams import stream
 from rectiflow.threads import threads

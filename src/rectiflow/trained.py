@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rectiflow.arrays import as_rows
 from rectiflow.conditions import is_one
 from rectiflow.guidance import Guidance
 from rectiflow.likelihood import DIVERGENCES, Exact, Pushforward
@@ -16,7 +17,6 @@ from rectiflow.models.model import Density, Field, Model
 from rectiflow.origin import Origin
 from rectiflow.ranges import at_least
 from rectiflow.registry import built
-from rectiflow.arrays import as_rows
 from rectiflow.samplers import SAMPLERS, Sampler, transport
 from rectiflow.sections import sectioned
 from rectiflow.solvers import SOLVERS, TABLEAUX, Solver
