@@ -14,8 +14,8 @@ from rectiflow.ranges import at_least
 
 @dataclass(frozen=True)
 class ConvNet(Modules):
-    """3 x 3 convolutions with `channels` channels and ReLU behind each, all by every second pixel; a hidden layer of `width`
-    numbers; and the logits of `outputs` classes. A row is a picture of `inputs` numbers.
+    """3 x 3 convolutions with `channels` channels, behind each ReLU and the largest of 2 x 2 pixels; a hidden layer of
+    `width` numbers; and the logits of `outputs` classes. A row is a picture of `inputs` numbers.
     """
 
     sides: Sequence[int] | None = None
@@ -54,7 +54,7 @@ class _Features(nn.Module):
         self.pictures, self.width = pictures, width
         height, breadth, layers = pictures.height, pictures.width, list[nn.Module]()
         for before, behind in itertools.pairwise([pictures.channels, *channels]):
-            layers += [nn.Conv2d(before, behind, 3, stride=2, padding=1), nn.ReLU()]
+            layers += [nn.Conv2d(before, behind, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2, ceil_mode=True)]
             height, breadth = (height + 1) // 2, (breadth + 1) // 2
         self.convolutions, self.hidden = nn.Sequential(*layers), nn.Linear(channels[-1] * height * breadth, width)
 
