@@ -62,7 +62,7 @@ def heads(name):
     return {one.split(".")[0] for one in CODE.module(name).imports}
 
 
-FILES = ("rectiflow.files", "rectiflow.saved")  # what a user keeps lies on the disk
+FILES = ("rectiflow.files", "rectiflow.saved", "rectiflow.pictures")  # what a user keeps, and collections, lie on the disk
 
 
 @pytest.mark.parametrize("name", modules("rectiflow"))

@@ -33,17 +33,21 @@ def table(kind: str) -> pa.Table:
     return pa.table({f"p{k}": column for k, column in enumerate(columns)} | {"label": rng.integers(0, 10, ROWS)})
 
 
+def largest(where, content, *args):
+    """The most memory that the stage has, in bytes."""
+    YAML(typ="safe").dump(content, where / "params.yaml")
+    env = tiny.environment() | {"PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"}
+    done = subprocess.run([sys.executable, "-c", STAGE, *args], cwd=where, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return 1024 * int(done.stdout)
+
+
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells the largest memory of a process itself")
 @pytest.mark.parametrize("kind", ["uint8", "float32"])
 def test_a_large_table_takes_three_times_its_size_in_memory_and_about_once_on_disk(kind, tmp_path):
     pq.write_table(table(kind), tmp_path / "wide.parquet")
     row = {"path": "wide.parquet", "columns": [f"p{k}" for k in range(DIM)], "label": "label"}
     row |= {"validation": 1000, "test": 1000, "pool": 2000}
-    YAML(typ="safe").dump({"seeds": [0, 1, 2], "tables": {"wide": row}}, tmp_path / "params.yaml")
-    env = tiny.environment() | {"PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"}
-    command = [sys.executable, "-c", STAGE, "tables", "wide"]
-    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert 1024 * int(done.stdout) <= 3 * SINGLE
+    assert largest(tmp_path, {"seeds": [0, 1, 2], "tables": {"wide": row}}, "tables", "wide") <= 3 * SINGLE
     written = sum(path.stat().st_size for path in (tmp_path / "data/generate/wide").iterdir())
     assert written <= 1.3 * SINGLE

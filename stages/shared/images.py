@@ -96,9 +96,7 @@ def _pictures(rows: int, images: Images, classes: tuple[str, ...] = (), label: n
         for (name, image), row in zip(images(), levels, strict=True):
             found = decoded(name, image)
             if found.shape != shape:
-                raise Refused(
-                    f"{name}: is {_said(found.shape)}, and {first} {_said(shape)}: images of a table are of one size"
-                )
+                raise Refused(f"{name}: is {_said(found.shape)}, and {first} {_said(shape)}; all should be of one size")
             row[:] = found
         return levels.reshape(rows, -1)
 
