@@ -20,7 +20,7 @@ from stages.shared.pairs import SOURCE_SPLITS, read_labelled, write_indices
 from stages.shared.params import GRID, PARAMS, Refused, Settings, composed, load, lookup, read, section
 from stages.shared.progress import progress
 from stages.shared.rows import Couple, load_workers
-from stages.shared.start import keep_memory, run
+from stages.shared.start import keep_memory, run, trim
 
 
 class Pairing(Settings):
@@ -83,6 +83,7 @@ def main(args: list[str]) -> None:
     for done, (split, origin) in enumerate(SOURCE_SPLITS.items(), 1):
         seeds, source = read_labelled(dataset, "source", origin)
         _, target = read_labelled(dataset, "target", split)
+        trim()
         labels = classes(target, key) if pairing.by_class else None
         passes = -(-pairing.pairs // target.rows) if split == "train" else 1
         streams = [stream(f"couple/{name}/{split}", seed) for seed in seeds]

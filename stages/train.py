@@ -16,13 +16,14 @@ from stages.shared.checkpoints import Checkpoint, key_of
 from stages.shared.compute import prepare
 from stages.shared.files import copy
 from stages.shared.io import seed_major, write_table
+from stages.shared.memory import beginning, needs, require
 from stages.shared.models import read_model, write_history, write_model
 from stages.shared.objectives import objective_of, training_of, try_begin
 from stages.shared.pairs import read_labelled, read_pairs
 from stages.shared.params import GRID, load, read, section
 from stages.shared.places import DATA, ENDED, PROGRESS
 from stages.shared.progress import progress
-from stages.shared.start import run
+from stages.shared.start import run, trim
 from stages.shared.teachers import Learning, Taught
 
 
@@ -31,6 +32,12 @@ def read_data(flow: Taught, kind: type[Points | Pairs], split: str) -> tuple[lis
     if kind is Points:
         return read_labelled(flow.dataset, "target", split)
     return read_pairs(flow.data, flow.dataset, split)
+
+
+def rows_key(flow: Taught, row: Mapping[str, Any]) -> str:
+    """The key that says how many rows a flow is trained on."""
+    known = {"generate": f"{flow.dataset}: train", "reflow": "reflow.pairs"}
+    return known.get(flow.data.split("/")[0], f"couplings.{row.get('coupling')}.pairs")
 
 
 def chosen(row: Mapping[str, Any], source: Path) -> dict[str, Any]:
@@ -92,8 +99,11 @@ def main(args: list[str]) -> None:
     start = read_model(places.model(source))[0].to(device) if flow.rectified else None
     seeds, data = read_data(flow, objective.data, "train")
     _, held_out = read_data(flow, objective.data, "validation")
+    trim()
 
-    try_begin(objective, data.shape, key, conditions=data.conditions)
+    begun = try_begin(objective, data.shape, key, conditions=data.conditions)
+    require([beginning(data, rows_key(flow, row))], device)
+    require(needs(begun, len(seeds), options, key), device)
     checkpoint = Checkpoint(name, depends(flow, row, options, seeds))
     say = progress(f"train {name}", options.steps)
     model, curves = fit(

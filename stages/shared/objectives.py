@@ -94,12 +94,15 @@ def training_of(content: Mapping[str, Any], row: Mapping[str, Any], key: str, ov
     return build(Training, merged(section(content, "training"), row.get("training", {}), override), f"{key}.training")
 
 
-def try_begin(objective: Objective, shape: tuple[int, ...], key: str, rows: int | None = None, conditions: int = 1) -> None:
-    """Begin the model on a few made-up rows, no more than there are, with so many numbers of a condition: what cannot be for
-    arrays of this shape raises Refused here.
+def try_begin(
+    objective: Objective, shape: tuple[int, ...], key: str, rows: int | None = None, conditions: int = 1
+) -> Model:
+    """The model of one seed as it begins on a few made-up rows, no more than there are, with so many numbers of a condition:
+    what cannot be for arrays of this shape raises Refused here.
     """
     data = made_up(objective, shape, FEW if rows is None else min(rows, FEW), conditions)
-    finish(objective.begin, {}, key, data=data, generators=[Generator().manual_seed(0)])
+    model: Model = finish(objective.begin, {}, key, data=data, generators=[Generator().manual_seed(0)])
+    return model
 
 
 FEW = 8
