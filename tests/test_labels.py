@@ -1,13 +1,24 @@
 """Classes and conditions in a user's hands: fitted, asked for, guided, scored, saved, exported and drawn by the command."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+import tiny
 import torch
+from imports import ROOT
+from PIL import Image
 from sklearn.datasets import load_digits
 
 import rectiflow
+from rectiflow.origin import Origin
+from rectiflow.units import Logit
+from rectiflow_command.pictures import brightness, drawable, write_pictures
+from stages.shared.params import Refused
 
 SHORT = {"steps": 100, "log_every": 50}
 SCALE, SHIFT = np.array([3.0, 40.0]), np.array([100.0, 7.0])
@@ -248,3 +259,132 @@ def test_a_model_without_classes_knows_none():
     ):
         with pytest.raises(ValueError, match=f"^{said}"):
             flow.sample(5, **options)
+
+
+# ---- The command.
+
+
+def say(where, *words):
+    """What the command says, all of it, and its exit code."""
+    command = [sys.executable, "-m", "rectiflow_command", *map(str, words)]
+    environment = tiny.environment() | {"PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)])}
+    done = subprocess.run(command, cwd=where, env=environment, capture_output=True, text=True, check=False)
+    return done.stdout + done.stderr, done.returncode
+
+
+@pytest.fixture(scope="module")
+def kept(flow, tmp_path_factory):
+    """A folder with a file of the flow."""
+    where = tmp_path_factory.mktemp("kept")
+    flow.save(where / "flow.safetensors")
+    return where
+
+
+def test_the_command_asks_for_classes_and_writes_them_beside_the_rows(kept, flow):
+    words = ["sample", "flow.safetensors", "-n", 5, "--steps", 3, "--label", "cat", "--label", "ant", "--guidance", 2]
+    for suffix, read in ((".parquet", pd.read_parquet), (".csv", pd.read_csv)):
+        said, code = say(kept, *words, "-o", f"draws{suffix}")
+        assert code == 0, said
+        found = read(kept / f"draws{suffix}")
+        assert found["label"].tolist() == ["cat", "ant", "cat", "ant", "cat"]
+        assert np.allclose([*found["x"]] if suffix == ".parquet" else found[["x_0", "x_1"]], flow.sample(
+            5, 3, label=found["label"], guidance=2
+        ))  # fmt: skip
+    assert say(kept, "sample", "flow.safetensors", "-n", 5, "-o", "free.parquet")[1] == 0
+    assert pd.read_parquet(kept / "free.parquet").columns.tolist() == ["x"]
+
+
+def test_numbers_of_a_condition_stand_beside_the_rows(tmp_path):
+    x, c = conditioned(400)
+    flow = rectiflow.fit(pd.DataFrame(x, columns=["dose", "b"]), "icfm", condition=c, label=x[:, 0] > 0, training=SHORT)
+    flow.save(tmp_path / "f.safetensors")
+    said, code = say(tmp_path, "sample", "f.safetensors", "-n", 4, "--condition", "350", "--label", "True", "-o", "a.npy")
+    assert code == 0, said
+    found = np.load(tmp_path / "a.npy", allow_pickle=False)
+    assert found.shape == (4, 4)
+    assert (found[:, 2:] == [1, 350]).all()
+    assert np.array_equal(found[:, :2], flow.sample(4, label=True, condition=350))
+    assert say(tmp_path, "sample", "f.safetensors", "-n", 4, "--condition", "350", "--label", "True", "-o", "a.csv")[1] == 0
+    assert pd.read_csv(tmp_path / "a.csv").columns.tolist() == ["dose", "b", "label", "dose_"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--label", "dog", "-o", "a.csv"], "label: 'dog' is not one of ant, bee, cat"),
+        (["--guidance", "2", "-o", "a.csv"], "guidance: 2: goes beyond what is asked for"),
+        (["--condition", "x", "-o", "a.csv"], "condition: 'x' should be numbers"),
+        (["--condition", "1", "-o", "a.csv"], "condition: [1.0]: this model was trained without"),
+        (["--label", "ant", "-n", "3", "-o", "a.npy"], "a.npy: holds numbers, and label is text"),
+        (["-o", "a.png"], "a.png: a row of shape 2 is no picture"),
+    ],
+)
+def test_a_mistake_is_one_line(kept, words, said):
+    text, code = say(kept, "sample", "flow.safetensors", *words)
+    assert code == 1
+    assert text.startswith(f"error: {said}")
+    assert text.count("\n") == 1
+    assert not (kept / words[-1]).exists()
+
+
+# ---- Pictures.
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    """A folder with a model of pictures by class, in a file."""
+    found, where = load_digits(), tmp_path_factory.mktemp("digits")
+    flow = rectiflow.fit(
+        found.data / 8 - 1, label=found.target, shape=(1, 8, 8), scaling="none", network={"width": 128, "depth": 3},
+        training={"steps": 1200, "batch": 128, "lr": 0.005},
+    )  # fmt: skip
+    flow.save(where / "digits.safetensors")
+    return where, flow
+
+
+def tiles(path):
+    """The pictures of a grid, each `(height, width)`, of ten a row."""
+    sheet = np.asarray(Image.open(path))
+    times = sheet.shape[1] // 90
+    small = sheet[::times, ::times]
+    assert np.array_equal(small.repeat(times, 0).repeat(times, 1), sheet)
+    return small.reshape(-1, 9, 10, 9).transpose(0, 2, 1, 3)[:, :, :8, :8].reshape(-1, 8, 8)
+
+
+def test_a_grid_of_pictures_shows_the_classes_that_were_asked_for(digits):
+    where, _ = digits
+    found = load_digits()
+    means = np.stack([found.data[found.target == k].mean(0) for k in range(10)]) / 16
+    words = [word for k in range(10) for word in ("--label", k)]
+    said, code = say(where, "sample", "digits.safetensors", *words, "--guidance", 2, "--steps", 20, "-o", "grid.png")
+    assert (code, said) == (0, "100 pictures in grid.png\n")
+    shown = tiles(where / "grid.png").reshape(100, 64) / 255
+    nearest = ((shown[:, None] - means) ** 2).sum(-1).argmin(1)
+    assert (nearest == np.arange(100) % 10).mean() > 0.8
+    for n, rows_of in ((13, 20), (3, 3)):
+        assert say(where, "sample", "digits.safetensors", "-n", n, "--steps", 2, "-o", f"{n}.png")[1] == 0
+        width, height = Image.open(where / f"{n}.png").size
+        assert width * height == rows_of * (Image.open(where / "grid.png").size[0] // 10) ** 2
+    assert say(where, "sample", "digits.safetensors", "-n", 101, "-o", "more.png") == (
+        "error: more.png: 101 pictures; it holds 100 at most (-n 100)\n", 1,
+    )  # fmt: skip
+
+
+def test_levels_and_colours_are_shown_as_they_are(digits, tmp_path):
+    """Of a model that leaves its source as it is: a level is a share of white, wherever the others lie."""
+    rows = np.tile([0.0, 8.0, 16.0], 64).reshape(3, 64)
+    assert brightness(rows, Logit(17, 0.05)).tolist() == np.rint(rows * 255 / 16).astype(int).tolist()
+    coloured = np.random.default_rng(0).random((4, 3 * 5 * 7))
+    write_pictures(tmp_path / "a.png", coloured, Origin((("x", 105),), shape=(3, 5, 7)))
+    picture = np.asarray(Image.open(tmp_path / "a.png"))
+    times = picture.shape[1] // 32
+    assert picture.shape == (6 * times, 32 * times, 3)
+    low, high = np.percentile(coloured, [0.5, 99.5])
+    shown = (coloured[0].reshape(3, 5, 7).transpose(1, 2, 0) - low) / (high - low)
+    assert picture[::times, ::times][:5, :7] / 255 == pytest.approx(shown.clip(0, 1), abs=0.01)
+
+
+def test_without_pillow_a_picture_is_refused_in_one_line(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "PIL.Image", None)
+    with pytest.raises(Refused, match=r"a\.png: pictures need pillow: pip install pillow"):
+        drawable(tmp_path / "a.png", 5, Origin((("x", 64),), shape=(1, 8, 8)))
