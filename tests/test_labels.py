@@ -16,8 +16,9 @@ from sklearn.datasets import load_digits
 
 import rectiflow
 from rectiflow.origin import Origin
-from rectiflow.units import Logit
-from rectiflow_command.pictures import brightness, drawable, write_pictures
+from rectiflow.trained import Trained
+from rectiflow.units import Logit, Scaled
+from rectiflow_command.pictures import drawable, write_pictures
 from stages.shared.params import Refused
 
 SHORT = {"steps": 100, "log_every": 50}
@@ -370,18 +371,24 @@ def test_a_grid_of_pictures_shows_the_classes_that_were_asked_for(digits):
     )  # fmt: skip
 
 
-def test_levels_and_colours_are_shown_as_they_are(digits, tmp_path):
-    """Of a model that leaves its source as it is: a level is a share of white, wherever the others lie."""
-    rows = np.tile([0.0, 8.0, 16.0], 64).reshape(3, 64)
-    assert brightness(rows, Logit(17, 0.05)).tolist() == np.rint(rows * 255 / 16).astype(int).tolist()
-    coloured = np.random.default_rng(0).random((4, 3 * 5 * 7))
-    write_pictures(tmp_path / "a.png", coloured, Origin((("x", 105),), shape=(3, 5, 7)))
+@pytest.mark.parametrize(
+    ("units", "facts", "low", "high"),
+    [
+        (Logit(17, 0.05), {}, 0, 16),
+        (Scaled([127.5] * 105, [127.5] * 105), {}, 0, 255),
+        (None, {}, -1, 1),
+        (None, {"range": [3.0, 7.0]}, 3, 7),
+    ],
+)
+def test_black_and_white_are_the_ends_of_what_a_picture_can_be(digits, tmp_path, units, facts, low, high):
+    rows = np.random.default_rng(0).uniform(low - 0.1, high + 0.1, (4, 3 * 5 * 7))
+    flow = Trained(digits[1].model, (0,), Origin((("x", 105),), units, shape=(3, 5, 7)), facts)
+    write_pictures(tmp_path / "a.png", rows, flow)
     picture = np.asarray(Image.open(tmp_path / "a.png"))
     times = picture.shape[1] // 32
     assert picture.shape == (6 * times, 32 * times, 3)
-    low, high = np.percentile(coloured, [0.5, 99.5])
-    shown = (coloured[0].reshape(3, 5, 7).transpose(1, 2, 0) - low) / (high - low)
-    assert picture[::times, ::times][:5, :7] / 255 == pytest.approx(shown.clip(0, 1), abs=0.01)
+    shown = (rows[1].reshape(3, 5, 7).transpose(1, 2, 0) - low) / (high - low)
+    assert picture[::times, ::times][:5, 8:15] / 255 == pytest.approx(shown.clip(0, 1), abs=0.003)
 
 
 def test_without_pillow_a_picture_is_refused_in_one_line(monkeypatch, tmp_path):

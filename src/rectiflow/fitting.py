@@ -94,7 +94,13 @@ def fit(
     independent = recipe.coupling is not None and recipe.coupling["name"] == "independent" and not rounds
     columns = tuple((name, 1) for name in names_of(x1)) or (("x", rows.shape[1]),)
     known = classes.classes if classes else (), numbers, data.shape
-    facts = {"method": method if isinstance(method, str) else dict(method), "rounds": rounds, "rows": len(rows)}
+    facts: dict[str, Any] = {
+        "method": method if isinstance(method, str) else dict(method),
+        "rounds": rounds,
+        "rows": len(rows),
+    }
+    if len(data.shape) == 3:
+        facts["range"] = [float(rows.min()), float(rows.max())]  # black and white
     return Trained(model, tuple(seeds), Origin(columns, data.units, None, x0 is not None, independent, *known), facts)
 
 

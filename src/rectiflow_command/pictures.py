@@ -8,12 +8,11 @@ import numpy as np
 
 from rectiflow.files import replacing
 from rectiflow.origin import Origin
-from rectiflow.units import Units
+from rectiflow.trained import Trained
 from stages.shared.params import Refused
 
 PICTURES = ".png"
 MOST, ACROSS = 100, 10
-TAILS = (0.5, 99.5)  # per cent: numbers that may be anything are shown from one to the other
 WIDE = 900  # pixels of the whole, up to which it is magnified
 
 
@@ -35,22 +34,29 @@ def pillow(path: Path) -> Any:
         raise Refused(f"{path}: pictures need pillow: pip install pillow") from error
 
 
-def write_pictures(path: Path, rows: np.ndarray, origin: Origin) -> None:
-    """Rows `(n, dim)` in their own units as a PNG, whole levels as they are, magnified by a whole number."""
-    channels, height, width = origin.shape
-    levels = brightness(rows, origin.units).reshape(-1, channels, height, width)
-    tiles = mosaic(levels, max(1, WIDE // (ACROSS * (width + 1))))
+def write_pictures(path: Path, rows: np.ndarray, trained: Trained) -> None:
+    """Rows `(n, dim)` in their own units as a PNG, magnified by a whole number."""
+    channels, height, width = trained.origin.shape
+    low, high = ends(trained)
+    bright = np.rint(255 * ((rows - low) / (high - low)).clip(0, 1)).astype(np.uint8)
+    tiles = mosaic(bright.reshape(-1, channels, height, width), max(1, WIDE // (ACROSS * (width + 1))))
     picture = pillow(path).fromarray(tiles if channels == 3 else tiles[..., 0])
     with replacing(path) as temporary, temporary.open("wb") as file:
         picture.save(file, "png")
 
 
-def brightness(rows: np.ndarray, units: Units | None) -> np.ndarray:
-    """Numbers as bytes: those of levels by their place among them, others by theirs between the tails of all."""
-    low, high = (0, units.levels - 1) if units and units.levels else np.percentile(rows, TAILS)
-    share = (rows - low) / max(high - low, np.finfo(np.float32).tiny)
-    found: np.ndarray = np.rint(255 * share.clip(0, 1)).astype(np.uint8)
-    return found
+def ends(trained: Trained) -> tuple[Any, Any]:
+    """The numbers that are black and white: the first and the last level, the least and the greatest that it was trained on,
+    or where neither is known -1 and 1 in the model's coordinates, as pictures of data sets are.
+    """
+    units = trained.origin.units
+    if units is not None and units.levels:
+        return 0, units.levels - 1
+    if "range" in trained.facts:
+        low, high = trained.facts["range"]
+        return low, high
+    low, high = np.full((2, 1, trained.origin.dim), [[[-1.0]], [[1.0]]])
+    return (low, high) if units is None else (units.back(low), units.back(high))
 
 
 def mosaic(tiles: np.ndarray, times: int) -> np.ndarray:

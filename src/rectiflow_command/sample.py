@@ -94,7 +94,7 @@ def command(
             rows, steps, sampler=sampler, seed=seed, x0=x0, label=asked, guidance=guidance, condition=given, progress=say
         )
     if pictures:
-        write_pictures(out, drawn, trained.origin)
+        write_pictures(out, drawn, trained)
         click.echo(f"{rows} pictures in {out}")
         return
     write_rows(out, drawn, trained.origin.columns, beside(trained.origin, asked, given, rows))
