@@ -1,7 +1,6 @@
 """Checks of the blocks of the grid, and of what they have measured."""
 
 from collections.abc import Mapping
-from inspect import signature
 from typing import Any
 
 import torch
@@ -10,7 +9,6 @@ from rectiflow.models import MODELS
 from rectiflow.models.bottleneck import Bottleneck
 from rectiflow.models.model import Density, Field
 from rectiflow.models.velocity import Velocity
-from rectiflow.networks import NETWORKS
 from rectiflow.pairs import Points
 from stages.baseline import build_baselines
 from stages.bound import Measured
@@ -22,7 +20,7 @@ from stages.density import build_plan
 from stages.generate import Description
 from stages.grid import Block, network
 from stages.modes import Near
-from stages.shared.objectives import objective_of, try_begin
+from stages.shared.objectives import objective_of, sees_pictures, try_begin
 from stages.shared.params import PARAMS, Refused, finish, parse
 
 
@@ -68,14 +66,15 @@ def check_begin(dataset: str, name: str, block: Block, content: Mapping[str, Any
         return
     key, model = f"methods.{name}", MODELS[params.methods[name].model["name"]]
     objective = objective_of(content, content["methods"][name], key, block.network)
-    pictures = "sides" in signature(NETWORKS[network(params, name, block)["name"]]).parameters
+    pictures = sees_pictures(network(params, name, block)["name"])
     if not (objective.data is Points or pictures or model.conditional):  # no need to know the data, which takes a while
-        return try_begin(objective, model.example, key)
+        try_begin(objective, model.example, key)
+        return
     known, rows = params.describe(dataset, content), params.rows(dataset).get("train")
     few = rows if objective.data is Points and isinstance(rows, int) else None
     if model.conditional:
         check_conditions(dataset, name, known, params)
-    return try_begin(objective, known.shape, key, few, known.conditions)
+    try_begin(objective, known.shape, key, few, known.conditions)
 
 
 def check_conditions(dataset: str, name: str, known: Description, params: Params) -> None:

@@ -15,8 +15,8 @@ from rectiflow.predictions import PREDICTIONS
 from rectiflow.samplers import SAMPLERS, Sampler
 from stages.check.params import Params, has_gaussian_source
 from stages.sample import build_samplers, serving
-from stages.shared.objectives import objective_of, try_begin
-from stages.shared.params import PARAMS, Refused, named
+from stages.shared.objectives import objective_of, sees_pictures, try_begin
+from stages.shared.params import PARAMS, Refused, merged, named
 from stages.shared.teachers import Learning
 
 
@@ -56,7 +56,8 @@ def check_method(name: str, content: Mapping[str, Any], params: Params) -> None:
         if objective.data is Points and value is not None:
             raise Refused(f"{PARAMS}: {key}.{part}: {value!r} should be left out: {method.objective!r} trains on points")
     samplers, model = build_samplers(specs, f"samplers.{name}"), MODELS[method.model["name"]]
-    if not any(name in block.methods for block in params.grid.values()):  # those are begun with what the blocks say
+    used = any(name in block.methods for block in params.grid.values())  # those are begun with what the blocks say
+    if not used and not sees_pictures(merged(params.network, method.network)["name"]):
         try_begin(objective, example(method), key)
     for k, sampler in enumerate(samplers):
         where = f"samplers.{name}.{k}"

@@ -33,6 +33,11 @@ def build_network(spec: Any, key: str) -> Build:
     return partial(call, **options)
 
 
+def sees_pictures(network: str) -> bool:
+    """Whether a network has to be told what a row is a picture of."""
+    return "sides" in signature(NETWORKS[network]).parameters
+
+
 def build_objective(row: Mapping[str, Any], network: Build, key: str, teacher: Field | None = None) -> Objective:
     """The objective of a row of `methods`, its keys checked. Raises Refused in one line."""
     name = row.get("objective", "matching")
@@ -94,9 +99,7 @@ def training_of(content: Mapping[str, Any], row: Mapping[str, Any], key: str, ov
     return build(Training, merged(section(content, "training"), row.get("training", {}), override), f"{key}.training")
 
 
-def try_begin(
-    objective: Objective, shape: tuple[int, ...], key: str, rows: int | None = None, conditions: int = 1
-) -> Model:
+def try_begin(objective: Objective, shape: tuple[int, ...], key: str, rows: int | None = None, conditions: int = 1) -> Model:
     """The model of one seed as it begins on a few made-up rows, no more than there are, with so many numbers of a condition:
     what cannot be for arrays of this shape raises Refused here.
     """
