@@ -187,8 +187,9 @@ def test_every_study_has_its_section_with_a_finding(where):
         "paradigms",
         "bottlenecks",
         "diffflow",
+        "images",
         "latents",
-    }  # see test_studies, test_latents
+    }  # see test_studies, test_images_section, test_latents
     assert {*STUDIED, *elsewhere} == set(STUDIES)
     for kind in STUDIED:
         _, _, section = page.partition(f'id="{kind}"><summary><h2>The {kind}</h2>')

@@ -1,5 +1,8 @@
 """Checks of the sections of the report that look into one question."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from stages.check.params import Params
 from stages.grid import Rows, member
 from stages.report.studies.kinds import STUDIES
@@ -10,13 +13,15 @@ from stages.shared.studies import Published, Study
 OF_DRAWS = ("images", "latents", "paradigms")  # these compare draws alone, whatever they were drawn from
 
 
-def check_study(name: str, row: Study, params: Params, rows: Rows) -> None:
-    """What a section of the report compares is in the grid."""
+def check_study(name: str, row: Study, content: Mapping[str, Any], params: Params, rows: Rows) -> None:
+    """What a section of the report compares is in the grid, and pictures where it shows some."""
     member(f"studies.{name}.kind", row.kind, STUDIES)
     found = rows["decoded"] if row.kind in OF_DRAWS else {}
     decoded = dict.fromkeys(of["method"] for of in found.values())
     for dataset in row.datasets:
         member(f"studies.{name}.datasets", dataset, params.problems)
+        if row.kind == "images" and len(params.describe(dataset, content).shape) != 3:
+            raise Refused(f"{PARAMS}: studies.{name}.datasets: {dataset!r} are no pictures of (channels, height, width)")
         for method in row.methods:
             member(f"studies.{name}.methods", method, [*params.methods, *decoded])
             if row.kind != "published" and f"{dataset}-{method}-round0" not in rows["flows"] | found:

@@ -45,5 +45,5 @@ def check(content: Mapping[str, Any]) -> Rows:
     for name, flow in params.gradient_flows.items():
         check_gradient_flow(name, flow, content, params, rows)
     for name, study in studies(content).items():
-        check_study(name, study, params, rows)
+        check_study(name, study, content, params, rows)
     return rows

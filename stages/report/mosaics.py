@@ -30,10 +30,10 @@ def png(points: np.ndarray, shape: Shape, rows: int, columns: int) -> str:
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def size(shape: Shape, rows: int, columns: int, tile: int) -> tuple[int, int]:
-    """The width and height on a page, where a tile is a whole number of times as large as it is, at most `tile` pixels if
-    that is once or more.
+def enlarged(shape: Shape, beside: int, page: int, least: int, most: int) -> int:
+    """How many times as large as they are so many tiles side by side are shown on a page of so many pixels: whole times, by
+    which a tile is of `least` to `most` pixels where that is once or more.
     """
     _, height, width = shape
-    times = max(1, tile // max(height, width))
-    return times * columns * (width + 1), times * rows * (height + 1)
+    low, high = (max(1, tile // max(height, width)) for tile in (least, most))
+    return max(low, min(high, page // (beside * (width + 1))))

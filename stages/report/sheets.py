@@ -1,28 +1,31 @@
 """Pictures of an album on a page: tables whose cells are small files, with a name for every row and column."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from html import escape
 
 import numpy as np
 
 from stages.report.albums import COLUMNS, Album, Drawing, Roll
 from stages.report.html import wide
-from stages.report.mosaics import png, size
+from stages.report.mosaics import Shape, enlarged, png
 
 MOST = 2**20  # numbers in the pictures of a sheet: of more models there are fewer pictures each
-TILE = 32  # pixels on a page, about
+PAGE, LEAST, TILE = 1100, 24, 56  # pixels: of a sheet that needs no scrolling, and of a picture on it, if it has fewer
+BESIDE, FEWEST = 36, 4  # pictures side by side on a page, and in a cell
 TIMES, FOLLOWED = 9, 4  # states that are shown of a path, and paths
 
 Cell = tuple[np.ndarray, int, int]  # points, and the rows and columns in which they lie
 
 
-def sheet(shape: Sequence[int], caption: str, cells: Mapping[tuple[str, str], Cell]) -> str:
+def sheet(shape: Shape, caption: str, cells: Mapping[tuple[str, str], Cell]) -> str:
     """A table of pictures by the names of their row and column; a place without a picture is empty."""
     rows, columns = (list(dict.fromkeys(key[k] for key in cells)) for k in (0, 1))
+    beside = sum(max(cell[2] for (_, column), cell in cells.items() if column == name) for name in columns)
+    times = enlarged(shape, beside, PAGE, LEAST, TILE)
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in columns)
     body = "".join(
         f'<tr><th scope="row">{escape(row)}</th>'
-        + "".join(f"<td>{image(shape, f'{column}, {row}', cells.get((row, column)))}</td>" for column in columns)
+        + "".join(f"<td>{image(shape, times, f'{column}, {row}', cells.get((row, column)))}</td>" for column in columns)
         + "</tr>\n"
         for row in rows
     )
@@ -30,13 +33,13 @@ def sheet(shape: Sequence[int], caption: str, cells: Mapping[tuple[str, str], Ce
     return wide(f'<figure class="pictures">{content}<figcaption>{escape(caption)}</figcaption></figure>', caption)
 
 
-def image(shape: Sequence[int], said: str, cell: Cell | None) -> str:
-    """The pictures of a cell; nothing without any."""
+def image(shape: Shape, times: int, said: str, cell: Cell | None) -> str:
+    """The pictures of a cell, so many times as large; nothing without any."""
     if cell is None:
         return ""
     points, rows, columns = cell
-    width, height = size(tuple(shape), rows, columns, TILE)
-    source = png(points, tuple(shape), rows, columns)
+    height, width = times * rows * (shape[1] + 1), times * columns * (shape[2] + 1)
+    source = png(points, shape, rows, columns)
     return f'<img src="{source}" alt="{escape(said.strip(", "))}" width="{width}" height="{height}" decoding="async">'
 
 
@@ -74,7 +77,7 @@ def by_class(album: Album, dataset: str) -> list[str]:
     }
     parts, asked = [], len(panels) > 1
     if asked:
-        columns = fitting(album, len(panels) * len(album.lines))
+        columns = fitting(album, len(panels) * len(album.lines), int(np.clip(BESIDE // len(panels), FEWEST, COLUMNS)))
         cells = {
             (f"class {name}", panel): (x[line][:columns], 1, columns)
             for name, line in album.lines.items()

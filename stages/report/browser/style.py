@@ -37,7 +37,7 @@ th[aria-sort=descending]::after { content: " ▼"; }
 .lines .run { outline: none; } .lines .run:is(:hover, :focus) path { stroke-width: 3.5; }
 .lines svg:has(.run:is(:hover, :focus)) .run:not(:hover, :focus) { opacity: .15; }
 .pictures :is(th, td) { border: 0; padding: .1rem .6rem .1rem 0; text-align: left; vertical-align: middle; }
-.pictures th { font-weight: 400; white-space: normal; } .pictures :is(th, td):first-child { min-width: 0; }
+.pictures th { font-weight: 400; white-space: normal; } .pictures :is(th, td):first-child { min-width: 7.5rem; }
 .pictures img { display: block; max-width: none; image-rendering: pixelated; } .pictures figcaption { max-width: 60rem; }
 @media print { .tools { display: none; } }
 """

@@ -25,7 +25,7 @@ def changes(of: Draws) -> Iterator[Change]:
     for method, k in of.models:
         now, before = of.plain(method, k), of.plain(method, k - 1)
         for nfe in chosen(now, before):
-            subject = f"round {k} of {method} against round {k - 1}"
+            subject = f"{method}, round {k} against {k - 1}"
             yield Change("rounds", subject, f"at {evaluations(nfe)}", now[nfe], before[nfe])
     for draw in of.draws:
         if draw.guidance and (other := unguided(of, draw)):
@@ -36,7 +36,7 @@ def changes(of: Draws) -> Iterator[Change]:
         for k in sorted({k for method, k in of.models if method == second}):
             independent, planned = of.plain(first, k), of.plain(second, k)
             for nfe in chosen(planned, independent):
-                subject = f"{second} against {first}, pairs of a plan against independent ones, round {k}"
+                subject = f"{second} against {first}, round {k}"
                 yield Change("couplings", subject, f"at {evaluations(nfe)}", planned[nfe], independent[nfe])
 
 

@@ -7,8 +7,9 @@ from stages.report.evidence import Evidence, values
 from stages.shared.measures import measure
 from stages.shared.studies import Study
 
-FEATURES = ("feature_precision", "feature_recall")  # in place of those among pixels, where there are some
-PIXELS = ("precision", "recall")
+FEATURES, PIXELS = ("feature_precision", "feature_recall"), ("precision", "recall")
+# What says less than another is left out beside it.
+INSTEAD = dict(zip(PIXELS, FEATURES, strict=True)) | {"w2_reconstructed": "frechet_reconstructed"}
 COLUMNS = (
     "frechet", "frechet_reconstructed", "kernel_distance", *FEATURES, *PIXELS, "judged_classes", "judged_accuracy",
     "neighbour", "w2", "w2_reconstructed",
@@ -63,7 +64,7 @@ class Draws:
         self.drawn = drawn.assign(place=drawn.groupby(by, sort=False).cumcount())
         self.draws = self._draws()
         there = [name for name in COLUMNS if (self.drawn.metric == name).any()]
-        self.names = [name for name in there if name not in PIXELS or FEATURES[0] not in there]
+        self.names = [name for name in there if INSTEAD.get(name) not in there]
 
     def _draws(self) -> list[Draw]:
         of = self.drawn[self.drawn.metric == "w2"]

@@ -4,15 +4,15 @@ change of it, and the pictures themselves.
 
 from collections.abc import Sequence
 from html import escape
-from typing import Any
+from itertools import product
 
 from rectiflow.statistics import estimate, improves, paired
 from stages.report import sheets
 from stages.report.evidence import Evidence, finding, verdict
-from stages.report.figures import COLOURS, levels, panels, uri
+from stages.report.figures import levels, line_style, panels, uri
 from stages.report.html import figure, note, part, table
 from stages.report.printing import difference, plain, shown
-from stages.report.results import Values, select
+from stages.report.results import Values, against_first, ranked, select
 from stages.report.studies.changes import Change, changes, word
 from stages.report.studies.draws import FEATURES, PIXELS, Draws, evaluations
 from stages.report.studies.paradigms import claims
@@ -30,6 +30,13 @@ NAMES = {"w2": "W2 of pixels (ranks nothing)", "w2_reconstructed": "W2 of pixels
 def title(name: str) -> str:
     """How a column is called."""
     return NAMES.get(name, measure(name).title)
+
+
+def findings(what: str, said: Sequence[str]) -> str:
+    """What was found, of what: one sentence, or a list of several."""
+    if len(said) == 1:
+        return finding(what, f"{said[0]}.")
+    return f"<p><b>{escape(what)}</b>:</p><ul>{''.join(f'<li>{escape(each)}.</li>' for each in said)}</ul>"
 
 
 def images(study: Study, evidence: Evidence) -> list[str]:
@@ -51,16 +58,18 @@ def caveats(evidence: Evidence, found: Sequence[Draws]) -> str:
     if any("frechet" in of.names for of in found):
         right = select(evidence.results, "judge_accuracy")
         right = right[right.dataset.isin([of.dataset for of in found])]
-        by_judge = (f"{escape(name)} {shown(of.value.tolist())}" for name, of in right.groupby("method", sort=False))
-        worth = f" It is right about a share of the test set of {', '.join(by_judge)}." if len(right) else ""
+        worth = "".join(
+            f" The judge {escape(name)} is right about a share of {shown(rows.value.tolist())} of the test set."
+            for name, rows in right.groupby("method", sort=False)
+        )
         said.append(
-            "The Frechet and the kernel distance are between features of a judge, a classifier, and so is precision and "
-            f"recall; they depend on how many draws there are, and are read beside those of real pictures.{worth}"
+            "The Frechet and the kernel distance, precision and recall are between features of a judge, a classifier; they "
+            f"depend on how many draws there are, and are read beside those of real pictures.{worth}"
         )
     if any("judged_accuracy" in of.names for of in found):
         said.append(
-            "The share of draws that the judge takes for their class is no measure of quality alone: the mean picture of a "
-            "class is taken for it always."
+            "The share of draws that the judge takes for their class is no measure of quality alone: it takes the mean "
+            "picture of a class for it, too."
         )
     if any("neighbour" in of.names for of in found):
         said.append(
@@ -91,17 +100,24 @@ def ranking(of: Draws) -> str:
         )
     said = []
     for name in names:
-        rows = [Values(draw.label, found) for draw in of.draws if (found := of.values(draw, name))]
-        floor = of.floor(name)
-        beside = f" (real pictures: {plain(estimate(floor))})" if floor else ""
-        said.append(verdict(rows, f"{measure(name).title}{beside}", measure(name).better))
-    return finding(of.dataset, f"{'; '.join(said)}.")
+        of_it, better = measure(name).title, measure(name).better
+        rows = [(draw, Values(draw.label, found)) for draw in of.draws if (found := of.values(draw, name))]
+        references = [row for draw, row in rows if draw.role == "reference"]
+        floor = f" (real pictures: {plain(estimate(of.floor(name)))})" if of.floor(name) else ""
+        said.append(f"of the reference draws, {verdict(references, f'{of_it}{floor}', better)}")
+        first, *others = ranked([row for _, row in rows], better)
+        behind = sum(holds for *_, holds in against_first([first, *others]))
+        said[-1] += (
+            f"; of all {len(rows)} draws it is that of {first.label}, {plain(estimate(first.values))}, from which the seeds "
+            f"separate {behind} others"
+        )
+    return findings(of.dataset, said)
 
 
 KINDS = {
-    "rounds": ("a round of reflow", ("frechet", *FEATURES, *PIXELS)),
-    "guidance": ("guidance", ("frechet", *FEATURES, *PIXELS, "judged_accuracy")),
-    "couplings": ("couplings", ("frechet", *FEATURES, *PIXELS)),
+    "rounds": ("what a round of reflow changes", ("frechet", *FEATURES, *PIXELS)),
+    "guidance": ("what guidance changes", ("frechet", *FEATURES, *PIXELS, "judged_accuracy")),
+    "couplings": ("pairs of a plan against independent ones", ("frechet", *FEATURES, *PIXELS)),
 }  # what each kind of change is called, and the measures that are told of it; with a Frechet distance a round's alone
 
 
@@ -115,22 +131,19 @@ def told(of: Draws, found: Sequence[Change]) -> list[str]:
         for change in found:
             if change.kind == kind:
                 subjects.setdefault(change.subject, []).append(change)
-        told = [
-            f"{subject} changes {clauses}" for subject, of_it in subjects.items() if (clauses := clause(of, of_it, there))
-        ]
-        said += [finding(f"{of.dataset}, {what}", f"{'; '.join(told)}.")] if told else []
+        sentences = [text for subject, mine in subjects.items() if (text := sentence(of, subject, mine, there))]
+        said += [findings(f"{of.dataset}, {what}", sentences)] if sentences else []
     return said
 
 
-def clause(of: Draws, found: Sequence[Change], names: Sequence[str]) -> str:
-    """By how much every measure changes wherever it is told, and whether the seeds say so."""
-    parts = []
+def sentence(of: Draws, subject: str, found: Sequence[Change], names: Sequence[str]) -> str:
+    """By how much every measure changes wherever it is told, and whether the seeds say so; empty where none is known."""
+    once, parts = len(found) == 1, []
     for name in names:
-        by = [
-            f"by {amount(*both, name)} {change.where}" for change in found if (both := of.both(change.of, change.than, name))
-        ]
+        both = [(of.both(change.of, change.than, name), "" if once else f" {change.where}") for change in found]
+        by = [f"by {amount(*sides, name)}{where}" for sides, where in both if sides]
         parts += [f"the {title(name)} {', '.join(by)}"] if by else []
-    return ", ".join(parts)
+    return f"{subject}{f', {found[0].where}' if once else ''}: {', '.join(parts)}" if parts else ""
 
 
 def amount(of: Sequence[float], than: Sequence[float], name: str) -> str:
@@ -151,10 +164,11 @@ def reconstructed(of: Draws) -> list[str]:
             plain(estimate(of.of_model(DECODERS[name], draw))) for name in ("frechet", "frechet_reconstructed")
         )
         said.append(
-            f"draws of {draw.model} are at a Frechet distance of {both} from the test set, of which reconstructions of real "
-            f"pictures themselves are at {decoder}; from reconstructions the draws are at {own}, whose floor is {floor}"
+            f"draws of {draw.model} are at a Frechet distance of {both} from the test set, reconstructions of real "
+            f"pictures, which are the decoder's part, at {decoder}; from reconstructions the draws are at {own}, whose "
+            f"floor is {floor}"
         )
-    return [finding(f"{of.dataset}, latents", f"{'; '.join(said)}.")] if said else []
+    return [findings(f"{of.dataset}, latents", said)] if said else []
 
 
 def deceived(of: Draws) -> list[str]:
@@ -175,7 +189,7 @@ def deceived(of: Draws) -> list[str]:
                         f"the {title(name)} of a single step of {one.model} is {plain(a)}, no worse than the {plain(b)} of "
                         f"{evaluations(many.passes)}, at Frechet distances of {plain(far)} and {plain(near)}"
                     )
-    return [finding(f"{of.dataset}, what deceives", f"{'; '.join(said)}.")] if said else []
+    return [findings(f"{of.dataset}, what deceives", said)] if said else []
 
 
 def copied(of: Draws) -> list[str]:
@@ -186,11 +200,11 @@ def copied(of: Draws) -> list[str]:
     for model in of.models:
         draw = of.reference(*model)
         if draw and len(found := of.values(draw, "neighbour")) == len(floor) > 0:
-            (near if improves(paired(found, floor)) else rest).append(f"{draw.model} {plain(estimate(found))}")
+            (near if improves(paired(found, floor)) else rest).append(f"{draw.model} ({plain(estimate(found))})")
     if not near + rest:
         return []
     real = f"the test set's own median distance to the nearest picture of the training set is {plain(estimate(floor))}"
-    beyond = f"nearer than that are draws of {', '.join(near)}, copies or blurred" if near else "no draws are nearer"
+    beyond = f"nearer are draws of {', '.join(near)}: copies, or blurred" if near else "no draws are nearer"
     others = f"; as far or farther: {', '.join(rest)}" if rest else ""
     return [finding(f"{of.dataset}, copies", f"{real}; {beyond}{others}.")]
 
@@ -264,18 +278,14 @@ def curves(found: Sequence[Draws]) -> str:
     """A panel for each data set, a line for each model."""
     drawn, axes = panels(len(found))
     for ax, of in zip(axes, found, strict=False):
-        for k, model in enumerate(of.models):
-            colour = COLOURS[k % len(COLOURS)]
-            for guided in (False, True):
-                draws = [d for d in of.draws if (d.method, d.round) == model and bool(d.guidance) == guided]
-                points = [(d.nfe, estimate(each)) for d in draws if (each := of.values(d, "frechet"))]
-                if points:
-                    x, y = [nfe for nfe, _ in points], [each for _, each in points]
-                    style: dict[str, Any] = (
-                        {"ls": "", "marker": "D"} if guided else {"marker": "o", "label": sheets.named(model)}
-                    )
-                    style |= {"color": colour, "ms": 3, "lw": 1.2, "capsize": 2, "elinewidth": 0.7}
-                    ax.errorbar(x, [e.mean for e in y], [e.half for e in y], **style)
+        for (method, k), guided in product(of.models, (False, True)):
+            draws = [d for d in of.draws if (d.method, d.round) == (method, k) and bool(d.guidance) == guided]
+            points = {d: estimate(values) for d in draws if (values := of.values(d, "frechet"))}
+            style = line_style(of.study.methods, method, k) | {"ms": 4, "capsize": 2, "elinewidth": 0.7, "marker": "o"}
+            style |= {"ls": "", "marker": "D", "mfc": "white"} if guided else {"label": f"{method}, round {k}"}
+            if points:
+                means, halves = ([getattr(each, name) for each in points.values()] for name in ("mean", "half"))
+                ax.errorbar([draw.nfe for draw in points], means, halves, **style)
         if floor := of.floor("frechet"):
             levels(ax, estimate(floor).mean)
         ax.set(title=of.dataset, xscale="log", yscale="log", xlabel="function evaluations", ylabel=measure("frechet").axis)
