@@ -109,7 +109,7 @@ def ranking(of: Draws) -> str:
         behind = sum(holds for *_, holds in against_first([first, *others]))
         said[-1] += (
             f"; of all {len(rows)} draws it is that of {first.label}, {plain(estimate(first.values))}, from which the seeds "
-            f"separate {behind} others"
+            f"separate {behind or 'no'} other{'s' * (behind != 1)}"
         )
     return findings(of.dataset, said)
 
