@@ -21,7 +21,7 @@ from torch import Generator
 from rectiflow.card import Data, File, Number, card
 from rectiflow.exports import FORMATS, programs
 from rectiflow.exports import onnx as onnx_files
-from rectiflow.exports.graphs import Graph, difference, fresh, graphs
+from rectiflow.exports.graphs import Graph, conditions, difference, fresh, graphs
 from rectiflow.exports.lowered import erf, expm1, places, solved
 from rectiflow.exports.onnx import ran
 from rectiflow.exports.own import own
@@ -59,6 +59,13 @@ def field(path="linear", prediction="velocity", seeds=1, **options):
     return objective.begin(Pairs(x0, x1), generators(seeds))
 
 
+def conditional():
+    """A velocity of three classes and of one number more."""
+    x0, x1 = normal(2), 1.5 * normal(2).flip(1) + 2
+    pairs = Pairs(x0, x1, torch.arange(300)[None] % 3, classes=3, condition=normal(1))
+    return OBJECTIVES["matching"](network(), model=MODELS["conditional"].begin).begin(pairs, generators())
+
+
 def of(name, inputs, outputs, player="theta", **options):
     """A model whose weights are as drawn."""
     made = network()(inputs=inputs, outputs=outputs)
@@ -94,6 +101,8 @@ KINDS = {
     "velocity, dit": (lambda: pictures("dit", (1, 8, 8), width=8, depth=1, heads=2), "euler", {"steps": 1}),
     "velocity, dit, numbers": (lambda: pictures("dit", (8,), width=8, depth=1, heads=2), "euler", {"steps": 2}),
     "velocity, ve": (lambda: field("ve"), "rk4", {"steps": 1}),
+    "conditional": (lambda: conditional(), "rk4", {"steps": 2}),
+    "conditional, guided": (lambda: conditional(), "guided", {"steps": 3, "scale": 2.5}),
     "flow_map": (lambda: of("flow_map", 4, 2), "jumps", {"steps": 3}),
     "consistency": (lambda: of("consistency", 3, 2), "once", {}),
     "generator": (lambda: of("generator", 1, 2, "generator", latent=1), "once", {}),
@@ -128,7 +137,8 @@ def test_a_file_computes_what_the_model_does(form, kind):
     build, name, options = KINDS[kind]
     model, sampler = build(), SAMPLERS[name](**options)
     found = FORMATS[form](model, sampler)
-    assert found.evaluations == sampler(model, torch.zeros(1, 1, model.frame.shift.shape[-1]), None).nfe
+    given = model.given(torch.zeros(1, 1, conditions(model)))
+    assert found.evaluations == sampler(given, torch.zeros(1, 1, model.frame.shift.shape[-1]), None).nfe
     for graph in graphs(model, sampler)[0]:
         (file,) = (name for name in found.files if name.startswith(graph.name))
         run = RUN[form](found.files[file], graph)

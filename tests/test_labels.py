@@ -1,10 +1,13 @@
 """Classes and conditions in a user's hands: fitted, asked for, guided, scored, saved, exported and drawn by the command."""
 
+import io
+import json
 import os
 import subprocess
 import sys
 
 import numpy as np
+import onnxruntime
 import pandas as pd
 import pyarrow as pa
 import pytest
@@ -395,3 +398,62 @@ def test_without_pillow_a_picture_is_refused_in_one_line(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "PIL.Image", None)
     with pytest.raises(Refused, match=r"a\.png: pictures need pillow: pip install pillow"):
         drawable(tmp_path / "a.png", 5, Origin((("x", 64),), shape=(1, 8, 8)))
+
+
+# ---- Exports.
+
+
+@pytest.fixture(scope="module")
+def exported(kept):
+    said, code = say(
+        kept, "export", "flow.safetensors", "--steps", 4, "--sampler", "heun", "--guidance", 1.5, "--of", 4, "-o", "out"
+    )
+    assert code == 0, said
+    return kept / "out"
+
+
+def test_an_exported_sampler_draws_the_class_that_it_is_asked_for(exported, flow):
+    x0 = np.random.default_rng(0).normal(size=(30, 2)).astype(np.float32)
+    labels = np.array(NAMES)[np.arange(30) % 3]
+    session = onnxruntime.InferenceSession(exported / "sampler.onnx")
+    classes = json.loads(session.get_modelmeta().custom_metadata_map["classes"])
+    c = np.eye(3, dtype=np.float32)[[classes.index(label) for label in labels]]
+    (drawn,) = session.run(["x1"], {"x0": x0, "c": c})
+    own = flow.origin.units.back(x0)
+    assert drawn == pytest.approx(flow.of(4).sample(None, 4, x0=own, label=labels, guidance=1.5, sampler="heun"), rel=1e-4)
+    field = onnxruntime.InferenceSession(exported / "field.onnx")
+    (v,) = field.run(["v"], {"t": np.full(30, 0.3, np.float32), "x": drawn, "c": c})
+    assert v == pytest.approx(flow.of(4).velocity(0.3, drawn, label=labels), rel=1e-3, abs=1e-3)
+
+
+def test_a_card_says_the_classes_and_its_example_draws(exported):
+    page = (exported / "CARD.md").read_text()
+    assert "| classes | `ant`, `bee`, `cat` |" in page
+    assert "| evaluations | 16 |" in page
+    assert "| c | (batch, 3), float32" in page
+    (exported / "load.py").write_text(page.split("```python\n")[1].split("```")[0])
+    done = subprocess.run([sys.executable, exported / "load.py", exported, "500"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    drawn = inside(np.loadtxt(io.StringIO(done.stdout), delimiter=","))
+    assert np.linalg.norm(drawn[:, None] - MEANS, axis=-1).argmin(1).tolist() == [2] * 500  # the last class
+
+
+def test_a_torch_program_of_numbers_draws_around_their_mean(tmp_path):
+    x, c = conditioned()
+    rectiflow.fit(x, "icfm", condition=c, training={"steps": 600}).save(tmp_path / "f.safetensors")
+    said, code = say(tmp_path, "export", "f.safetensors", "--format", "torch", "--steps", 10, "-o", "out")
+    assert code == 0, said
+    page = (tmp_path / "out/CARD.md").read_text()
+    assert '"names": ["dose"]' in page
+    (tmp_path / "load.py").write_text(page.split("```python\n")[1].split("```")[0])
+    done = subprocess.run([sys.executable, tmp_path / "load.py", tmp_path / "out", "500"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    drawn = np.loadtxt(io.StringIO(done.stdout), delimiter=",")
+    assert drawn.mean(0) == pytest.approx([0, 0], abs=0.2)
+    assert drawn.std(0) == pytest.approx([0.2, 0.2], abs=0.15)
+
+
+def test_an_export_with_guidance_needs_a_conditional_model(tmp_path):
+    rectiflow.fit(rows(300)[0], training=SHORT).save(tmp_path / "f.safetensors")
+    said, code = say(tmp_path, "export", "f.safetensors", "--guidance", 2, "-o", "out")
+    assert (code, said) == (1, "error: guidance: 2: this model is not conditional; there is nothing to go by\n")

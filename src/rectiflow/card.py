@@ -40,17 +40,23 @@ class File:
 
 @dataclass(frozen=True)
 class Data:
-    """Columns, the shape of a row, units and source of a data set, as far as they are known."""
+    """Columns, the shape of a row, units and source of a data set, and the classes and numbers that a model may be asked
+    for, as far as they are known.
+    """
 
     columns: Sequence[str] = ()
     shape: Sequence[int] = ()
     units: str | None = None
     source: str | None = None
+    classes: Sequence[str] = ()
+    condition: str | None = None
 
     def cells(self) -> dict[str, str | None]:
         """What is known, by name."""
         columns, shape = ", ".join(f"`{name}`" for name in self.columns), " x ".join(map(str, self.shape))
-        return {"columns": columns, "shape of a row": shape, "units": self.units, "source (x0)": self.source}
+        classes = ", ".join(f"`{name}`" for name in self.classes)
+        known = {"columns": columns, "shape of a row": shape, "units": self.units, "source (x0)": self.source}
+        return {**known, "classes": classes, "condition": self.condition}
 
 
 def card(

@@ -17,8 +17,9 @@ from rectiflow.card import Data, File, Number, card
 from rectiflow.exports import FORMATS
 from rectiflow.exports.about import about
 from rectiflow.files import write_bytes
+from rectiflow.origin import Origin
 from rectiflow.samplers import Sampler
-from rectiflow.saved import content
+from rectiflow.saved import condition_spec, content
 from rectiflow.statistics import estimate
 from rectiflow.trained import Trained
 from rectiflow_command.models import MODEL, load, view
@@ -69,7 +70,7 @@ def revision(root: Path) -> str | None:
 
 
 NAMES = ("name", "dataset", "method", "round", "rounds")  # of what is known of a model
-DRAWN = ("sampler", "evaluations", "x0", "x1", "t", "x", "v")  # what concerns a file that draws
+DRAWN = ("sampler", "evaluations", "x0", "x1", "t", "x", "v", "c")  # what concerns a file that draws
 
 
 def facts_of(trained: Trained, sampler: Sampler, evaluations: int) -> dict[str, str]:
@@ -92,9 +93,17 @@ def source(trained: Trained) -> str:
 def data(trained: Trained) -> Data:
     """What its rows are."""
     columns = [name if width == 1 else f"{name}[{width}]" for name, width in trained.origin.columns]
+    shape = trained.origin.shape if len(trained.origin.shape) > 1 else ()
     scaled = trained.origin.units is not None
     units = "own units in the files; distances under Numbers are of scaled rows" if scaled else None
-    return Data(columns, units=units, source=source(trained))
+    asked = asked_for(trained.origin)
+    return Data(columns, shape, units, source(trained), [*map(str, trained.origin.classes)], asked.get("condition"))
+
+
+def asked_for(origin: Origin) -> dict[str, str]:
+    """What a conditional model may be asked for: its classes in order, the names and units of the numbers of a condition."""
+    known = {"classes": origin.classes, "condition": origin.condition and condition_spec(origin.condition)}
+    return {name: json.dumps(value) for name, value in known.items() if value}
 
 
 def files(trained: Trained, kind: str, sampler: Sampler) -> tuple[dict[str, bytes], dict[str, float], int]:
@@ -102,7 +111,7 @@ def files(trained: Trained, kind: str, sampler: Sampler) -> tuple[dict[str, byte
     if kind == KEPT:
         return {"flow.safetensors": content(trained)}, {}, 0
     facts = {name: str(value) for name, value in trained.facts.items() if name in ("name", "revision")}
-    facts["source"] = source(trained)
+    facts |= {"source": source(trained), **asked_for(trained.origin)}
     found = FORMATS[kind](trained.model.seed(0), sampler, trained.origin.units, facts)
     return found.files, found.differences, found.evaluations
 
@@ -123,17 +132,19 @@ def quiet() -> Iterator[None]:
 )
 @click.option("--steps", type=int, help="How many steps the unrolled sampler takes; 1 by default.")
 @click.option("--sampler", metavar="NAME", help="How to draw: a solver of fixed steps, jumps or once.")
+@click.option("--guidance", type=float, metavar="SCALE", help="How far the sampler goes beyond its class: 1 is none.")
 @click.option("--of", "seed", type=int, metavar="SEED", help="Weights of this seed; by default of the first.")
 @click.option("--licence", help="What the card says of the terms.")
 @output("The folder that the files and CARD.md go into.")
 def command(
-    name: str, root: Path, rev: str | None, kind: str, steps: int | None, sampler: str | None, seed: int | None,
-    licence: str | None, out: Path, force: bool,
+    name: str, root: Path, rev: str | None, kind: str, steps: int | None, sampler: str | None,
+    guidance: float | None, seed: int | None, licence: str | None, out: Path, force: bool,
 ) -> None:  # fmt: skip
     """Write a trained model as files that need no rectiflow, in the rows' own units, with a card.
 
     onnx and torch hold a sampler of fixed steps, unrolled, and the field of a flow; both are checked against the model
-    before they are written. safetensors holds all that rectiflow needs to go on with the model anywhere.
+    before they are written. Those of a conditional model take what it is asked for as the input c. safetensors holds all
+    that rectiflow needs to go on with the model anywhere.
 
     \b
     Examples:
@@ -146,7 +157,7 @@ def command(
     trained = load(name, root, rev)
     with refused(ArithmeticError), quiet():
         one = trained.of(trained.seeds[0] if seed is None else seed)
-        how = one.sampler(1 if steps is None and sampler is None else steps, sampler)
+        how = one.sampler(1 if steps is None and sampler is None else steps, sampler, guidance)
         written, differences, evaluations = files(trained if kind == KEPT else one, kind, how)
     mine = "dataset" in trained.facts and not name.endswith(MODEL)
     page = card(

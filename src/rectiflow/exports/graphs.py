@@ -14,17 +14,20 @@ import torch
 from torch import Generator, Tensor
 from torch.fx import GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.nn.functional import one_hot
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves
 
 from rectiflow.exports.backwards import Backwards
 from rectiflow.exports.lowered import LOWERED
 from rectiflow.exports.own import Own, own
+from rectiflow.models.conditional import Conditional
 from rectiflow.models.model import Field, Model
 from rectiflow.samplers import Sampler
+from rectiflow.solvers import VelocityField
 from rectiflow.units import Units
 
-EXPORTABLE = "euler, midpoint, heun, rk4, ddim with eta 0, jumps without renoise, once without noise"
+EXPORTABLE = "euler, midpoint, heun, rk4, guided, ddim with eta 0, jumps without renoise, once without noise"
 
 
 @dataclass(frozen=True)
@@ -147,7 +150,8 @@ def graphs(model: Model, sampler: Sampler, units: Units | None = None) -> tuple[
     """The graphs of one seed's model, and the sampler's number of evaluations.
 
     `sampler` maps x0 `(batch, dim)`, drawn from the source in the model's coordinates, to x1 in own units. Of a field there
-    is `field` as well: v, in own units over time, for times t `(batch,)` and points x `(batch, dim)` in own units.
+    is `field` as well: v, in own units over time, for times t `(batch,)` and points x `(batch, dim)` in own units. Where the
+    model is conditional both have the input c `(batch, conditions)` as well, as `Points.given` lays it out.
 
     A network that computes in bfloat16 is exported in float32, as its weights are.
 
@@ -157,13 +161,26 @@ def graphs(model: Model, sampler: Sampler, units: Units | None = None) -> tuple[
     _check(model, sampler)
     table, model = None if units is None else own(units), _exact(model)
     plain, dim = model.plain(), model.frame.shift.shape[-1]
-    draws = Graph("sampler", {"x0": (dim,)}, "x1", _draws(model, sampler, table), _draws(plain, sampler, table))
-    with torch.no_grad():
-        evaluations = sampler(plain, torch.zeros(1, 1, dim), None).nfe
+    given = {"c": (width,)} if (width := conditions(model)) else {}
+    draws = Graph("sampler", {"x0": (dim,), **given}, "x1", _draws(model, sampler, table), _draws(plain, sampler, table))
+    evaluations = _tried(plain, sampler)
     if not isinstance(model, Field) or not isinstance(plain, Field):
         return [draws], evaluations
     ours, traced = _velocity(model, table), _velocity(replace(plain, path=Backwards(plain.path)), table)  # type: ignore[call-arg]
-    return [draws, Graph("field", {"t": (), "x": (dim,)}, "v", ours, traced, model.path.span)], evaluations
+    return [draws, Graph("field", {"t": (), "x": (dim,), **given}, "v", ours, traced, model.path.span)], evaluations
+
+
+def conditions(model: Model) -> int:
+    """How many numbers tell a model the condition of a row; 0 of one that is not conditional."""
+    return model.conditions if isinstance(model, Conditional) else 0
+
+
+def _tried(model: Model, sampler: Sampler) -> int:
+    """The evaluations of one draw of a plain model."""
+    x0, c = torch.zeros(1, 1, model.frame.shift.shape[-1]), torch.zeros(1, 1, conditions(model))
+    with torch.no_grad():
+        found = sampler(model.given(c), x0, None)
+    return found.nfe
 
 
 def _exact(model: Model) -> Model:
@@ -187,37 +204,48 @@ def _check(model: Model, sampler: Sampler) -> None:
         raise ValueError(f"sampler: {sampler.label} cannot start on the path {type(path).__name__}")
     plain = model.plain()
     try:
-        with torch.no_grad(), _Known():
-            sampler(plain, torch.zeros(1, 1, model.frame.shift.shape[-1]), None)
+        with _Known():
+            _tried(plain, sampler)
     except Noise:
         raise ValueError(f"sampler: {sampler.label} draws noise, and cannot be exported; can be: {EXPORTABLE}") from None
 
 
-def _draws(model: Model, sampler: Sampler, table: Own | None) -> Callable[[Tensor], Tensor]:
-    def draws(x0: Tensor) -> Tensor:
-        x1 = sampler(model, x0[None], None).end[0]
+def _draws(model: Model, sampler: Sampler, table: Own | None) -> Callable[..., Tensor]:
+    def draws(x0: Tensor, c: Tensor | None = None) -> Tensor:
+        x1 = sampler(_given(model, c), x0[None], None).end[0]
         return x1 if table is None else table.back(x1.double()).float()
 
     return draws
 
 
-def _velocity(model: Field, table: Own | None) -> Callable[[Tensor, Tensor], Tensor]:
-    def velocity(t: Tensor, x: Tensor) -> Tensor:
+def _velocity(model: Field, table: Own | None) -> Callable[..., Tensor]:
+    def velocity(t: Tensor, x: Tensor, c: Tensor | None = None) -> Tensor:
+        field: VelocityField = _given(model, c)
         if table is None:
-            return model(t[None], x[None])[0]
+            return field(t[None], x[None])[0]
         inner = table.into(x.double())
-        return table.moved(inner, model(t[None], inner.float()[None])[0].double()).float()
+        return table.moved(inner, field(t[None], inner.float()[None])[0].double()).float()
 
     return velocity
 
 
+def _given(model: Model, c: Tensor | None) -> Any:
+    """The model of draws with these conditions `(batch, conditions)`, if there are any."""
+    return model.given(None if c is None else c[None])
+
+
 def fresh(graph: Graph, units: Units | None, rows: int, seed: int) -> list[Tensor]:
-    """Points to try a graph on: times all over the span, and N(0, I) in the model's coordinates."""
+    """Points to try a graph on: times all over the span, N(0, I) in the model's coordinates, and conditions of which one is
+    given in each row, or none.
+    """
     generator = Generator().manual_seed(seed)
     low, high = graph.span
     found = []
     for name, shape in graph.inputs.items():
-        if shape:
+        if name == "c":
+            place = torch.randint(shape[0] + 1, (rows,), generator=generator)
+            found.append(one_hot(place, shape[0] + 1)[:, 1:].float())
+        elif shape:
             z = torch.randn(rows, *shape, generator=generator)
             found.append(own(units).back(z.double()).float() if units is not None and name == "x" else z)
         else:
