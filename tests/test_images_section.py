@@ -200,7 +200,7 @@ def judged(*more):
         rows += row(method, 0, "euler", 50, "reference", frechet=6 - better, w2=12, neighbour=11, judged_accuracy=0.9)
         rows += row(method, 0, "euler(guidance 2)", 100, "", frechet=9 - better, w2=13, neighbour=9, judged_accuracy=0.99)
         rows += row(method, 1, "euler", 1, "one_step", frechet=8 - better, w2=12.5, neighbour=11, judged_accuracy=0.8)
-        rows += row(method, 1, "euler", 50, "reference", frechet=7 - better, w2=12, neighbour=8, judged_accuracy=0.8)
+        rows += row(method, 1, "euler", 50, "reference", frechet=7 - better, w2=12, neighbour=8, judged_accuracy=0.85)
         for k in (0, 1):
             rows += row(method, k, "", 0, "", **{f"{name}_floor": 1.0 for name in FLOORS} | {"neighbour_floor": 10})
     return [*rows, *(each for of in more for each in of)]
@@ -226,16 +226,18 @@ def test_what_changes_a_distance_is_said_with_its_interval_and_sense():
     text = said(judged())
     rounds = told(text, "what a round of reflow changes")
     assert re.search(
-        r"icfm, round 1 against 0: the [Ff]rechet( distance)? by -16[12]\.\d+ ± \S+ \(better\) at 1 evaluation, "
+        r"icfm, round 1 against 0: the Frechet distance by -16[12]\.\d+ ± \S+ \(better\) at 1 evaluation, "
         r"by (1\.0|0\.99)\d* ± \S+ \(worse\) at 50 evaluations",
         rounds,
     )
     guidance = told(text, "what guidance changes")
     assert re.search(r"guidance 2 of icfm, round 0, at 100 evaluations against 50 without", guidance)
-    assert len(re.findall(r"rechet( distance)? by (3\.0|2\.99)\d* ± \S+ \(worse\)", guidance)) == 2
+    assert len(re.findall(r"Frechet distance by (3\.0|2\.99)\d* ± \S+ \(worse\)", guidance)) == 2
+    assert len(re.findall(r"share judged of its class by 0\.0[89]\d* ± \S+ \(better\)", guidance)) == 2
     assert told(text, "pairs of a plan against independent ones").count("(better)") == 4
     deceived = told(text, "what deceives")
-    assert "a single step of icfm, round 0 is 1" in deceived
+    assert "share judged of its class of a single step of icfm, round 0 is " in deceived
+    assert "W2 of pixels (ranks nothing) of a single step of icfm, round 0 is 1" in deceived
     assert "round 1" not in deceived  # there W2 says what is so
     copies = told(text, "copies")
     near, far = copies.split("as far or farther")
