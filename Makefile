@@ -9,7 +9,7 @@ endif
 # Stages are many short processes: without cached bytecode each compiles the project anew, 0.2 s a stage.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help repro dvc exercises table densities gradient-flows one-step paradigms bench bench-gpu costs ui ui-stop docs audit test lint check
+.PHONY: help repro dvc exercises table densities gradient-flows one-step paradigms images bench bench-gpu costs ui ui-stop docs audit test lint check
 
 help:           ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -45,6 +45,10 @@ gradient-flows: .venv/ready   ## minimising movements by every scheme -> experim
 paradigms: .venv/ready      ## kinds of models side by side -> experiments/paradigms/reports/index.html
 	rectiflow check --root experiments/paradigms
 	rectiflow repro --root experiments/paradigms
+
+images: .venv/images          ## pictures: classes, guidance, rounds, latents -> experiments/images/reports/index.html
+	rectiflow check --root experiments/images
+	rectiflow repro --root experiments/images
 
 ui: .venv/ready      ## Prefect's UI on this machine: trigger and watch experiments
 	rectiflow ui start
@@ -87,6 +91,10 @@ check: .venv/ready   ## is params.yaml right?
 
 .venv/tests: .venv/ready
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	touch $@
+
+.venv/images: .venv/ready
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[images]'
 	touch $@
 
 .venv/docs: .venv/ready
