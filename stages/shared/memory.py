@@ -64,14 +64,15 @@ def require(wanted: list[Need], device: torch.device) -> None:
         return
     worst = max(wanted)
     raise Refused(
-        f"{PARAMS}: {worst.key}: {worst.what} take {gib(worst.size)} of memory, and {gib(free)} are free; ask for less, or "
-        f"use fewer seeds"
+        f"{PARAMS}: {worst.key}: {said(free)} of memory are free, and at least {said(total)} are needed, most of it for "
+        f"{worst.what}; ask for less, or use fewer seeds"
     )
 
 
-def gib(size: float) -> str:
+def said(size: float) -> str:
     """In words."""
-    return f"{size / 2**30:.2f} GiB"
+    unit, name = next((2**k, name) for k, name in ((30, "GiB"), (20, "MiB"), (10, "KiB")) if size >= 2**k or k == 10)
+    return f"{size / unit:.1f} {name}"
 
 
 def available(device: torch.device) -> int | None:
