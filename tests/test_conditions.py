@@ -2,6 +2,7 @@
 labels on real files from pairs to draws.
 """
 
+import sys
 from functools import partial
 
 import numpy as np
@@ -23,6 +24,7 @@ from rectiflow.samplers import SAMPLERS, sample, transport
 from rectiflow.solvers import SOLVERS
 from rectiflow.training import Training, fit
 from rectiflow.transport.couplings import exact, independent, minibatch
+from rectiflow_command.models import load
 from stages.check.whole import check
 from stages.shared.io import read_table
 from stages.shared.params import Refused
@@ -313,3 +315,22 @@ def test_what_cannot_be_is_refused(edit, said, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(Refused, match=said):
         check(content)
+
+
+def test_a_projects_model_is_asked_for_its_classes_by_name(project, tmp_path):
+    """In hand it draws what the stage drew; the command writes labels; latents have the classes too."""
+    flow = load("digits-guided-round0", project)
+    assert (flow.origin.classes, flow.origin.shape) == (tuple(range(10)), (1, 8, 8))
+    assert load("digits-free-round0", project).origin.classes == ()
+    split = read_table(project / "data/generate/digits/points.parquet", side="source", split="test", seed=3)
+    stage = read_table(project / "data/sample/digits-guided-round0/samples.parquet", seed=3, solver="euler(guidance 2)")
+    drawn = flow.of(3).sample(x0=split["x"], steps=10, label=stage["label"], guidance=2)
+    assert np.allclose(drawn, stage["x"], atol=1e-5)
+    words = ["sample", "codes-guided-round0", "-n", "6", "--label", "3", "--guidance", "2", "-o", str(tmp_path / "a.csv")]
+    done = tiny.run(project, sys.executable, "-m", "rectiflow_command", *words)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "a.csv").read_text().splitlines()[0] == "x_0,x_1,x_2,x_3,x_4,x_5,label"
+    assert [line.split(",")[-1] for line in (tmp_path / "a.csv").read_text().splitlines()[1:]] == ["3"] * 6
+    words = ["sample", "digits-guided-round0", "--label", "ten", "-o", "a.csv"]
+    done = tiny.run(project, sys.executable, "-m", "rectiflow_command", *words)
+    assert done.stderr == "error: label: 'ten' is not one of 0, 1, 2, 3, 4, 5, 6, 7, 8, 9\n"
