@@ -206,13 +206,14 @@ def test_a_row_may_say_how_often_the_label_is_left_out():
         flow.sample(5, label="ant", guidance=2.0)
 
 
-def test_pictures_are_seen_by_networks_of_pictures():
+@pytest.mark.parametrize("network", [{"name": "unet", "channels": [8, 16]}, {"name": "dit"}])
+def test_pictures_are_seen_by_networks_of_pictures(network):
+    """One of another name than the default's has options of its own."""
     found = load_digits()
-    network = {"name": "convolutions", "width": 8, "depth": 2}
-    row = {"objective": "likelihood", "model": {"name": "glow", "layers": 1, "levels": 1}}
-    flow = rectiflow.fit(found.data, row, shape=(1, 8, 8), scaling="none", network=network, training={"steps": 5})
-    assert flow.origin.shape == (1, 8, 8)
-    assert flow.sample(3).shape == (3, 64)
+    options = {"network": network, "training": {"steps": 3, "batch": 8}, "scaling": "none"}
+    flow = rectiflow.fit(found.data, "icfm", label=found.target, shape=(1, 8, 8), **options)
+    assert flow.model.network.sides == (8, 8)
+    assert flow.sample(3, 1, label=[1, 2, 3], guidance=2).shape == (3, 64)
 
 
 # ---- Bad input.
@@ -246,6 +247,7 @@ def test_pictures_are_seen_by_networks_of_pictures():
         (lambda flow: rectiflow.fit(rows()[0], "icfm", condition=np.ones(7)), "condition: 7 rows for 3000"),
         (lambda flow: rectiflow.fit(rows()[0], {"coupling": "exact", "model": "conditional"}), "model: conditional needs"),
         (lambda flow: fitted(method={"coupling": "exact", "model": {"name": "conditional", "dropout": 1}}), "dropout: 1"),
+        (lambda flow: fitted(network={"name": "unet"}), "network.name: unet sees pictures"),
         (lambda flow: rectiflow.fit(rows()[0], shape=(1, 3)), r"shape: \[1, 3\] should hold as many numbers"),
     ],
 )  # fmt: skip

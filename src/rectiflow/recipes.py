@@ -56,7 +56,7 @@ def recipe_of(method: str | Row, network: Row | None, training: Row | None, give
         method = METHODS[method]
     if not isinstance(method, Mapping):
         raise ValueError(f"method: a {type(method).__name__} should be a name among {', '.join(METHODS)}, or a row")
-    build = network_of({**NETWORK, **method.get("network", {}), **(network or {})})
+    build = network_of(over(over(NETWORK, method.get("network", {})), network or {}))
     options = {**TRAINING, **method.get("training", {}), **(training or {})}
     try:
         how = Training(**options)
@@ -71,6 +71,11 @@ def recipe_of(method: str | Row, network: Row | None, training: Row | None, give
         name = coupling["name"]
         raise ValueError(f"coupling: {name!r} would make x0 depend on the condition; it should be independent, as in icfm")
     return Recipe(coupling, objective, build, how)
+
+
+def over(row: Row, change: Row) -> Row:
+    """A row with keys of another in place of its own; one of another name has nothing of it."""
+    return change if change.get("name", row["name"]) != row["name"] else {**row, **change}
 
 
 def conditional(method: Row, given: str) -> Row:
