@@ -50,7 +50,7 @@ MISTAKES = [
     ("training/lr", 0, ["training.lr", "0", "greater than 0"]),
     ("training/schedule", "step", ["training.schedule", "'step'", "cosine"]),
     ("training/ema", 1.5, ["training.ema", "1.5", "[0, 1)"]),
-    ("network/name", "unet", ["network.name", "'unet'", "mlp"]),
+    ("network/name", "nothing", ["network.name", "'nothing'", "mlp"]),
     ("network/dim", 3, ["network.dim", "3", "unknown key", "width"]),
     ("network/width", 0, ["network.width", "0", "at least 1"]),
     ("methods/icfm/prediction", "eps", ["methods.icfm.prediction", "'eps'", "velocity, noise, data, v, score"]),
@@ -90,7 +90,7 @@ MISTAKES = [
     ("methods/icfm/objective", "likelyhood", ["methods.icfm.objective", "'likelyhood'", "matching"]),
     ("methods/icfm/model", {"name": "glow"}, ["methods.icfm.model.name", "'glow'", "velocity"]),
     ("methods/icfm/model", "velocity", ["methods.icfm.model", "'velocity'", "section"]),
-    ("methods/icfm/network", {"name": "unet"}, ["methods.icfm.network.name", "'unet'", "mlp"]),
+    ("methods/icfm/network", {"name": "nothing"}, ["methods.icfm.network.name", "'nothing'", "mlp"]),
     (
         "methods/icfm/interpolant",
         {"name": "ve", "sigma_min": 0.0},
@@ -212,7 +212,7 @@ MISTAKES = [
     ("grid/plane/until", 1, ["grid.plane.until", "1", "greater than rounds, 1"]),
     ("grid/own/network", {"widht": 3}, ["grid.own.network.widht", "3", "unknown key", "width"]),
     ("grid/own/training", {"lr": -1.0}, ["grid.own.training.lr", "-1.0", "greater than 0"]),
-    ("grid/own/network", {"name": "unet"}, ["grid.own.network.name", "'unet'", "mlp"]),
+    ("grid/own/network", {"name": "nothing"}, ["grid.own.network.name", "'nothing'", "mlp"]),
     (
         "grid/again",
         {"datasets": ["mine", "bimodal"], "methods": ["icfm"]},

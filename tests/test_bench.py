@@ -1,12 +1,14 @@
 """The benchmarks' own arithmetic and processes. How fast anything is, no test says."""
 
 import json
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from imports import ROOT
 
 from bench import costs, eager, growing, pictures
 from bench.__main__ import Row, agreement, line, measure, one_steps, pictured, trainings
@@ -209,6 +211,7 @@ def test_time_and_memory_of_a_growing_work_are_measured():
 def test_the_project_of_many_rounds_is_one_that_may_run(monkeypatch, tmp_path):
     (tmp_path / "params.yaml").write_text(json.dumps(costs.parameters(3)))
     (tmp_path / "data").mkdir()
+    shutil.copy(ROOT / "data/faithful.parquet", tmp_path / "data")
     monkeypatch.chdir(tmp_path)
     write_grid()
     check.main([])

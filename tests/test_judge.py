@@ -122,12 +122,12 @@ PLANE = Points(torch.randn(1, 30, 2), torch.arange(30)[None] % 3, classes=3)
         (CrossEntropy(NETWORK), Points(PLANE.x), "dataset: it has no classes"),
         (CrossEntropy(NETWORK), replace(PLANE, classes=4), "dataset: class 3 of 4 is in no row of the training"),
         (CrossEntropy(NETWORK, shift=1), PLANE, "shift: 1 is for pictures, .* of shape 2$"),
-        (CrossEntropy(Convolutions), PLANE, "network: Convolutions sees pictures"),
+        (CrossEntropy(Convolutions), PLANE, "network: Convolutions has no output for each of 3 classes: .* see pictures"),
         (CrossEntropy(Convolutions), points([0]), "network: Convolutions has no output for each of 10 classes"),
         (
             CrossEntropy(Convolutions),
             replace(points([0]), classes=70, label=torch.arange(1797)[None] % 70),
-            "network: .* 64 n",
+            "network: Convolutions has no output for each of 70 classes",
         ),
     ],
 )
@@ -452,7 +452,7 @@ TABLE = {"path": "data/faithful.parquet", "columns": ["eruptions", "waiting"], "
         ("judges/reader/shift", -1, r"judges\.reader\.shift: -1: .*greater than or equal to 0"),
         ("judges/reader/shifts", 1, r"judges\.reader\.shifts: 1: unknown key"),
         ("judges/reader/network", {"name": "convolutions"}, r"judges\.reader\.network: Convolutions has no output for each"),
-        ("judges/reader/network/name", "unet", r"judges\.reader\.network\.name: 'unet' is not one of mlp"),
+        ("judges/reader/network/name", "nothing", r"judges\.reader\.network\.name: 'nothing' is not one of mlp"),
         ("judges/reader/network/depth", 0, r"judges\.reader\.network\.depth: 0 must be at least 1"),
         ("judges/reader/training/lr", -1.0, r"judges\.reader\.training\.lr: -1\.0 must be greater than 0"),
         ("judges/vae", {"dataset": "digits"}, r"judges: 'vae' is the name of a method; choose another"),

@@ -67,7 +67,7 @@ def test_an_edit_to_a_family_reruns_what_is_of_it_alone(changed):
     """Two families of networks, one of which nothing but its own flow imports."""
     (changed / "src/rectiflow/networks/other.py").write_text(OTHER)
     tiny.replace(
-        changed, "src/rectiflow/networks/__init__.py", "Registry({", 'Registry({"other": "rectiflow.networks.other:Other", '
+        changed, "src/rectiflow/networks/__init__.py", '"mlp": ', '"other": "rectiflow.networks.other:Other", "mlp": '
     )
     tiny.replace(changed, "params.yaml", "otcfm: {", "otcfm: {network: {name: other, width: 16, depth: 2}, ")
     assert tiny.run(changed, sys.executable, "-m", "stages.grid").returncode == 0
