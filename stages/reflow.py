@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from rectiflow.pairs import Pairs, Points
+from rectiflow.pairs import Points
 from rectiflow.samplers import SAMPLERS, transport
 from stages.shared import places
 from stages.shared.compute import prepare, stream
@@ -72,7 +72,7 @@ def next_round(name: str, row: Round, settings: Reflow, device: torch.device) ->
         begun = pool.of(rows)
         x0, given = begun.x[:], begun.given()
         x1 = transport(model, sampler, x0.to(device), streams, None if given is None else given.to(device)).cpu()
-        pairs[split] = Pairs(x0, x1, begun.label, classes=begun.classes, condition=begun.condition)
+        pairs[split] = replace(begun, x=x1).after(x0)
         say(done, f"{x1.shape[1]} {split} pairs a seed by {sampler.label}")
     folder = places.reflow(name)
     write_pairs(f"reflow/{name}", seeds, pairs)

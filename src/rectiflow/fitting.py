@@ -131,9 +131,10 @@ def points(data: Dataset, streams: Sequence[Generator], condition: Tensor | None
     for name, part in (("train", orders[:, held:]), ("validation", orders[:, :held])):
         label, classes = (known.target[part], len(known.classes)) if known else (None, 0)
         found[name] = Points(rows[part], label, data.shape, classes, None if condition is None else condition[part])
-    for k, of_class in enumerate(known.classes if known else ()):
-        if not (found["train"].label == k).any(1).all():
-            raise ValueError(f"label: {of_class!r} has too few rows: with a tenth held out, a seed has none to learn from")
+    if known and (k := found["train"].missing) is not None:
+        raise ValueError(
+            f"label: {known.classes[k]!r} has too few rows: with a tenth held out, a seed has none to learn from"
+        )
     return found
 
 

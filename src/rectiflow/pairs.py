@@ -99,7 +99,7 @@ class Points(Conditioned):
         """The dimension of a point."""
         return self.x.shape[-1]
 
-    def after(self, x0: Tensor) -> "Pairs":
+    def after(self, x0: Tensor | Rows) -> "Pairs":
         """Their pairs with source points x0 `(seeds, n, dim)`, row by row."""
         return Pairs(x0, self.x, self.label, self.shape, self.classes, self.condition)
 

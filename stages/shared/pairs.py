@@ -53,8 +53,7 @@ def read_pairs(place: str, dataset: str, split: str) -> tuple[list[int], Pairs]:
 
 def paired(source: Points, target: Points, i: Tensor, j: Tensor) -> Pairs:
     """The pairs of x0[i] and x1[j], seed by seed, with the conditions of x1[j]; i and j are `(seeds, pairs)`."""
-    ends = target.of(j)
-    return Pairs(source.of(i).x, ends.x, ends.label, ends.shape, ends.classes, ends.condition)
+    return target.of(j).after(source.of(i).x)
 
 
 def write_indices(place: str, seeds: list[int], splits: Mapping[str, tuple[Tensor, Tensor]]) -> None:

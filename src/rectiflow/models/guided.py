@@ -3,7 +3,6 @@
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
-import torch
 from torch import Tensor
 
 from rectiflow.derivatives import slopes
@@ -50,11 +49,3 @@ class Guided:
     def slopes(self, t: Tensor, x: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
         """v and its derivatives along directions `(k, seeds, batch, dim)`."""
         return slopes(self.plain(), t, x, directions)
-
-    def of(self, rows: slice | Tensor) -> Self:
-        """The same for some of its points."""
-        return replace(self, c=self.c[:, rows])
-
-    def to(self, device: torch.device | str) -> Self:
-        """The same on another device."""
-        return replace(self, field=self.field.to(device), c=self.c.to(device))
