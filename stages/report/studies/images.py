@@ -288,6 +288,6 @@ def curves(found: Sequence[Draws]) -> str:
                 ax.errorbar([draw.nfe for draw in points], means, halves, **style)
         if floor := of.floor("frechet"):
             levels(ax, estimate(floor).mean)
-        ax.set(title=of.dataset, xscale="log", yscale="log", xlabel="function evaluations", ylabel=measure("frechet").axis)
+        ax.set(title=of.dataset, xscale="log", yscale="log", xlabel="function evaluations", ylabel=measure("frechet").title)
         ax.legend(fontsize=7, ncols=2)
     return uri(drawn, "svg")
