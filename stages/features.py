@@ -8,7 +8,8 @@ nearest row of the training set, in the units of x. Their floors, one of each a 
 against the same test set; that of `neighbour` is the test set's own: draws nearer than it repeat what was trained on.
 
 What is decoded is measured as draws are, and beside it how far reconstructions are (see `stages.decode`):
-`frechet_decoder`, `frechet_reconstructed` and the floor of that.
+`frechet_reconstructed` and its floor as there, and `frechet_decoder`, that of the reconstructed test set from the target's
+second sample. Of a table this one may have rows that were trained on, whose reconstructions would look better.
 """
 
 from collections.abc import Iterator, Mapping
@@ -118,15 +119,15 @@ def tasks(row: FeaturesRow, samples: Table, seen: Seen, neighbours: int) -> Iter
 
 def reconstruction_tasks(row: FeaturesRow, samples: Table, seen: Seen, made: Mapping[str, Seen]) -> Iterator[Task]:
     """How far draws are from reconstructions, and these from the test set."""
-    test = split_of(row.judge, "test")
+    test, other = (split_of(row.judge, split) for split in ("test", "floor"))
     first, second = (dict(zip(test, made[split]["x"], strict=True)) for split in ("test", "floor"))
     for draw, rows in draw_rows(samples):
         both = scaled(test[draw.seed]["x"], seen["x"][rows], first[draw.seed])
         yield Task(draw, "frechet_reconstructed", partial(frechet, *both))
     for seed, of in test.items():
-        ours, other, real = scaled(of["x"], first[seed], second[seed], of["x"])
-        yield Task(Draw(seed), "frechet_reconstructed_floor", partial(frechet, other, ours))
-        yield Task(Draw(seed), "frechet_decoder", partial(frechet, other, real))
+        ours, others, fresh = scaled(of["x"], first[seed], second[seed], other[seed]["x"])
+        yield Task(Draw(seed), "frechet_reconstructed_floor", partial(frechet, others, ours))
+        yield Task(Draw(seed), "frechet_decoder", partial(frechet, ours, fresh))
 
 
 def main(args: list[str]) -> None:

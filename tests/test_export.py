@@ -59,11 +59,11 @@ def field(path="linear", prediction="velocity", seeds=1, **options):
     return objective.begin(Pairs(x0, x1), generators(seeds))
 
 
-def conditional():
-    """A velocity of three classes and of one number more."""
+def conditional(objective="matching", model="conditional"):
+    """A model of three classes and of one number more."""
     x0, x1 = normal(2), 1.5 * normal(2).flip(1) + 2
     pairs = Pairs(x0, x1, torch.arange(300)[None] % 3, classes=3, condition=normal(1))
-    return OBJECTIVES["matching"](network(), model=MODELS["conditional"].begin).begin(pairs, generators())
+    return OBJECTIVES[objective](network(), model=MODELS[model].begin).begin(pairs, generators())
 
 
 def of(name, inputs, outputs, player="theta", **options):
@@ -104,6 +104,7 @@ KINDS = {
     "conditional": (lambda: conditional(), "rk4", {"steps": 2}),
     "conditional, guided": (lambda: conditional(), "guided", {"steps": 3, "scale": 2.5}),
     "flow_map": (lambda: of("flow_map", 4, 2), "jumps", {"steps": 3}),
+    "conditional_map": (lambda: conditional("meanflow", "conditional_map"), "jumps", {"steps": 2}),
     "consistency": (lambda: of("consistency", 3, 2), "once", {}),
     "generator": (lambda: of("generator", 1, 2, "generator", latent=1), "once", {}),
     "displacement": (lambda: of("displacement", 2, 2), "once", {}),

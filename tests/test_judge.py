@@ -349,7 +349,7 @@ def ran(tmp_path_factory):
 def test_what_is_decoded_is_measured_beside_reconstructions(ran, monkeypatch):
     monkeypatch.chdir(ran)
     found = pd.DataFrame(read_table(judges.measured(DECODED)))
-    test = by_seed(read_table(judges.seen("reader"), split="test"))[1]["x"]
+    test, other = (by_seed(read_table(judges.seen("reader"), split=split))[1]["x"] for split in ("test", "floor"))
     made = {split: by_seed(read_table(judges.reconstructed(DECODED), split=split))[1]["x"] for split in ("test", "floor")}
     seen = read_table(judges.drawn(DECODED))
     model, _ = read_model(places.model(judges.folder("reader")))
@@ -357,8 +357,8 @@ def test_what_is_decoded_is_measured_beside_reconstructions(ran, monkeypatch):
     for k, seed in enumerate((0, 3)):
         assert np.allclose(model.seed(k).features(torch.tensor(raw[k : k + 1]))[0], made["floor"][k], atol=1e-4)
         once, size = of_draw(found, "", seed), test[k].std(0, dtype=np.float64)
-        real, first, second = (of / size for of in (test[k], made["test"][k], made["floor"][k]))
-        assert once["frechet_decoder"] == rounded(frechet(second, real))
+        real, fresh, first, second = (of / size for of in (test[k], other[k], made["test"][k], made["floor"][k]))
+        assert once["frechet_decoder"] == rounded(frechet(first, fresh))
         assert once["frechet_reconstructed_floor"] == rounded(frechet(second, first))
         rows = (seen["seed"] == seed) & (seen["draw"] == 1)
         reference = of_draw(found, "reference", seed)

@@ -264,8 +264,8 @@ def test_derivatives_are_those_of_central_differences(random_map, generator):
     ahead, behind = (double.network.through(double.theta, (columns + h * along).double()) for h in (1e-3, -1e-3))
     torch.testing.assert_close(slope.double(), (ahead - behind) / 2e-3, rtol=2e-3, atol=2e-3)
     torch.testing.assert_close(u, random_map.network.through(random_map.theta, columns))
-    assert torch.equal(still(columns)[:, :-1], columns[:, :-1])
-    assert not still(columns)[:, -1].any()
+    assert torch.equal(still(random_map, columns)[:, :-1], columns[:, :-1])
+    assert not still(random_map, columns)[:, -1].any()
     x, t, directions = columns[:, :2].mT, torch.rand((), generator=generator), along[None, :, :2].mT
     v, found = random_map.slopes(t, x, directions)
     torch.testing.assert_close(v, random_map(t, x))

@@ -234,7 +234,6 @@ def test_pictures_are_seen_by_networks_of_pictures(network):
         (lambda flow: flow.velocity(0.5, rows(3)[0], label="dog"), "label: 'dog' is not one of"),
         (lambda flow: flow.log_prob(rows(3)[0], label=["ant"]), "label: 1 classes for 3 rows"),
         (lambda flow: fitted(method="nsf"), "label: 'likelihood' of 'coupling_layers' knows no conditions"),
-        (lambda flow: fitted(method="meanflow"), "label: 'meanflow' of 'flow_map' knows no conditions"),
         (lambda flow: rectiflow.fit(*rows()), "method: a ndarray should be a name among icfm"),
         (lambda flow: rectiflow.fit(rows()[0], label=rows()[1][:7]), "label: 7 classes for 3000 rows"),
         (lambda flow: rectiflow.fit(rows()[0], label=rows()[0][:, 0]), "label: .* in row 0: every row has a string"),

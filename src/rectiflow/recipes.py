@@ -20,6 +20,8 @@ from rectiflow.transport.couplings import COUPLINGS
 
 Row = Mapping[str, Any]
 
+CONDITIONAL = {"velocity": "conditional", "flow_map": "conditional_map"}  # what a model becomes where rows have conditions
+
 METHODS: dict[str, Row] = {
     "icfm": {"coupling": {"name": "independent"}},
     "otcfm": {"coupling": {"name": "exact"}},
@@ -79,11 +81,13 @@ def over(row: Row, change: Row) -> Row:
 
 
 def conditional(method: Row, given: str) -> Row:
-    """The method with a conditional model in place of a velocity. Raises ValueError for one that trains another model."""
-    model, objective = sectioned("model", method.get("model", "velocity")), method.get("objective", "matching")
-    if objective != "matching" or model["name"] not in ("velocity", "conditional"):
-        raise ValueError(f"{given}: {objective!r} of {model['name']!r} knows no conditions; a velocity by 'matching' does")
-    return {**method, "model": {**model, "name": "conditional"}}
+    """The method with a conditional model in place of a velocity or a flow map. Raises ValueError for another model."""
+    model = sectioned("model", method.get("model", "velocity"))
+    name = CONDITIONAL.get(model["name"], model["name"])
+    if name not in CONDITIONAL.values():
+        objective, known = method.get("objective", "matching"), ", ".join(CONDITIONAL)
+        raise ValueError(f"{given}: {objective!r} of {name!r} knows no conditions; those of {known} do")
+    return {**method, "model": {**model, "name": name}}
 
 
 def coupling_of(row: Any, objective: Objective) -> Row | None:

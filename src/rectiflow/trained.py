@@ -236,7 +236,7 @@ class Trained:
     def _given(self, n: int, label: Any, condition: Any) -> Tensor | None:
         """What tells the network the label and the condition of n rows."""
         given, choices = self.origin.conditions(n, label, condition), self.origin.choices
-        if given is None and isinstance(self.model, Conditional) and not self.model.dropout:
+        if given is None and self.model.conditional and not getattr(self.model, "dropout", 1):
             raise ValueError(
                 f"label: None: the model, trained with a dropout of 0, knows no draws of all classes; {choices}"
             )

@@ -67,7 +67,7 @@ def check_method(name: str, content: Mapping[str, Any], params: Params) -> None:
             raise Refused(f"{PARAMS}: {where}: {sampler.label} of {sampler.steps} steps is there already")
     shared = build_samplers(params.sample.samplers, "sample.samplers")
     if model.conditional:
-        check_guidance(name, [*shared, *samplers], params)
+        check_guidance(name, serving([*shared, *samplers], model), params)
     if not serving([*shared, *samplers], model):
         raise Refused(
             f"{PARAMS}: sample.samplers: none draws from {method.model['name']!r}, the model of {name!r}; add one of "

@@ -4,7 +4,6 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from rectiflow.models.conditional import Conditional
 from rectiflow.models.model import Field, Model
 from rectiflow.models.record import taken_apart
 from rectiflow.registry import described, name_of
@@ -35,10 +34,10 @@ def about(model: Model, sampler: Sampler, units: Units | None, evaluations: int)
             "x": f"(batch, {dim}), float32: points, in {where}",
             "v": f"(batch, {dim}), float32: their velocity, in {where} over time",
         }
-    if isinstance(model, Conditional):
-        found["conditions"] = str(model.conditions)
+    if width := getattr(model, "conditions", 0):
+        found["conditions"] = str(width)
         found["c"] = (
-            f"(batch, {model.conditions}), float32: a one for the class among zeros, in the order of classes; the numbers "
+            f"(batch, {width}), float32: a one for the class among zeros, in the order of classes; the numbers "
             f"of a condition, (own - shift) / scale, then a one; zeros alone where nothing is given"
         )
     if units is not None:

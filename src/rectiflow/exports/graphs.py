@@ -21,7 +21,6 @@ from torch.utils._pytree import tree_leaves
 from rectiflow.exports.backwards import Backwards
 from rectiflow.exports.lowered import LOWERED
 from rectiflow.exports.own import Own, own
-from rectiflow.models.conditional import Conditional
 from rectiflow.models.model import Field, Model
 from rectiflow.samplers import Sampler
 from rectiflow.solvers import VelocityField
@@ -172,7 +171,7 @@ def graphs(model: Model, sampler: Sampler, units: Units | None = None) -> tuple[
 
 def conditions(model: Model) -> int:
     """How many numbers tell a model the condition of a row; 0 of one that is not conditional."""
-    return model.conditions if isinstance(model, Conditional) else 0
+    return getattr(model, "conditions", 0)
 
 
 def _tried(model: Model, sampler: Sampler) -> int:

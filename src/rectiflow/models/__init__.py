@@ -7,6 +7,7 @@ MODELS = Registry(
         "velocity": "rectiflow.models.velocity:Velocity",
         "conditional": "rectiflow.models.conditional:Conditional",
         "flow_map": "rectiflow.models.flow_map:FlowMap",
+        "conditional_map": "rectiflow.models.conditional_map:ConditionalMap",
         "consistency": "rectiflow.models.consistency:Consistency",
         "generator": "rectiflow.models.generator:Generator",
         "energy": "rectiflow.models.energy:Energy",

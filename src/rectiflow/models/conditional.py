@@ -38,10 +38,7 @@ class Conditional(Velocity):
         cls, build: Build, data: Pairs, generators: Sequence[Generator], frame: Frame, conditions: int = 0, **options: Any
     ) -> Self:
         """Untrained, for the conditions of the data. Raises ValueError where it has none, or a seed's rows lack a class."""
-        if not data.conditions:
-            raise ValueError("model: conditional needs a data set with labels or conditions, and this one has none")
-        if (missing := data.missing) is not None:
-            raise ValueError(f"model: conditional: class {missing} of {data.classes} is in no row to learn from")
+        needed("conditional", data)
         begun = super().begin(build, data, generators, frame, data.conditions, **options)
         return replace(begun, conditions=data.conditions)
 
@@ -76,3 +73,11 @@ class Conditional(Velocity):
         if conditions.shape[-1] != self.conditions:
             raise ValueError(f"conditions: {conditions.shape[-1]} numbers; the model has learned {self.conditions}")
         return Guided(self, conditions)
+
+
+def needed(model: str, data: Pairs) -> None:
+    """Raises ValueError where there is nothing to learn conditions from."""
+    if not data.conditions:
+        raise ValueError(f"model: {model} needs a data set with labels or conditions, and this one has none")
+    if (missing := data.missing) is not None:
+        raise ValueError(f"model: {model}: class {missing} of {data.classes} is in no row to learn from")

@@ -1,15 +1,19 @@
 """Maps between any two times of a flow, by their average velocity."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from rectiflow.interpolants import INTERPOLANTS, Interpolant, Linear
 from rectiflow.models.finishing import Finishing
+from rectiflow.models.frame import Frame
 from rectiflow.models.model import Field, Jumps
+from rectiflow.networks.network import Build, sized
+from rectiflow.pairs import Pairs
+from rectiflow.weights import initial
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,22 @@ class FlowMap(Field, Jumps, Finishing):
     path: Interpolant = Linear()  # noqa: RUF009  frozen
 
     parts: ClassVar[Mapping[str, Mapping[str, Any]]] = {"path": INTERPOLANTS}
+
+    @classmethod
+    def begin(
+        cls, build: Build, data: Pairs, generators: Sequence[Generator], frame: Frame, conditions: int = 0, **options: Any
+    ) -> Self:
+        """Untrained, for rows as those of the data and so many numbers of a condition. Raises ValueError for a network
+        without derivatives in forward mode.
+        """
+        network = sized(build, inputs=data.dim + 2 + conditions, outputs=data.dim, shape=data.shape)
+        if not hasattr(network, "tangents"):
+            raise ValueError("network: a flow map needs one with derivatives in forward mode, as mlp has")
+        return cls(network, {"theta": initial(network, generators).to(data.x0.device)}, frame, **options)
+
+    def seen(self, s: Tensor, t: Tensor, xs: Tensor, data: Pairs, rows: Tensor, generator: Generator) -> Tensor:
+        """What the network is trained on at points of the pairs of one seed in these rows."""
+        return self.columns(s, t, xs)
 
     def u(self, s: Tensor, t: Tensor, x: Tensor) -> Tensor:
         """The average velocity from s to t of what is at x `(seeds, batch, dim)` at the time s; times `()` or `(seeds,

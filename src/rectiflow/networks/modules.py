@@ -2,13 +2,13 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
-from functools import cached_property, lru_cache
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property, lru_cache, partial
 from threading import get_ident
 
 import torch
 from torch import Generator, Tensor, nn
-from torch.func import functional_call
+from torch.func import functional_call, jvp, vmap
 
 from rectiflow.networks.network import side_by_side
 from rectiflow.ranges import among, at_least
@@ -91,6 +91,20 @@ class Modules(ABC):
                 batches: Sequence[Tensor] = column.mT.split(ROWS) if few else [column.mT]
                 seeds.append(torch.cat([functional_call(module, weights, (rows,)) for rows in batches]).to(theta.dtype))
         return torch.stack(seeds).mT
+
+    def tangents(self, theta: Tensor, columns: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
+        """The outputs for columns `(seeds, inputs, batch)` and their derivatives along directions `(k, seeds, inputs,
+        batch)`, `(k, seeds, outputs, batch)`, by torch's forward mode, seed after seed.
+        """
+        plain = replace(self, fused=False)
+
+        def of_seed(mine: Tensor, column: Tensor, along: Tensor) -> tuple[Tensor, Tensor]:
+            values, found = vmap(lambda each: jvp(partial(plain.through, mine), (column,), (each,)))(along)
+            return values[0], found  # the same for all directions
+
+        split = zip(theta.split(1), columns.split(1), directions.split(1, 1), strict=True)
+        values, found = zip(*(of_seed(*mine) for mine in split), strict=True)
+        return torch.cat(values), torch.cat(found, 1)
 
     def __call__(self, theta: Tensor, x: Tensor, *times: Tensor) -> Tensor:
         """The outputs `(seeds, batch, outputs)` for points x `(seeds, batch, dim)` and times `()` or `(seeds, batch)`."""

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from rectiflow.models.flow_map import FlowMap
-from rectiflow.objectives.jumping import Drawn, Jumping, derived, still, velocity
+from rectiflow.objectives.jumping import Drawn, Jumping, derived, onward, still
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,6 @@ class Eulerian(Jumping):
 
     def errors(self, model: FlowMap, average: FlowMap, drawn: Drawn) -> Tensor:
         with torch.no_grad():
-            v = drawn.target if self.teacher else model.network.through(model.theta, still(drawn.columns))
-        along = torch.cat([velocity(model, v), torch.ones_like(drawn.gap), -torch.ones_like(drawn.gap)], -2)
-        u, slope = derived(model, drawn.columns, along)
+            v = drawn.target if self.teacher else model.network.through(model.theta, still(model, drawn.columns))
+        u, slope = derived(model, drawn.columns, onward(model, drawn.columns, v))
         return u - drawn.gap * slope - torch.where(drawn.gap > 0, v, drawn.target)

@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple
 
@@ -13,16 +13,15 @@ from rectiflow.interpolants import INTERPOLANTS, Interpolant, Linear
 from rectiflow.models.flow_map import FlowMap
 from rectiflow.models.frame import Frame
 from rectiflow.models.model import Field, Model
-from rectiflow.networks.network import Build, sized
+from rectiflow.networks.network import Build
 from rectiflow.objectives.objective import ALONE, Turns
 from rectiflow.pairs import Pairs, Points
 from rectiflow.ranges import at_least, inside
-from rectiflow.weights import initial
 
 
 class Drawn(NamedTuple):
     """One step's draws in the network's units and layout, where points are columns, `(seeds, ..., batch)`: what it sees, of
-    which the last two rows are s and t - s; the velocity there, the pair's or the teacher's; t - s; and the weight of
+    which s, t - s and the conditions, if there are any, follow the points; the velocity there, the pair's or the teacher's; t - s; and the weight of
     squared errors.
     """
 
@@ -45,6 +44,7 @@ class Jumping(ABC):
     interpolant: Interpolant = Linear()  # noqa: RUF009  frozen
     diagonal: float = 0.5
     edges: float = 0.0
+    model: Callable[..., FlowMap] = FlowMap.begin
     teacher: Field | None = None
 
     data: ClassVar[type[Points | Pairs]] = Pairs
@@ -64,17 +64,10 @@ class Jumping(ABC):
             )
 
     def begin(self, data: Pairs, generators: Sequence[Generator], start: FlowMap | None = None) -> FlowMap:
-        """Fresh weights in the units of the pairs; or those of `start`. Raises ValueError for a network without
-        derivatives in forward mode.
-        """
+        """Fresh weights in the units of the pairs; or those of `start`. Raises ValueError as the model does."""
         if start:
             return replace(start, weights={"theta": start.theta.clone()}, path=self.interpolant)
-        dim = data.x0.shape[-1]
-        network = sized(self.network, inputs=dim + 2, outputs=dim, shape=data.shape)
-        if not hasattr(network, "tangents"):
-            raise ValueError("network: a flow map needs one with derivatives in forward mode, as mlp has")
-        theta = initial(network, generators).to(data.x0.device)
-        return FlowMap(network, {"theta": theta}, Frame.of(data.x0, data.x1), self.interpolant)
+        return self.model(self.network, data, generators, Frame.of(data.x0, data.x1), path=self.interpolant)
 
     def times(self, shape: Sequence[int], generator: Generator) -> tuple[Tensor, Tensor]:
         """s and t on [0, 1], s <= t: two times in order or, on the diagonal, one of them twice."""
@@ -93,7 +86,8 @@ class Jumping(ABC):
         x0, x1 = data.x0[rows.to(device)], data.x1[rows.to(device)]
         xs, us = path.path(s, x0, x1, z)
         weight = speed.square() * s.new_ones(len(s), 1, 1)
-        return model.columns(s, t, xs), (us / speed).mT.contiguous(), (t - s)[..., None, :], weight
+        seen = model.seen(s, t, xs, data, rows, generator)
+        return seen, (us / speed).mT.contiguous(), (t - s)[..., None, :], weight
 
     def losses(self, player: str, model: FlowMap, average: FlowMap, batch: tuple[Tensor, ...]) -> Tensor:
         """Squared errors, `(seeds, dim, batch)`."""
@@ -118,17 +112,24 @@ def towards_ends(u: Tensor, a: float) -> Tensor:
     return 0.5 + torch.asinh((2 * u - 1) * math.sinh(a / 2)) / a
 
 
+def parted(model: FlowMap, columns: Tensor) -> Sequence[Tensor]:
+    """The rows of x, of s, of t - s and of the conditions."""
+    dim = model.frame.shift.shape[-1]
+    return columns.split([dim, 1, 1, columns.shape[-2] - dim - 2], -2)
+
+
 def taught(teacher: Field, model: FlowMap, columns: Tensor) -> Tensor:
-    """The teacher's velocity at points and times s, in the network's units and layout."""
+    """The teacher's velocity at points and times s, of the same conditions, in the network's units and layout."""
     with torch.no_grad():
-        x = columns[..., :-2, :].mT * model.frame.scale + model.frame.shift
-        return (teacher(columns[..., -2, :], x) / model.frame.speed).mT
+        x, s, _, given = parted(model, columns)
+        asked = teacher.given(given.mT) if teacher.conditional else teacher
+        return (asked(s.squeeze(-2), x.mT * model.frame.scale + model.frame.shift) / model.frame.speed).mT
 
 
 def moved(model: FlowMap, columns: Tensor, gap: Tensor, u: Tensor, after: Tensor) -> Tensor:
     """The columns after a jump over `gap` by u, at the time s + gap, from where a jump over `after` is to follow."""
-    x, s = columns[..., :-2, :], columns[..., -2:-1, :]
-    return torch.cat([x + gap * velocity(model, u), s + gap, after], -2)
+    x, s, _, given = parted(model, columns)
+    return torch.cat([x + gap * velocity(model, u), s + gap, after, given], -2)
 
 
 def velocity(model: FlowMap, u: Tensor) -> Tensor:
@@ -136,9 +137,21 @@ def velocity(model: FlowMap, u: Tensor) -> Tensor:
     return u * (model.frame.speed / model.frame.scale)
 
 
-def still(columns: Tensor) -> Tensor:
+def across(model: FlowMap, columns: Tensor, gap: Tensor) -> Tensor:
+    """The same points and times s, with t = s + gap."""
+    x, s, _, given = parted(model, columns)
+    return torch.cat([x, s, gap, given], -2)
+
+
+def still(model: FlowMap, columns: Tensor) -> Tensor:
     """The same points and times s, with t = s."""
-    return torch.cat([columns[..., :-1, :], torch.zeros_like(columns[..., -1:, :])], -2)
+    return across(model, columns, torch.zeros_like(columns[..., :1, :]))
+
+
+def onward(model: FlowMap, columns: Tensor, v: Tensor) -> Tensor:
+    """The direction in which s and, by the velocity v there, x move on to the same t."""
+    _, s, gap, given = parted(model, columns)
+    return torch.cat([velocity(model, v), torch.ones_like(s), -torch.ones_like(gap), torch.zeros_like(given)], -2)
 
 
 def derived(model: FlowMap, columns: Tensor, along: Tensor) -> tuple[Tensor, Tensor]:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from rectiflow.models.flow_map import FlowMap
-from rectiflow.objectives.jumping import Drawn, Jumping, derived, moved, taught
+from rectiflow.objectives.jumping import Drawn, Jumping, across, derived, moved, taught
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Lagrangian(Jumping):
 
     def errors(self, model: FlowMap, average: FlowMap, drawn: Drawn) -> Tensor:
         gap = drawn.gap
-        later = torch.cat([torch.zeros_like(drawn.columns[..., :-1, :]), torch.ones_like(gap)], -2)
+        later = across(model, torch.zeros_like(drawn.columns), torch.ones_like(gap))
         u, slope = derived(model, drawn.columns, later)
         with torch.no_grad():
             arrived = moved(model, drawn.columns, gap, u, torch.zeros_like(gap))

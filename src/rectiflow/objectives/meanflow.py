@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from rectiflow.models.flow_map import FlowMap
-from rectiflow.objectives.jumping import Drawn, Jumping, derived, still, velocity
+from rectiflow.objectives.jumping import Drawn, Jumping, derived, onward, still
 from rectiflow.ranges import among, inside
 
 TANGENTS = ("own", "pair", "teacher")
@@ -48,7 +48,6 @@ class MeanFlow(Jumping):
         network, theta = model.network, model.theta
         u = network.through(theta, drawn.columns)
         with torch.no_grad():
-            v = network.through(theta, still(drawn.columns)) if self.tangent == "own" else drawn.target
-            along = torch.cat([velocity(model, v), torch.ones_like(drawn.gap), -torch.ones_like(drawn.gap)], -2)
-            _, slope = derived(model, drawn.columns, along)
+            v = network.through(theta, still(model, drawn.columns)) if self.tangent == "own" else drawn.target
+            _, slope = derived(model, drawn.columns, onward(model, drawn.columns, v))
         return u - drawn.gap * slope - drawn.target

@@ -7,7 +7,7 @@ import torch
 from torch import Generator, Tensor
 
 from rectiflow.models.flow_map import FlowMap
-from rectiflow.objectives.jumping import Drawn, Jumping, moved
+from rectiflow.objectives.jumping import Drawn, Jumping, across, moved
 from rectiflow.ranges import at_least
 
 
@@ -36,7 +36,7 @@ class Shortcut(Jumping):
     def errors(self, model: FlowMap, average: FlowMap, drawn: Drawn) -> Tensor:
         half = drawn.gap / 2
         with torch.no_grad():
-            first = torch.cat([drawn.columns[..., :-1, :], half], -2)
+            first = across(model, drawn.columns, half)
             u = average.network.through(average.theta, first)
             again = average.network.through(average.theta, moved(average, first, half, u, half))
             target = torch.where(drawn.gap > 0, (u + again) / 2, drawn.target)
