@@ -83,7 +83,8 @@ def check_conditions(dataset: str, name: str, known: Description, params: Params
     """
     if not known.conditions:
         raise Refused(
-            f"{PARAMS}: methods.{name}.model: {params.methods[name].model['name']!r} needs classes or conditions, and {dataset!r} has none of them"
+            f"{PARAMS}: methods.{name}.model: {params.methods[name].model['name']!r} needs classes or conditions, and "
+            f"{dataset!r} has none of them"
         )
     coupling = params.methods[name].coupling
     row = params.couplings[coupling] if coupling else {"name": "independent"}

@@ -86,10 +86,10 @@ def objective_of(
 
 
 def untrained(content: Mapping[str, Any], row: Mapping[str, Any]) -> Field | None:
-    """What a row's teacher is before it is trained, on made-up points."""
+    """What a row's teacher is before it is trained, on made-up points; as its path is all that is asked, by any network."""
     if (other := teacher_row(content, row)) is None:
         return None
-    objective = objective_of(content, other, f"methods.{row['teacher']}", {})
+    objective = build_objective(other, NETWORKS["mlp"], f"methods.{row['teacher']}")
     model: Field = objective.begin(made_up(objective, (2,)), [Generator().manual_seed(0)])
     return model
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property, lru_cache, partial
 from threading import get_ident
+from typing import cast
 
 import torch
 from torch import Generator, Tensor, nn
@@ -99,7 +100,8 @@ class Modules(ABC):
         plain = replace(self, fused=False)
 
         def of_seed(mine: Tensor, column: Tensor, along: Tensor) -> tuple[Tensor, Tensor]:
-            values, found = vmap(lambda each: jvp(partial(plain.through, mine), (column,), (each,)))(along)
+            value = partial(plain.through, mine)
+            values, found = vmap(lambda each: cast(tuple[Tensor, Tensor], jvp(value, (column,), (each,))))(along)
             return values[0], found  # the same for all directions
 
         split = zip(theta.split(1), columns.split(1), directions.split(1, 1), strict=True)

@@ -20,9 +20,9 @@ from rectiflow.ranges import at_least, inside
 
 
 class Drawn(NamedTuple):
-    """One step's draws in the network's units and layout, where points are columns, `(seeds, ..., batch)`: what it sees, of
-    which s, t - s and the conditions, if there are any, follow the points; the velocity there, the pair's or the teacher's; t - s; and the weight of
-    squared errors.
+    """One step's draws in the network's units and layout, where points are columns, `(seeds, ..., batch)`: what it sees,
+    where s, t - s and the conditions, if there are any, follow the points; the velocity there, the pair's or the teacher's;
+    t - s; and the weight of squared errors.
     """
 
     columns: Tensor
@@ -115,7 +115,8 @@ def towards_ends(u: Tensor, a: float) -> Tensor:
 def parted(model: FlowMap, columns: Tensor) -> Sequence[Tensor]:
     """The rows of x, of s, of t - s and of the conditions."""
     dim = model.frame.shift.shape[-1]
-    return columns.split([dim, 1, 1, columns.shape[-2] - dim - 2], -2)
+    found: Sequence[Tensor] = columns.split([dim, 1, 1, columns.shape[-2] - dim - 2], -2)
+    return found
 
 
 def taught(teacher: Field, model: FlowMap, columns: Tensor) -> Tensor:
