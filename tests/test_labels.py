@@ -313,6 +313,32 @@ def test_numbers_of_a_condition_stand_beside_the_rows(tmp_path):
     assert pd.read_csv(tmp_path / "a.csv").columns.tolist() == ["dose", "b", "label", "dose_"]
 
 
+def test_rows_are_scored_by_the_law_of_their_own_class_or_of_one(kept, flow, tmp_path):
+    x, y = rows(6)
+    pd.DataFrame({"x": [*x], "label": y}).to_parquet(tmp_path / "rows.parquet")
+    found = {}
+    for words in (["--beside"], ["--label", "ant"], []):
+        said, code = say(
+            kept, "score", "flow.safetensors", tmp_path / "rows.parquet", *words, "-o", tmp_path / "s.npy", "--force"
+        )
+        assert code == 0, said
+        found[tuple(words)] = np.load(tmp_path / "s.npy", allow_pickle=False)[:, 1]  # the first seed's
+    for words, label in ((("--beside",), y), (("--label", "ant"), "ant"), ((), None)):
+        assert np.allclose(found[words], flow.log_prob(x, label=label), atol=1e-4)
+    assert not np.allclose(found[()], found["--beside",])
+    for words, told in (
+        (["--label", "dog"], "label: 'dog' is not one of ant, bee, cat"),
+        (["--label", "ant", "--beside"], "beside: reads label and condition from the file"),
+    ):
+        said, code = say(kept, "score", "flow.safetensors", tmp_path / "rows.parquet", *words, "-o", tmp_path / "t.npy")
+        assert code == 1
+        assert said.startswith(f"error: {told}")
+    pd.DataFrame({"x": [*x], "label": ["dog"] * 6}).to_parquet(tmp_path / "other.parquet")
+    said, code = say(kept, "score", "flow.safetensors", tmp_path / "other.parquet", "--beside", "-o", tmp_path / "t.npy")
+    assert code == 1
+    assert "label: 'dog' is not one of ant, bee, cat" in said
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -10,13 +10,23 @@ import click
 from stages.shared.params import GRID, Refused, parse_file
 from stages.shared.places import model, trained
 
-SHOWN = ("w2", "w2_1step", "w2_floor", "nll", "elbo")  # of metrics.json, those of which a model has some
+SHOWN = (
+    "w2",
+    "w2_1step",
+    "w2_floor",
+    "frechet",
+    "frechet_1step",
+    "frechet_floor",
+    "nll",
+    "elbo",
+)  # of metrics.json, those of which a model has some
 METRICS = Path("reports/metrics.json")
 
 
 def models(root: Path) -> Iterator[dict[str, Any]]:
-    """One row a model of the grid, and one for what is drawn of latents and decoded: its name, the file of its weights (that
-    of the flow; None where it is not there) and what the report says of it, means over seeds.
+    """One row a model of the grid, and one for what is drawn of latents and decoded: its name; its kind, as `conditional`,
+    which draws what it is asked for; the file of its weights (that of the flow; None where it is not there); and what the
+    report says of it, means over seeds.
     """
     grid, metrics = root / GRID, root / METRICS
     if not grid.exists():
@@ -26,7 +36,7 @@ def models(root: Path) -> Iterator[dict[str, Any]]:
         place = model(trained(row.get("flow", name)))
         found = told.get(row["dataset"], {}).get(row["method"], {}).get(f"round{row['round']}", {})
         shown = {metric: found[metric] for metric in SHOWN if metric in found}
-        yield {"model": name, "weights": str(place) if (root / place).exists() else None, **shown}
+        yield {"model": name, "kind": row["model"], "weights": str(place) if (root / place).exists() else None, **shown}
 
 
 def cell(value: Any) -> str:
@@ -36,7 +46,7 @@ def cell(value: Any) -> str:
 
 def table(rows: list[dict[str, Any]]) -> Iterator[str]:
     """Rows as lines of equal columns; a column that no row has is left out."""
-    names = ["model", *(name for name in (*SHOWN, "weights") if any(name in row for row in rows))]
+    names = ["model", "kind", *(name for name in (*SHOWN, "weights") if any(name in row for row in rows))]
     cells = [names, *([cell(row.get(name)) for name in names] for row in rows)]
     widths = [max(len(line[k]) for line in cells) for k in range(len(names))]
     for line in cells:

@@ -88,15 +88,9 @@ def read_rows(path: Path, columns: Columns) -> np.ndarray:
     Raises Refused for a file or a column that is not there, for others than numbers or another number of them, and for
     values that are missing.
     """
-    try:
-        table = read_table(path)
-    except (FileNotFoundError, ValueError) as error:
-        raise Refused(f"{path}: {error if path.exists() else 'does not exist'}") from error
-    names = [name for name, _ in columns]
+    table, names = _read(path), [name for name, _ in columns]
     wanted = list(table) if len(names) == 1 and columns[0][1] > 1 and names[0] not in table else names
-    if missing := [name for name in wanted if name not in table]:
-        raise Refused(f"{path}: column {missing[0]!r} is not one of {', '.join(table)}")
-    parts = {name: table[name] for name in wanted}
+    parts = dict(zip(wanted, _taken(path, table, wanted), strict=True))
     if not parts or not len(next(iter(parts.values()))):
         raise Refused(f"{path}: there is no row")
     for name, part in parts.items():
@@ -106,3 +100,21 @@ def read_rows(path: Path, columns: Columns) -> np.ndarray:
     if found.shape[1] != (dim := sum(width for _, width in columns)):
         raise Refused(f"{path}: {', '.join(parts)} hold {found.shape[1]} numbers a row, and the model is of {dim}")
     return found
+
+
+def read_columns(path: Path, names: Sequence[str]) -> list[np.ndarray]:
+    """Columns of a Parquet file as they are. Raises Refused for a file or a column that is not there."""
+    return _taken(path, _read(path), names)
+
+
+def _read(path: Path) -> Mapping[str, np.ndarray]:
+    try:
+        return read_table(path)
+    except (FileNotFoundError, ValueError) as error:
+        raise Refused(f"{path}: {error if path.exists() else 'does not exist'}") from error
+
+
+def _taken(path: Path, table: Mapping[str, np.ndarray], names: Sequence[str]) -> list[np.ndarray]:
+    if missing := [name for name in names if name not in table]:
+        raise Refused(f"{path}: column {missing[0]!r} is not one of {', '.join(table)}")
+    return [table[name] for name in names]

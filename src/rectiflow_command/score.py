@@ -7,10 +7,12 @@ from typing import Any
 import click
 import numpy as np
 
+from rectiflow.origin import Origin
 from rectiflow.trained import Trained
 from rectiflow.units import Units
 from rectiflow_command.models import MODEL, load, view
-from rectiflow_command.outputs import format_of, free, read_rows, write_columns
+from rectiflow_command.outputs import format_of, free, read_columns, read_rows, write_columns
+from rectiflow_command.sample import named, numbers
 from rectiflow_command.words import model, output, progress, refused
 from stages.shared import places
 from stages.shared.compute import stream
@@ -79,29 +81,61 @@ def validated(root: Path, name: str, seeds: tuple[int, ...]) -> dict[int, np.nda
     return {seed: read_table(path, seed=seed, split="validation")["log_prob"] for seed in seeds} if path.exists() else {}
 
 
+def given(origin: Origin, rows: Path, n: int, label: str | None, condition: str | None, beside: bool) -> dict[str, Any]:
+    """The label and the condition of n rows: what was said for all of them, or what stands beside each in the file, in the
+    columns that draws have it in. Raises Refused for a class or a column that there is not, and for both ways at once.
+    """
+    if not beside:
+        return {"label": named([] if label is None else [label], n, origin.classes), "condition": numbers(condition)}
+    if label is not None or condition is not None:
+        raise Refused("beside: reads label and condition from the file; leave --label and --condition out")
+    if not origin.choices:
+        raise Refused("beside: this model was trained without label and condition; leave --beside out")
+    found: dict[str, Any] = {}
+    if origin.classes:
+        (labels,) = read_columns(rows, ["label"])
+        known = {str(name): name for name in origin.classes}
+        if unknown := sorted({str(each) for each in labels} - known.keys()):
+            raise Refused(f"{rows}: label: {unknown[0]!r} is not one of {', '.join(known)}")
+        found["label"] = [known[str(each)] for each in labels]
+    if origin.condition:
+        found["condition"] = read_rows(rows, [(name, 1) for name in origin.condition.names])
+    return found
+
+
 @click.command()
 @model
 @click.argument("rows", type=click.Path(path_type=Path))
+@click.option("--label", metavar="CLASS", help="Score by the law of this class.")
+@click.option("--condition", metavar="NUMBERS", help="Score by the law under these numbers, as 1.5,-2.")
+@click.option("--beside", is_flag=True, help="Score each row by the law of its own label and condition, columns of ROWS.")
 @output("Where the scores go: .parquet, .csv or .npy.")
-def command(name: str, root: Path, rev: str | None, rows: Path, out: Path, force: bool) -> None:
+def command(
+    name: str, root: Path, rev: str | None, rows: Path, label: str | None, condition: str | None, beside: bool, out: Path,
+    force: bool,
+) -> None:  # fmt: skip
     """Score the rows of a Parquet file by a trained density: log p in nats, in the rows' own units.
 
     NAME is a model of the project, or a file that `rectiflow export` wrote. `log_prob` is that of the mean of all seeds'
     densities, `seed_0` and so on those of each; `share` is the part of the validation set that is less likely, where the
-    project measured that: rows below 0.05 are outliers.
+    project measured that: rows below 0.05 are outliers. A conditional model's density is that of all classes together,
+    unless a label or a condition is given.
 
     \b
     Examples:
       rectiflow score twomoons-nsf-round0 rows.parquet -o scores.parquet
       rectiflow score flow.safetensors rows.parquet -o scores.csv
+      rectiflow score digits-classes-round0 draws.parquet --beside -o scores.parquet
     """
     format_of(out)
     free(out, force)
     trained = load(name, root, rev)
     own = filled(read_rows(rows, trained.origin.columns), trained.origin.units, rows)
     known = None if name.endswith(MODEL) else name
-    how = {} if known is None else settings(root, rev, known)
-    held = validated(root, known, trained.seeds) if known is not None and rev is None else {}
+    asked = given(trained.origin, rows, len(own), label, condition, beside)
+    together = all(value is None for value in asked.values())  # the validation set was measured so
+    held = validated(root, known, trained.seeds) if known is not None and rev is None and together else {}
+    how = asked | ({} if known is None else settings(root, rev, known))
     with refused(), progress(len(trained.seeds), "scoring") as say:
         found = scores(trained, own, how, held, say)
     write_columns(out, found)
