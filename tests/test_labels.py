@@ -21,6 +21,7 @@ import rectiflow
 from rectiflow.origin import Origin
 from rectiflow.trained import Trained
 from rectiflow.units import Logit, Scaled
+from rectiflow_command.outputs import write_columns
 from rectiflow_command.pictures import drawable, write_pictures
 from stages.shared.params import Refused
 
@@ -315,7 +316,7 @@ def test_numbers_of_a_condition_stand_beside_the_rows(tmp_path):
 
 def test_rows_are_scored_by_the_law_of_their_own_class_or_of_one(kept, flow, tmp_path):
     x, y = rows(6)
-    pd.DataFrame({"x": [*x], "label": y}).to_parquet(tmp_path / "rows.parquet")
+    write_columns(tmp_path / "rows.parquet", {"x": x, "label": y})
     found = {}
     for words in (["--beside"], ["--label", "ant"], []):
         said, code = say(
@@ -333,7 +334,7 @@ def test_rows_are_scored_by_the_law_of_their_own_class_or_of_one(kept, flow, tmp
         said, code = say(kept, "score", "flow.safetensors", tmp_path / "rows.parquet", *words, "-o", tmp_path / "t.npy")
         assert code == 1
         assert said.startswith(f"error: {told}")
-    pd.DataFrame({"x": [*x], "label": ["dog"] * 6}).to_parquet(tmp_path / "other.parquet")
+    write_columns(tmp_path / "other.parquet", {"x": x, "label": np.array(["dog"] * 6)})
     said, code = say(kept, "score", "flow.safetensors", tmp_path / "other.parquet", "--beside", "-o", tmp_path / "t.npy")
     assert code == 1
     assert "label: 'dog' is not one of ant, bee, cat" in said
