@@ -21,8 +21,15 @@ from rectiflow.training import Training
 from stages.shared.params import PARAMS, Refused, Settings, build, composed, finish, lookup, merged, name_in, section
 from stages.shared.teachers import Keys, teacher_row
 
-GIVEN = (*OWN, "path", "prediction", "conditions")  # of a model's fields, those that its objective gives it
-SIZES = ("inputs", "outputs", "sides", "fused")  # of a network's, those that a model and an objective give it
+GIVEN = (*OWN, "path", "prediction", "conditions", "vocabulary")  # of a model's fields, those that its objective gives it
+SIZES = (
+    "inputs",
+    "outputs",
+    "sides",
+    "vocabulary",
+    "causal",
+    "fused",
+)  # of a network's, those that a model and an objective give it
 
 
 def build_network(spec: Any, key: str) -> Build:
@@ -116,5 +123,5 @@ def made_up(objective: Objective, shape: tuple[int, ...], rows: int = FEW, condi
     rows = max(rows, conditions)  # one of each class
     x = torch.randn(1, rows, math.prod(shape), generator=Generator().manual_seed(0))
     label = torch.arange(rows)[None] % conditions if conditions else None
-    ends = {"x": x} if objective.data is Points else {"x0": x, "x1": x}
+    ends: dict[str, Any] = {"x": x} if objective.data is Points else {"x0": x, "x1": x}
     return objective.data(**ends, label=label, shape=shape, classes=conditions)
