@@ -23,6 +23,7 @@ class Conditioned:
     label: Tensor | None
     classes: int
     condition: Tensor | None
+    vocabulary: tuple[int, ...] = ()
 
     @property
     def conditions(self) -> int:
