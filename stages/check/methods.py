@@ -58,7 +58,7 @@ def check_method(name: str, content: Mapping[str, Any], params: Params) -> None:
     samplers, model = build_samplers(specs, f"samplers.{name}"), MODELS[method.model["name"]]
     used = any(name in block.methods for block in params.grid.values())  # those are begun with what the blocks say
     if not used and not sees_pictures(merged(params.network, method.network)["name"]):
-        try_begin(objective, example(method), key)
+        try_begin(objective, example(method), key, vocabulary=model.example_vocabulary)
     for k, sampler in enumerate(samplers):
         where = f"samplers.{name}.{k}"
         check_serves(where, sampler, method.model["name"])
