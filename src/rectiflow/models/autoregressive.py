@@ -1,10 +1,11 @@
 """Autoregressive laws of tokens: each given those before it."""
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from torch import Tensor
+from torch import Generator, Tensor
 
 from rectiflow.models.model import Tokens
 from rectiflow.models.posterior import said
@@ -31,6 +32,11 @@ class Causal(Tokens):
         check(x, self.vocabulary)
         x = x.long()
         return said(self.logits(x, c).double().log_softmax(-1), x).sum(-1)
+
+    def likelihoods(
+        self, x: Tensor, generators: Sequence[Generator], samples: int, c: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        return {"nll": -self.log_prob(x, c)}
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,12 @@ trained it (`theta` where there is one player alone). Where all seeds are comput
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from rectiflow.derivatives import slopes
 from rectiflow.interpolants import Interpolant
@@ -127,4 +127,13 @@ class Tokens(Model):
     def log_prob(self, x: Tensor, c: Tensor | None = None) -> Tensor:
         """`log p(x | c)` in nats, `(seeds, batch)`, for x `(seeds, batch, dim)` and conditions `(seeds, batch, conditions)`,
         or none. Raises ValueError for what is no token, and where it is not known.
+        """
+
+    @abstractmethod
+    def likelihoods(
+        self, x: Tensor, generators: Sequence[Generator], samples: int, c: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """What is known of `-log p(x | c)`, in nats, `(seeds, batch)` each, for x `(seeds, batch, dim)`: `nll`, itself, where it
+        is; `nll_ordered`, that of tokens that are drawn column after column, where these can be; `elbo`, a bound from above
+        by so many `samples` of each row, with their standard error, `elbo_error`, where there is one.
         """

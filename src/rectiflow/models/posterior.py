@@ -134,6 +134,17 @@ class Posterior(Tokens):
             before = {known: torch.stack(of).logsumexp(0) for known, of in after.items()}
         return before[frozenset(range(dim))]
 
+    def likelihoods(
+        self, x: Tensor, generators: Sequence[Generator], samples: int, c: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        bound = self.bound(x, generators, samples, c)
+        found = {"elbo": bound.mean, "elbo_error": bound.error}
+        if self.exact:
+            found["nll"] = -self.log_prob(x, c)
+        if self.origin.shows:
+            found["nll_ordered"] = -self.ordered(x, torch.arange(x.shape[-1]), c)
+        return found
+
     def _only(self, x: Tensor, known: frozenset[int]) -> Tensor:
         """Rows of which these columns alone are known."""
         mask = torch.tensor([column in known for column in range(x.shape[-1])], device=x.device)
