@@ -84,12 +84,6 @@ class Target(NamedTuple):
         cells = shares(rows, about.vocabulary) if law is None else np.exp(law(every(about.vocabulary)))
         return cls(about, rows, cells, law)
 
-    @property
-    def in_plane(self) -> bool:
-        """Whether it has two columns of numbers, whose neighbours are near to each other."""
-        strings = any(isinstance(word, str) for words in self.about.words for word in words)
-        return len(self.about.vocabulary) == 2 and not strings
-
 
 def compared(draw: Draw, suffix: str, x: np.ndarray, target: Target, blocks: int) -> Iterator[Task]:
     """Comparisons of rows with a target."""
@@ -99,7 +93,7 @@ def compared(draw: Draw, suffix: str, x: np.ndarray, target: Target, blocks: int
     if of is not None:
         mine = shares(x, vocabulary)
         yield Task(draw, f"cells_tv{suffix}", partial(total_variation, mine, of))
-        if target.in_plane:
+        if target.about.in_plane:
             both = (in_blocks(part, vocabulary, blocks) for part in (mine, of))
             yield Task(draw, f"blocks_tv{suffix}", partial(total_variation, *both))
     if len(vocabulary) > 2 and narrow(vocabulary):

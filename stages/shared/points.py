@@ -67,6 +67,12 @@ class About:
     vocabulary: tuple[int, ...] = ()
     words: tuple[tuple[str | int | bool, ...], ...] = ()
 
+    @property
+    def in_plane(self) -> bool:
+        """Whether rows are two tokens of numbers, whose neighbours are near to each other: cells of a board."""
+        strings = any(isinstance(word, str) for words in self.words for word in words)
+        return len(self.vocabulary) == 2 and not strings
+
 
 def read_split(dataset: str, side: str, split: str, *, as_stored: bool = False) -> Split:
     """One split of a side (source or target). x is float32; `as_stored`: integers are what they are on disk. Tokens are."""
