@@ -178,7 +178,7 @@ def about(dataset: Dataset) -> dict[str, Any]:
     what brought a table's rows from their own units, and the names and units of conditions.
     """
     entropy, units, condition = dataset.entropy(), dataset.units, dataset.condition
-    scaled = {} if units is None else {"units": described(name_of(UNITS, units), units)}
+    scaled: dict[str, Any] = {} if units is None else {"units": described(name_of(UNITS, units), units)}
     if condition is not None:
         told = {"names": list(condition.names), "units": described(name_of(UNITS, condition.units), condition.units)}
         scaled["condition"] = told

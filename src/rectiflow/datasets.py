@@ -21,7 +21,8 @@ from rectiflow.laws import Law, checkerboard_squares, s_curve, two_moons, two_sp
 from rectiflow.mixtures import GaussianMixture, normal
 from rectiflow.pictures import Pictures
 from rectiflow.ranges import among
-from rectiflow.token_laws import STORED, check_tokens, check_vocabulary, checkerboard_cells, ones_then_zeros, uniform
+from rectiflow.token_laws import STORED, checkerboard_cells, ones_then_zeros, uniform
+from rectiflow.tokens import check, check_vocabulary
 from rectiflow.units import Logit, Scaled, Units
 
 Label = str | int | bool
@@ -216,7 +217,7 @@ def tokens(
     check_vocabulary(vocabulary)
     fits(shape, len(vocabulary))
     if isinstance(target, Empirical):
-        check_tokens(target.rows, vocabulary)
+        check(target.rows, vocabulary)
         target = Empirical(target.rows.to(STORED))
     axes = tuple(shape or [len(vocabulary)])
     return Dataset(uniform(vocabulary), target, axes, labels, vocabulary=vocabulary, words=words)

@@ -89,7 +89,7 @@ def independent(x: np.ndarray, vocabulary: Vocabulary) -> Callable[[np.ndarray],
     logs = [np.log((count + 1) / (len(x) + len(count))) for count in counts]
 
     def log_prob(rows: np.ndarray) -> np.ndarray:
-        found: np.ndarray = sum(log[column] for log, column in zip(logs, rows.T, strict=True))  # type: ignore[assignment]
+        found: np.ndarray = sum(log[column] for log, column in zip(logs, rows.T, strict=True))
         return found
 
     return log_prob

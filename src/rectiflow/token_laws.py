@@ -12,27 +12,9 @@ from torch import Generator, Tensor
 
 from rectiflow.laws import Law
 from rectiflow.ranges import at_least
+from rectiflow.tokens import MOST, check, check_vocabulary, equally
 
-FEWEST, MOST = 2, 4096  # values that a column may have
-STORED = torch.int16  # what draws, tables and files hold them in
-
-
-def check_vocabulary(vocabulary: Sequence[int]) -> None:
-    """Raises ValueError unless every column has from FEWEST to MOST values."""
-    for column, size in enumerate(vocabulary):
-        if not FEWEST <= size <= MOST:
-            raise ValueError(f"vocabulary: {size} values in column {column}; there should be {FEWEST} to {MOST}")
-
-
-def check_tokens(x: Tensor, vocabulary: Sequence[int]) -> None:
-    """Raises ValueError for the first of the tokens x `(..., dim)` that is none of its column's."""
-    sizes = torch.tensor(vocabulary, device=x.device)
-    if len(bad := ((x < 0) | (x >= sizes)).reshape(-1, len(vocabulary)).nonzero()):
-        row, column = bad[0].tolist()
-        token = int(x.reshape(-1, len(vocabulary))[row, column])
-        raise ValueError(
-            f"token: {token} in row {row}, column {column}, should be a whole number from 0 to {vocabulary[column] - 1}"
-        )
+STORED = torch.int16  # what draws, tables and files hold tokens in
 
 
 def places(x: Tensor, vocabulary: Sequence[int]) -> Tensor:
@@ -44,19 +26,18 @@ def places(x: Tensor, vocabulary: Sequence[int]) -> Tensor:
 def uniform(vocabulary: Sequence[int]) -> Law:
     """Every token as likely as any other of its column, independently."""
     check_vocabulary(vocabulary)
-    sizes, nats = torch.tensor(vocabulary), sum(map(math.log, vocabulary))
+    nats = sum(map(math.log, vocabulary))
 
     def draw(n: int, generator: Generator) -> Tensor:
-        share = torch.rand(n, len(vocabulary), generator=generator, dtype=torch.float64)
-        return (share * sizes).to(STORED)
+        return equally((n, len(vocabulary)), vocabulary, generator, torch.device("cpu")).to(STORED)
 
     return Law(draw, lambda x: x.new_full(x.shape[:1], -nats, dtype=torch.float64), lambda: nats)
 
 
-def equally(rows: Tensor, vocabulary: Sequence[int]) -> Law:
+def any_of(rows: Tensor, vocabulary: Sequence[int]) -> Law:
     """Every one of some different rows `(m, dim)` as likely as any other, among fewer than 2^63 that there can be."""
     check_vocabulary(vocabulary)
-    check_tokens(rows, vocabulary)
+    check(rows, vocabulary)
     known, nats = places(rows, vocabulary), math.log(len(rows))
 
     def draw(n: int, generator: Generator) -> Tensor:
@@ -76,10 +57,10 @@ def checkerboard_cells(cells: int) -> Law:
         raise ValueError(f"cells: {cells} should be a multiple of 4, and at most {MOST}")
     board = torch.cartesian_prod(torch.arange(cells), torch.arange(cells))
     square = board // (cells // 4)
-    return equally(board[square.sum(1) % 2 == 0], (cells, cells))
+    return any_of(board[square.sum(1) % 2 == 0], (cells, cells))
 
 
 def ones_then_zeros(length: int) -> Law:
     """`1^k 0^(length - k)`, uniform over k = 0, ..., length."""
     at_least(1, length=length)
-    return equally(torch.ones(length + 1, length).tril(-1).long(), (2,) * length)
+    return any_of(torch.ones(length + 1, length).tril(-1).long(), (2,) * length)

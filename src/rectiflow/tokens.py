@@ -9,16 +9,16 @@ import torch
 from torch import Generator, Tensor
 
 HIDDEN = -1
-MOST = 4096  # values of a column
+FEWEST, MOST = 2, 4096  # values of a column
 
 
 def check_vocabulary(vocabulary: Sequence[int]) -> None:
-    """Raises ValueError for no column, and for one of a single value or of more than MOST."""
+    """Raises ValueError for no column, and for one of fewer than FEWEST values or of more than MOST."""
     if not vocabulary:
         raise ValueError("vocabulary: there is none: the rows are no tokens; take a data set of tokens")
     for column, values in enumerate(vocabulary):
-        if not 2 <= values <= MOST:
-            raise ValueError(f"vocabulary: {values} values of column {column}; a token has 2 to {MOST}")
+        if not FEWEST <= values <= MOST:
+            raise ValueError(f"vocabulary: {values} values of column {column}; a token has {FEWEST} to {MOST}")
 
 
 def check(x: Tensor, vocabulary: Sequence[int]) -> None:

@@ -253,9 +253,9 @@ def page(
     seeds = results.seed.nunique()
     lead = (
         f"<p>{len(models)} trained models on {models.dataset.nunique()} data sets, {seeds} seed{'s' * (seeds != 1)} each. "
-        "Every number comes from <code>reports/results.csv</code>; <code>dvc metrics diff</code> and <code>dvc plots diff</code> compare "
-        'it across commits. What ran when, and how long it took: <a href="times.html">times of the last runs</a> on this '
-        "machine, if there were any.</p>\n"
+        "Every number comes from <code>reports/results.csv</code>; <code>dvc metrics diff</code> and "
+        "<code>dvc plots diff</code> compare it across commits. What ran when, and how long it took: "
+        '<a href="times.html">times of the last runs</a> on this machine, if there were any.</p>\n'
     )
     return document(
         "rectiflow report",

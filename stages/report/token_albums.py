@@ -7,8 +7,6 @@ import numpy as np
 
 from stages.shared.points import About
 
-HIDDEN = -1  # a token that is not known yet
-
 
 class Way(NamedTuple):
     """Rows `(times, n, dim)` on their way to the data, at so many times; a token may be HIDDEN."""

@@ -140,4 +140,5 @@ def made_up(
     if vocabulary:
         return Points(uniform(vocabulary).sample(rows, generator).long()[None], **known, vocabulary=vocabulary)
     x = torch.randn(1, rows, math.prod(shape), generator=generator)
-    return objective.data(**({"x": x} if objective.data is Points else {"x0": x, "x1": x}), **known)
+    ends: dict[str, Any] = {"x": x} if objective.data is Points else {"x0": x, "x1": x}
+    return objective.data(**ends, **known)

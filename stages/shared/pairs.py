@@ -25,8 +25,8 @@ def read_labelled(dataset: str, side: str, split: str) -> tuple[list[int], Point
     if not finite(dataset, side):
         drawn = read_split(dataset, side, split)
         label = None if drawn.label is None else _tensor(drawn.label)
-        x = _tensor(drawn.x)
-        return drawn.seeds, Points(x.long() if tokens else x, label, shape, classes, vocabulary=tokens)
+        own = _tensor(drawn.x)
+        return drawn.seeds, Points(own.long() if tokens else own, label, shape, classes, vocabulary=tokens)
     found = read_places(dataset, side, split)
     label, condition = (None if part is None else _tensor(part) for part in found.known())
     x = Rows(_tensor(found.x), _tensor(found.rows).long(), torch.int64 if tokens else torch.float32)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from rectiflow.datasets import Label, Labels
-from rectiflow.token_laws import FEWEST, MOST
+from rectiflow.tokens import FEWEST, MOST
 from stages.shared.params import PARAMS, Refused
 
 BATCH, BUFFER = 2**18, 2**16  # numbers that are decoded at a time; bytes of a column that are read at a time

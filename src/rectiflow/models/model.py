@@ -133,7 +133,7 @@ class Tokens(Model):
     def likelihoods(
         self, x: Tensor, generators: Sequence[Generator], samples: int, c: Tensor | None = None
     ) -> dict[str, Tensor]:
-        """What is known of `-log p(x | c)`, in nats, `(seeds, batch)` each, for x `(seeds, batch, dim)`: `nll`, itself, where it
-        is; `nll_ordered`, that of tokens that are drawn column after column, where these can be; `elbo`, a bound from above
-        by so many `samples` of each row, with their standard error, `elbo_error`, where there is one.
+        """What is known of `-log p(x | c)`, in nats, `(seeds, batch)` each, for x `(seeds, batch, dim)`: `nll`, that itself
+        where it is; `nll_ordered`, that of tokens that are drawn column after column, where these can be; `elbo`, a bound
+        from above by so many `samples` of each row, with their standard error, `elbo_error`, where there is one.
         """

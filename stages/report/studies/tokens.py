@@ -118,8 +118,8 @@ def against(of: Draws, first: str, second: str, name: str) -> str:
 
 
 def expected(of: Draws, draw: Draw) -> list[float]:
-    """The share in support of exact rates in N equal steps of two tokens from a masked source, seed by seed: both come in one
-    step, each by itself, in 1 of N rows, and `1 - (1 - q) / N` is left, q the share of independent columns in support.
+    """The share in support of exact rates in N equal steps of two tokens from a masked source, seed by seed: in 1 of N rows
+    both come in one step, each by itself, and `1 - (1 - q) / N` is left, q the share of independent columns in support.
     """
     masked = values(of.evidence, "nll_ordered", of.dataset, draw.method, 0)
     if not masked or draw.solver != "ctmc" or "blocks_tv" not in of.names:
