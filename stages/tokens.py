@@ -63,7 +63,7 @@ class Measured(Settings):
 
     blocks: int = Field(16, ge=2)
     rows: int = Field(10_000, ge=2)
-    samples: int = Field(16, ge=1)
+    samples: int = Field(16, ge=2)
 
 
 class Target(NamedTuple):

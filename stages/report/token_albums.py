@@ -7,6 +7,8 @@ import numpy as np
 
 from stages.shared.points import About
 
+HIDDEN = -1  # a token that is not known yet, as `rectiflow.tokens` has it, which would import torch
+
 
 class Way(NamedTuple):
     """Rows `(times, n, dim)` on their way to the data, at so many times; a token may be HIDDEN."""

@@ -6,11 +6,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from rectiflow.tokens import HIDDEN
 from stages.report.figures import COLOURS, GREY, content, plt, uri
 from stages.report.html import figure
 from stages.report.sheets import Cell, chosen, sheet
-from stages.report.token_albums import TokenAlbum, TokenRoll, Way, shades
+from stages.report.token_albums import HIDDEN, TokenAlbum, TokenRoll, Way, shades
 
 COLUMNS, LINES = 8, 4  # pictures side by side, and lines of them
 FOLLOWED = 3  # rows whose way is shown in full
