@@ -9,7 +9,7 @@ endif
 # Stages are many short processes: without cached bytecode each compiles the project anew, 0.2 s a stage.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help repro dvc exercises table densities gradient-flows one-step paradigms images bench bench-gpu costs ui ui-stop docs audit test lint check
+.PHONY: help repro dvc exercises table densities gradient-flows one-step paradigms images tokens bench bench-gpu costs ui ui-stop docs audit test lint check
 
 help:           ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -45,6 +45,10 @@ gradient-flows: .venv/ready   ## minimising movements by every scheme -> experim
 paradigms: .venv/ready      ## kinds of models side by side -> experiments/paradigms/reports/index.html
 	rectiflow check --root experiments/paradigms
 	rectiflow repro --root experiments/paradigms
+
+tokens: .venv/ready         ## discrete data: flows of tokens beside autoregressive laws -> experiments/tokens/reports/index.html
+	rectiflow check --root experiments/tokens
+	rectiflow repro --root experiments/tokens
 
 images: .venv/images          ## pictures: classes, guidance, rounds, latents -> experiments/images/reports/index.html
 	rectiflow check --root experiments/images

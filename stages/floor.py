@@ -3,15 +3,13 @@
 For each seed it has the distances between two independent samples of the target, which is what the draws of a model that
 reaches it have on average, and no bound for other models; and `w2_squared`, the W2 squared between a sample of the source
 and one of the target: between the laws it is the least path energy of a flow from one to the other, between samples more on
-average.
+average. Tokens have no distance, and no floor here: see `stages.tokens`.
 """
 
 from collections.abc import Iterator
-from functools import partial
 
-from rectiflow import metrics
 from stages.shared import places
-from stages.shared.distances import distances
+from stages.shared.distances import distances, least_energy
 from stages.shared.points import read_split
 from stages.shared.rows import load_workers
 from stages.shared.start import run
@@ -24,8 +22,7 @@ def tasks(name: str) -> Iterator[Task]:
     sources, targets, floors = (read_split(name, *side) for side in sides)
     for seed, source, target, floor in zip(targets.seeds, sources.x, targets.x, floors.x, strict=True):
         yield from distances(Draw(seed), "_floor", floor, target)
-        n = min(len(source), len(target))
-        yield Task(Draw(seed), "w2_squared", partial(metrics.w2_squared, source[:n], target[:n]), exact=True)
+        yield from least_energy(Draw(seed), source, target)
 
 
 def main(args: list[str]) -> None:

@@ -4,7 +4,7 @@ A side that is drawn is in `points.parquet`, rows `(seed, side, split, x)`. A fi
 rows `(x)` with `label` and `condition` where it has them, and its splits as numbers of its rows in `rows.parquet`, rows
 `(seed, side, split, row)`. A file without rows is left out. Rows that are known not to be of the target are in
 `outliers.parquet`. The closed form is in `oracle.parquet`, without rows where there is none; shape, classes, entropy, a
-scaled table's units and conditions are in `about.json`.
+scaled table's units, conditions and the vocabulary of tokens are in `about.json`. Tokens are integers on disk, too.
 
 Target splits: `train`, `validation`, `test`, and `floor`, a second sample of the test's size whose distance to it is the
 floor of every distance reported. Source splits: `couple` and `reflow`, the draws that pairs are made from, `validation` and
@@ -70,8 +70,8 @@ def gaussian_source(kind: str, row: Any, key: str) -> bool:
 
 class Description(NamedTuple):
     """What is known of a data set before its rows are read: the log density of its source, None where it is not known, the
-    shape of a row's array, whether some rows are marked as outliers, the levels of a coordinate, 0 for any value, and how
-    many classes and conditions come with a row.
+    shape of a row's array, whether some rows are marked as outliers, the levels of a coordinate, 0 for any value, how many
+    classes and conditions come with a row, and the vocabulary of tokens, empty for numbers.
     """
 
     source: LogProb | None
@@ -80,6 +80,7 @@ class Description(NamedTuple):
     levels: int = 0
     classes: int = 0
     condition: int = 0
+    vocabulary: tuple[int, ...] = ()
 
     @property
     def conditions(self) -> int:
@@ -102,6 +103,7 @@ def description(kind: str, row: Any, key: str) -> Description:
         dataset.units.levels if dataset.units else 0,
         len(dataset.labels.classes) if dataset.labels else 0,
         len(dataset.condition.names) if dataset.condition else 0,
+        dataset.vocabulary,
     )
 
 
@@ -176,10 +178,14 @@ def about(dataset: Dataset) -> dict[str, Any]:
     what brought a table's rows from their own units, and the names and units of conditions.
     """
     entropy, units, condition = dataset.entropy(), dataset.units, dataset.condition
-    scaled = {} if units is None else {"units": described(name_of(UNITS, units), units)}
+    scaled: dict[str, Any] = {} if units is None else {"units": described(name_of(UNITS, units), units)}
     if condition is not None:
         told = {"names": list(condition.names), "units": described(name_of(UNITS, condition.units), condition.units)}
         scaled["condition"] = told
+    if dataset.vocabulary:
+        scaled["vocabulary"] = list(dataset.vocabulary)
+    if dataset.words:
+        scaled["words"] = [list(column) for column in dataset.words]
     return scaled | {
         "shape": list(dataset.shape),
         "classes": list(dataset.labels.classes) if dataset.labels else None,

@@ -8,9 +8,9 @@ where `dvc repro` is called by hand.
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from pydantic import BaseModel, Field
 
@@ -29,7 +29,9 @@ from stages.shared.rows import BaselineRow, Choice, Couple, DensityRow, Draws, O
 from stages.shared.start import run
 from stages.shared.studies import Study
 from stages.shared.teachers import Learning, Taught
+from stages.shared.tokens import TokensRow
 
+Measuring = TypeVar("Measuring", DensityRow, BoundRow, TokensRow)
 Rows = dict[str, dict[str, dict[str, Any]]]
 
 NAMED = (
@@ -45,7 +47,8 @@ class Block(Settings):
     up to the number `until`, end by themselves. `network` and `training` override single keys of the shared sections; with
     `density`, which does so too, and may be empty, the densities of the rows are measured; with `modes`, which may be empty,
     how their draws spread over the target; with `bound`, which may be empty, the bounds of bottlenecks; with `features`, how
-    far their draws are from the target by what a judge sees.
+    far their draws are from the target by what a judge sees; with `tokens`, which may be empty, draws and likelihoods of
+    tokens.
     """
 
     datasets: list[str] = Field(min_length=1)
@@ -58,6 +61,7 @@ class Block(Settings):
     modes: dict[str, Any] | None = None
     bound: dict[str, Any] | None = None
     features: dict[str, Any] | None = None
+    tokens: dict[str, Any] | None = None
 
     @property
     def last(self) -> int:
@@ -115,7 +119,7 @@ class Cell(NamedTuple):
 
 def expand(content: Mapping[str, Any]) -> Rows:
     """The sections of `grid.yaml`: `encoded`, `couples`, `flows`, `reflows`, `until`, `samples`, `decoded`, `densities`,
-    `modes`, `bounds`, `judging`, `features`, `baselined`, `movements`.
+    `modes`, `bounds`, `tokens`, `judging`, `features`, `baselined`, `movements`.
 
     Raises Refused in one line. Rows come in the order of the blocks, and so do data sets and methods in the report.
     """
@@ -132,6 +136,7 @@ def expand(content: Mapping[str, Any]) -> Rows:
         "densities": plain(densities(sections, cells)),
         "modes": plain(modes(sections, cells)),
         "bounds": plain(bounds(sections, cells)),
+        "tokens": plain(tokens(sections, cells)),
         "judging": plain(judging(sections)),
         "features": plain(features(sections, cells)),
         "baselined": plain(baselined(sections, content.get("density"))),
@@ -355,14 +360,31 @@ def trained(sections: Sections, cell: Cell) -> dict[str, str]:
     return {"model": sections.methods[cell.method].model["name"], "network": named}
 
 
+def of_models(
+    sections: Sections, cells: Iterable[Cell], option: str, kind: type[Measuring], **facts: Callable[[str], Any]
+) -> dict[str, Measuring]:
+    """The rows of a kind of measures of trained models, of which a block asks for some by an option; `facts` are further
+    ones of their data sets.
+    """
+    return {
+        name: kind(
+            dataset=cell.dataset,
+            override=override,
+            **{fact: of(cell.dataset) for fact, of in facts.items()},
+            **trained(sections, cell),
+        )
+        for name, cell, override in asked(sections, cells, option)
+    }
+
+
 def densities(sections: Sections, cells: Iterable[Cell]) -> dict[str, DensityRow]:
     """The models whose densities are measured."""
-    return {
-        name: DensityRow(
-            dataset=cell.dataset, known=sections.known(cell.dataset), override=override, **trained(sections, cell)
-        )
-        for name, cell, override in asked(sections, cells, "density")
-    }
+    return of_models(sections, cells, "density", DensityRow, known=sections.known)
+
+
+def tokens(sections: Sections, cells: Iterable[Cell]) -> dict[str, TokensRow]:
+    """The models of tokens that are measured."""
+    return of_models(sections, cells, "tokens", TokensRow, known=sections.known)
 
 
 def asked_of_draws(sections: Sections, cells: list[Cell], option: str) -> dict[str, tuple[str, dict[str, Any]]]:
@@ -406,10 +428,7 @@ def features(sections: Sections, cells: list[Cell]) -> dict[str, FeaturesRow]:
 
 def bounds(sections: Sections, cells: Iterable[Cell]) -> dict[str, BoundRow]:
     """The bottlenecks whose bounds are measured."""
-    rows = asked(sections, cells, "bound")
-    return {
-        name: BoundRow(dataset=cell.dataset, override=override, **trained(sections, cell)) for name, cell, override in rows
-    }
+    return of_models(sections, cells, "bound", BoundRow)
 
 
 def baselined(sections: Sections, shared: Any) -> dict[str, BaselineRow]:

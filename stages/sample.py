@@ -3,7 +3,8 @@
 Writes `data/sample/NAME/samples.parquet`, the draws of every sampler that the model can serve. A velocity field gets
 `trajectories.parquet`, the states of the reference solve, from which the path metrics are computed; where there is a closed
 form `field.parquet`, the field at points of its path beside it; and `history.parquet`, draws after so many training steps,
-where the weights were kept.
+where the weights were kept. Of tokens, which are integers, some rows are followed by the reference sampler:
+`states.parquet`.
 """
 
 from collections.abc import Sequence
@@ -15,10 +16,11 @@ from pydantic import Field as Bounded
 from torch import Tensor
 
 from rectiflow.mixtures import Marginal
-from rectiflow.models.model import Field, Model
+from rectiflow.models.model import Field, Model, Tokens
 from rectiflow.regression import drawn
 from rectiflow.samplers import SAMPLERS, Sampler, sample
 from rectiflow.solvers import Solution
+from rectiflow.token_laws import STORED
 from stages.shared import places
 from stages.shared.compute import prepare, stream
 from stages.shared.files import copy
@@ -93,12 +95,17 @@ def draws(
     return found
 
 
+def on_disk(x: Tensor) -> np.ndarray:
+    """Points as they are written, tokens in as few bytes as hold them."""
+    return (x if x.is_floating_point() else x.to(STORED)).cpu().numpy()
+
+
 def samples_table(seeds: list[int], found: list[Drawn], label: Tensor | None = None) -> dict[str, Any]:
     """Rows `(seed, draw, solver, nfe, role, x)`, seed after seed; `draw` is the sampler's place in the list. With the
     `label` `(seeds, n)` that was asked for, where it was.
     """
     rows = [
-        (seed, place, each.sampler.label, each.solutions[k].nfe, each.role, each.solutions[k].end[0].cpu().numpy())
+        (seed, place, each.sampler.label, each.solutions[k].nfe, each.role, on_disk(each.solutions[k].end[0]))
         for k, seed in enumerate(seeds)
         for place, each in enumerate(found)
     ]
@@ -114,7 +121,7 @@ def trajectories_table(seeds: list[int], solutions: list[Solution]) -> dict[str,
     """Rows `(seed, t, x)`: for each seed all points at the first time, then all at the next."""
     times, points = len(solutions[0].t), solutions[0].x.shape[2]
     t = np.tile(np.repeat(solutions[0].t.double().cpu().numpy(), points), len(seeds))
-    x = np.concatenate([solution.x[:, 0].reshape(times * points, -1).cpu().numpy() for solution in solutions])
+    x = np.concatenate([on_disk(solution.x[:, 0].reshape(times * points, -1)) for solution in solutions])
     return {"seed": np.repeat(np.array(seeds, np.int32), times * points), "t": t, "x": x}
 
 
@@ -159,6 +166,16 @@ def write_paths(
         write_table(places.history(name), history_table(seeds, then))
 
 
+def write_states(
+    name: str, few: int, model: Tokens, drawn: Drawn, seeds: list[int], x0: Tensor, given: Tensor | None
+) -> None:
+    """What the first few rows of tokens are on their way, by the sampler of a draw."""
+    streams = [stream(f"sample/{name}/states", seed) for seed in seeds]
+    some = None if given is None else given[:, :few]
+    followed = sample(model, drawn.sampler, x0[:, :few], streams, trajectory=True, given=some)
+    write_table(places.states(name), trajectories_table(seeds, followed))
+
+
 def main(args: list[str]) -> None:
     """`python -m stages.sample NAME`, NAME a row of `flows`."""
     (name,) = args
@@ -177,6 +194,8 @@ def main(args: list[str]) -> None:
     samplers += build_samplers(own.samplers, f"{GRID}: samples.{name}.samplers")
     found = draws(name, model, samplers, settings.reference, x0, given, seeds)
     write_table(places.samples(name), samples_table(seeds, found, None if label is None else label.cpu()))
+    if isinstance(model, Tokens):
+        write_states(name, settings.trajectory_points, model, found[0], seeds, x0, given)
     if isinstance(model, Field):
         write_paths(name, settings, model, seeds, x0, given)
         # The law of xt is known for independent pairs alone: not for optimal ones, not for those an earlier flow drew.

@@ -101,7 +101,7 @@ def main(args: list[str]) -> None:
     _, held_out = read_data(flow, objective.data, "validation")
     trim()
 
-    begun = try_begin(objective, data.shape, key, conditions=data.conditions)
+    begun = try_begin(objective, data.shape, key, conditions=data.conditions, vocabulary=data.vocabulary)
     require([beginning(data, rows_key(flow, row))], device)
     require(needs(begun, len(seeds), options, key), device)
     checkpoint = Checkpoint(name, depends(flow, row, options, seeds))

@@ -2,12 +2,13 @@
 
 A distribution draws `sample(n, generator) -> (n, dim)` in float32. Where both sides are Gaussian mixtures the flow between
 them is known in closed form (see `mixtures`). Real data is a finite table, `Empirical`: its rows are split, not drawn.
-Points are flat rows everywhere; `Dataset.shape` says what a row is a picture of.
+Points are flat rows everywhere; `Dataset.shape` says what a row is a picture of. Rows of tokens are whole numbers, and their
+source are uniform tokens (see `token_laws`).
 """
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, cast
 
 import numpy as np
@@ -20,13 +21,15 @@ from rectiflow.laws import Law, checkerboard_squares, s_curve, two_moons, two_sp
 from rectiflow.mixtures import GaussianMixture, normal
 from rectiflow.pictures import Pictures
 from rectiflow.ranges import among
+from rectiflow.token_laws import STORED, checkerboard_cells, ones_then_zeros, uniform
+from rectiflow.tokens import check, check_vocabulary
 from rectiflow.units import Logit, Scaled, Units
 
 Label = str | int | bool
 
 
 class Distribution(Protocol):
-    """Anything with independent draws, `(n, dim)` float32."""
+    """Anything with independent draws, `(n, dim)` float32, or integers that are tokens."""
 
     def sample(self, n: int, generator: Generator) -> Tensor: ...
 
@@ -70,7 +73,8 @@ class Conditions:
 class Dataset:
     """A transport problem: x0 ~ source, x1 ~ target. A row holds the numbers of an array of this `shape`, in C order.
     `units` says what scaled a table, None where nothing did; `outliers` are rows of it that are known not to be of the
-    target; `condition` has the numbers that a model may be told with a row, as `labels` has the classes.
+    target; `condition` has the numbers that a model may be told with a row, as `labels` has the classes. `vocabulary` is how
+    many values each column has where rows are tokens, `words` which these are, where they are not the tokens themselves.
     """
 
     source: Distribution | Empirical
@@ -80,6 +84,8 @@ class Dataset:
     units: Units | None = None
     outliers: Empirical | None = None
     condition: Conditions | None = None
+    vocabulary: tuple[int, ...] = ()
+    words: tuple[tuple[Label, ...], ...] = ()
 
     @property
     def oracle(self) -> tuple[GaussianMixture, GaussianMixture] | None:
@@ -97,8 +103,8 @@ class Dataset:
         return bool((source.means == 0).all() and (source.stds == 1).all())
 
     def log_prob(self, side: str) -> LogProb | None:
-        """The log density of the `source` or the `target` in nats, for points `(n, dim)`, in double precision; None where it
-        is not known.
+        """The log density of the `source` or the `target` in nats, or the log probability of tokens, for points `(n, dim)`,
+        in double precision; None where it is not known.
         """
         law = {"source": self.source, "target": self.target}[side]
         if isinstance(law, GaussianMixture):
@@ -106,8 +112,8 @@ class Dataset:
         return law.log_prob if isinstance(law, Law) else None
 
     def entropy(self) -> float | None:
-        """The differential entropy of the target in nats, below which no negative log-likelihood is on average; None where
-        it is not known.
+        """The entropy of the target in nats, below which no negative log-likelihood is on average: the differential entropy,
+        or that of tokens; None where it is not known.
         """
         if isinstance(self.target, GaussianMixture):
             return mixture_entropy(self.target)
@@ -186,17 +192,65 @@ def spirals(*, noise: float = 0.03, scale: float = 3.0, turns: float = 1.0) -> D
     return Dataset(normal(2), two_spirals(noise, scale, turns))
 
 
-def digits(*, alpha: float | None = None) -> Dataset:
+def checkerboard_tokens(*, cells: int = 64) -> Dataset:
+    """Uniform tokens -> the cells of the black squares of a 4 x 4 board, with so many `cells` a side: column and row."""
+    return tokens(checkerboard_cells(cells), (cells, cells))
+
+
+def strings(*, length: int = 10) -> Dataset:
+    """Uniform tokens -> the strings 1^k 0^(length - k) of so many bits, each k from 0 to length as likely as any other."""
+    return tokens(ones_then_zeros(length), (2,) * length)
+
+
+def tokens(
+    target: Distribution | Empirical,
+    vocabulary: tuple[int, ...],
+    labels: Labels | None = None,
+    words: tuple[tuple[Label, ...], ...] = (),
+    *,
+    shape: list[int] | None = None,
+) -> Dataset:
+    """Uniform tokens -> tokens: whole numbers, of which each column has a vocabulary, 0 to V - 1. `shape` is that of a row's
+    array, `(dim,)` if it is left out. Raises ValueError for a column with one value or with too many, for rows of a table
+    that are outside of the vocabulary, and for a shape of another size.
+    """
+    check_vocabulary(vocabulary)
+    fits(shape, len(vocabulary))
+    if isinstance(target, Empirical):
+        check(target.rows, vocabulary)
+        target = Empirical(target.rows.to(STORED))
+    axes = tuple(shape or [len(vocabulary)])
+    return Dataset(uniform(vocabulary), target, axes, labels, vocabulary=vocabulary, words=words)
+
+
+def digits(*, alpha: float | None = None, levels: int | None = None) -> Dataset:
     """N(0, I) -> scikit-learn's 1797 handwritten digits, 8 x 8 pixels, as 64 numbers in [-1, 1], with the digit as class.
-    With `alpha` they are the logits of the 17 levels, which noise, drawn once, has filled: see `units.Logit`.
+    With `alpha` they are the logits of the 17 levels, which noise, drawn once, has filled: see `units.Logit`. With `levels`
+    they are tokens, from uniform ones: all 17 levels, or 2, black from level 8 on.
     """
     from sklearn.datasets import load_digits  # 1.5 s of imports that only this data set needs
 
-    units = None if alpha is None else Logit(17, alpha)
+    units = digit_units(alpha, levels)
     found = load_digits()
     labels = Labels(tuple(range(10)), torch.from_numpy(found.target).int())
+    if levels is not None:
+        rows = torch.from_numpy(found.data).long()
+        rows = rows if levels == LEVELS else (rows >= BLACK).long()
+        return tokens(Empirical(rows), (levels,) * 64, labels, shape=[1, 8, 8])
     rows = torch.from_numpy(found.data).float() / 8 - 1 if units is None else _of_levels(found.data, units, _noise())
     return Dataset(normal(64), Empirical(rows), (1, 8, 8), labels, units)
+
+
+LEVELS, BLACK = 17, 8  # of a digit's pixels; the first that is black where there are two
+
+
+def digit_units(alpha: float | None, levels: int | None) -> Units | None:
+    """What brings digits to logits. Raises ValueError for numbers of levels that there are not, and for both at once."""
+    if levels not in (None, 2, LEVELS):
+        raise ValueError(f"levels: {levels} should be 2 or {LEVELS}")
+    if levels is not None and alpha is not None:
+        raise ValueError(f"levels: {levels} makes tokens of pixels, and alpha, {alpha}, logits; leave one of them out")
+    return None if alpha is None else Logit(LEVELS, alpha)
 
 
 def mnist(*, path: str | None = None, part: str = "train", alpha: float | None = None) -> Dataset:
@@ -410,6 +464,8 @@ DATASETS: dict[str, Callable[..., Dataset]] = {
     "checkerboard": checkerboard,
     "scurve": scurve,
     "spirals": spirals,
+    "checkerboard_tokens": checkerboard_tokens,
+    "strings": strings,
     "digits": digits,
     "mnist": mnist,
     "fashion": fashion,
@@ -435,8 +491,16 @@ def outlined_pictures(found: Pictures, alpha: float | None) -> Dataset:
     return outlined(found.shape, found.rows, found.classes, level_units(found.dim, alpha))
 
 
-def _digits(*, alpha: float | None = None) -> Dataset:
-    return outlined((1, 8, 8), 1797, range(10), None if alpha is None else Logit(17, alpha))
+def outlined_tokens(outlined: Dataset, vocabulary: tuple[int, ...], words: tuple[tuple[Label, ...], ...] = ()) -> Dataset:
+    """What is known of tokens before they are read, from what is known of the rows. Raises ValueError for a column with one
+    value or with too many.
+    """
+    return replace(outlined, source=uniform(vocabulary), vocabulary=vocabulary, words=words)
+
+
+def _digits(*, alpha: float | None = None, levels: int | None = None) -> Dataset:
+    known = outlined((1, 8, 8), 1797, range(10), digit_units(alpha, levels))
+    return known if levels is None else outlined_tokens(known, (levels,) * 64)
 
 
 def _breast_cancer() -> Dataset:

@@ -12,6 +12,7 @@ from rectiflow.datasets import DATASETS, Distribution, Empirical, Label
 from rectiflow.mixtures import GaussianMixture, normal
 from rectiflow.pairs import Points
 from rectiflow.registry import built
+from rectiflow.token_laws import uniform
 from rectiflow.units import Units
 
 
@@ -21,7 +22,9 @@ class Origin:
     None where nothing did; `source` is the row of DATASETS whose source is the model's, None for N(0, I), and `given` says
     that x0 comes from a table, of which the model knows nothing. `independent` says whether x0 and x1 of its pairs were,
     which samplers that go by the score need. A conditional model knows `classes`, by their names, and the numbers of a
-    `condition`. `shape` are the axes of the array that a row is, `(channels, height, width)`, or `(dim,)`.
+    `condition`. `shape` are the axes of the array that a row is, `(channels, height, width)`, or `(dim,)`. Where rows are
+    tokens, `vocabulary` is how many values each column has, and `words` which these are, where they are not the tokens
+    themselves; their source is uniform.
     """
 
     columns: tuple[tuple[str, int], ...]
@@ -32,6 +35,8 @@ class Origin:
     classes: tuple[Label, ...] = ()
     condition: Condition | None = None
     shape: tuple[int, ...] = ()
+    vocabulary: tuple[int, ...] = ()
+    words: tuple[tuple[Label, ...], ...] = ()
 
     def __post_init__(self) -> None:
         if not self.shape:
@@ -46,6 +51,8 @@ class Origin:
         """Where x0 is drawn from. Raises ValueError where that is a table."""
         if self.given:
             raise ValueError("x0: None: this model starts from the rows of a table; give some of them (--x0)")
+        if self.vocabulary:
+            return uniform(self.vocabulary)
         if self.source is None:
             return normal(self.dim)
         law = built(DATASETS, self.source).source

@@ -23,6 +23,7 @@ class Conditioned:
     label: Tensor | None
     classes: int
     condition: Tensor | None
+    vocabulary: tuple[int, ...] = ()
 
     @property
     def conditions(self) -> int:
@@ -77,13 +78,18 @@ class Conditioned:
 
 @dataclass(frozen=True)
 class Points(Conditioned):
-    """Points x `(seeds, n, dim)`, and what is known of each: label `(seeds, n)`, condition `(seeds, n, numbers)`."""
+    """Points x `(seeds, n, dim)`, and what is known of each: label `(seeds, n)`, condition `(seeds, n, numbers)`.
+
+    Where they have a `vocabulary` they are tokens, integers of which column i has the values 0 to vocabulary[i] - 1; without
+    one they are real numbers.
+    """
 
     x: Tensor | Rows
     label: Tensor | None = None
     shape: tuple[int, ...] = ()
     classes: int = 0
     condition: Tensor | None = None
+    vocabulary: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.shape:

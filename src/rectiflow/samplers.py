@@ -1,7 +1,7 @@
 """Samplers: how draws of the source become draws of a trained model.
 
 Each takes a model, source points and a generator, and knows how to start: the solvers of the flow, stochastic samplers with
-the flow's marginals, jumps of a flow map, and one pass of a map.
+the flow's marginals, jumps of a flow map, one pass of a map, and chains of tokens.
 
 For paths with a Gaussian source and independent ends a velocity gives the score (see `predictions`), and for any `g(t) >= 0`
 the equation `dx = [v + g^2/2 s] dt + g dW` has the same law at every time as the flow `dx = v dt` (Song et al., arXiv
@@ -18,11 +18,13 @@ import torch
 from torch import Generator, Tensor
 
 from rectiflow.annealing import Langevin
+from rectiflow.ctmc import Ctmc
 from rectiflow.guidance import Guidance
 from rectiflow.interpolants import Interpolant
 from rectiflow.leaps import Leaps
 from rectiflow.models.model import Field, Maps, Model
 from rectiflow.models.noisy import Noisy
+from rectiflow.one_by_one import AnyOrder, NextByNext
 from rectiflow.predictions import convert, ends
 from rectiflow.ranges import among, at_least, inside
 from rectiflow.solvers import SOLVERS, Solution, Solver, VelocityField, march
@@ -226,6 +228,9 @@ SAMPLERS: dict[str, Callable[..., Any]] = {
     "jumps": Leaps,
     "once": Once,
     "guided": Guidance,
+    "ctmc": Ctmc,
+    "any_order": AnyOrder,
+    "autoregressive": NextByNext,
 }
 
 

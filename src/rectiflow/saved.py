@@ -121,6 +121,8 @@ def origin_spec(origin: Origin) -> dict[str, Any]:
         "classes": list(origin.classes),
         "condition": None if origin.condition is None else condition_spec(origin.condition),
         "shape": list(origin.shape),
+        **({"vocabulary": list(origin.vocabulary)} if origin.vocabulary else {}),
+        **({"words": [list(column) for column in origin.words]} if origin.words else {}),
     }
 
 
@@ -130,7 +132,8 @@ def origin_of(spec: Mapping[str, Any]) -> Origin:
     units = None if spec["units"] is None else built(UNITS, spec["units"])
     condition = None if spec.get("condition") is None else condition_of(spec["condition"])
     known = tuple(spec.get("classes", ())), condition, tuple(spec.get("shape", ()))
-    return Origin(columns, units, spec["source"], spec["given"], spec["independent"], *known)
+    tokens = tuple(spec.get("vocabulary", ())), tuple(map(tuple, spec.get("words", ())))
+    return Origin(columns, units, spec["source"], spec["given"], spec["independent"], *known, *tokens)
 
 
 def condition_spec(condition: Condition) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from rectiflow.conditions import is_one
 from rectiflow.guidance import Guidance
 from rectiflow.likelihood import DIVERGENCES, Exact, Pushforward
 from rectiflow.models.conditional import Conditional
-from rectiflow.models.model import Density, Field, Model
+from rectiflow.models.model import Density, Field, Model, Tokens
 from rectiflow.origin import Origin
 from rectiflow.ranges import at_least
 from rectiflow.registry import built
@@ -22,6 +22,7 @@ from rectiflow.sections import sectioned
 from rectiflow.solvers import SOLVERS, TABLEAUX, Solver
 from rectiflow.streams import stream
 from rectiflow.threads import threads
+from rectiflow.tokens import check
 
 PART = 50_000  # rows between two words of progress
 STEPS = 20  # of rk4, along which a density is solved
@@ -107,9 +108,9 @@ class Trained:
         return isinstance(self.model, usual.needs) and not (usual.score and self._scoreless)
 
     def _usual(self, steps: int | None) -> str:
-        """A map is drawn from once, a flow by jumps, a field by Euler's steps."""
+        """A map is drawn from once, a flow by jumps, a field by Euler's steps, tokens by their chain, or one by one."""
         order = ["jumps", "euler", "langevin", "once"] if steps not in (None, 1) else ["once", "jumps", "euler", "langevin"]
-        return next(name for name in order if self._serves(name))
+        return next(name for name in (*order, "ctmc", "autoregressive") if self._serves(name))
 
     @property
     def _scoreless(self) -> bool:
@@ -217,6 +218,8 @@ class Trained:
         model, device = self.model.seed(0), self.device
         if isinstance(model, Density):
             return lambda x, _: model.log_prob(x[None].to(device))[0]
+        if isinstance(model, Tokens):
+            return lambda x, given: model.log_prob(x[None].to(device), given)[0]
         if not isinstance(model, Field):
             raise ValueError("log_prob: this model has no density; a field or a bijection has")
         if divergence is None:
@@ -253,11 +256,21 @@ class Trained:
         own = as_rows(rows)
         if own.shape[1] != self.origin.dim:
             raise ValueError(f"{name}: rows of {own.shape[1]} numbers; the model's have {self.origin.dim}")
+        if self.origin.vocabulary:
+            return self._tokens(own, name)
         with np.errstate(all="ignore"):
             x = self.origin.units(own) if self.origin.units else own.astype(np.float32)
         if len(bad := np.flatnonzero(~np.isfinite(x).all(1))):
             raise ValueError(f"{name}: row {bad[0]} lies outside of what the model's numbers can be")
         return torch.from_numpy(x)
+
+    def _tokens(self, own: np.ndarray, name: str) -> Tensor:
+        """Rows of tokens, `(n, dim)` of int64. Raises ValueError for a number that is none of its column's."""
+        x = torch.from_numpy(own.astype(np.int64))
+        if len(bad := np.flatnonzero((own != x.numpy()).any(1))):
+            raise ValueError(f"{name}: row {bad[0]} has numbers that are not whole; tokens are")
+        check(x, self.origin.vocabulary)
+        return x
 
     def _out(self, x: np.ndarray) -> np.ndarray:
         units = self.origin.units

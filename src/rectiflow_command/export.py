@@ -87,6 +87,8 @@ def source(trained: Trained) -> str:
     origin = trained.origin
     if origin.given:
         return "the rows of a table"
+    if origin.vocabulary:
+        return "uniform tokens"
     return "N(0, I)" if origin.source is None else f"the source of {json.dumps(dict(origin.source))}"
 
 

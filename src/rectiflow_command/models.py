@@ -244,6 +244,10 @@ def origin_of(project: View, row: Mapping[str, Any], params: Mapping[str, Any], 
     about = json.loads(project.content(places.about(dataset)))
     shape, units = tuple(about["shape"]), about.get("units")
     dim, found = math.prod(shape), None if units is None else built(UNITS, units)
+    if vocabulary := tuple(about.get("vocabulary", ())):
+        names = params.get("tables", {}).get(dataset, {}).get("tokens")
+        columns = tuple((name, 1) for name in names) if names else (("x", dim),)
+        return Origin(columns, shape=shape, vocabulary=vocabulary, words=tuple(map(tuple, about.get("words", ()))))
     if dataset in params.get("tables", {}):
         columns = widths(project, params["tables"][dataset], dim)
         return Origin(columns, found, None, project.has(places.table(dataset, "source")), independent, shape=shape)

@@ -29,9 +29,20 @@ def format_of(path: Path) -> str:
     return path.suffix
 
 
-def write_rows(path: Path, rows: np.ndarray, columns: Columns, beside: Mapping[str, np.ndarray] | None = None) -> None:
-    """Rows `(n, dim)` under the names of their columns, those of several numbers as vectors, and what is `beside` them."""
+def write_rows(
+    path: Path,
+    rows: np.ndarray,
+    columns: Columns,
+    beside: Mapping[str, np.ndarray] | None = None,
+    words: Sequence[Sequence[str | int | bool]] = (),
+) -> None:
+    """Rows `(n, dim)` under the names of their columns, those of several numbers as vectors, and what is `beside` them. With
+    `words` the rows are tokens, which are places among those of their column.
+    """
     parts, begin = {}, 0
+    if words:
+        named = zip(columns, words, rows.T, strict=True)
+        parts, columns = {name: np.array(of)[column] for (name, _), of, column in named}, ()
     for name, width in columns:
         parts[name] = rows[:, begin] if width == 1 else rows[:, begin : begin + width]
         begin += width

@@ -46,12 +46,14 @@ def write_pictures(path: Path, rows: np.ndarray, trained: Trained) -> None:
 
 
 def ends(trained: Trained) -> tuple[Any, Any]:
-    """The numbers that are black and white: the first and the last level, the least and the greatest that it was trained on,
-    or where neither is known -1 and 1 in the model's coordinates, as pictures of data sets are.
+    """The numbers that are black and white: the first and the last level or token, the least and the greatest that it was
+    trained on, or where neither is known -1 and 1 in the model's coordinates, as pictures of data sets are.
     """
     units = trained.origin.units
     if units is not None and units.levels:
         return 0, units.levels - 1
+    if trained.origin.vocabulary:
+        return 0, np.array(trained.origin.vocabulary) - 1
     if "range" in trained.facts:
         low, high = trained.facts["range"]
         return low, high

@@ -97,5 +97,5 @@ def command(
         write_pictures(out, drawn, trained)
         click.echo(f"{rows} pictures in {out}")
         return
-    write_rows(out, drawn, trained.origin.columns, beside(trained.origin, asked, given, rows))
+    write_rows(out, drawn, trained.origin.columns, beside(trained.origin, asked, given, rows), trained.origin.words)
     click.echo(f"{rows} rows of {', '.join(name for name, _ in trained.origin.columns)} in {out}")

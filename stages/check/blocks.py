@@ -22,6 +22,7 @@ from stages.grid import Block, network
 from stages.modes import Near
 from stages.shared.objectives import objective_of, sees_pictures, try_begin
 from stages.shared.params import PARAMS, Refused, finish, parse
+from stages.tokens import Measured as Tokens
 
 
 def check_block(name: str, block: Block, content: Mapping[str, Any], params: Params) -> None:
@@ -38,6 +39,7 @@ def check_block(name: str, block: Block, content: Mapping[str, Any], params: Par
         if block.last and needed > pool:
             raise Refused(f"{PARAMS}: reflow.pairs + reflow.validation: {needed} is more than the pool of {dataset}, {pool}")
         for each in block.methods:
+            check_rows(key, dataset, each, params)
             check_source(key, dataset, each, content, params)
             check_classes(key, dataset, each, content, params)
             check_begin(dataset, each, block, content, params)
@@ -47,8 +49,32 @@ def check_block(name: str, block: Block, content: Mapping[str, Any], params: Par
             check_modes(f"{key}.modes", dataset, block.modes, params)
         if block.features is not None:
             check_features(f"{key}.features", dataset, block.features, params)
+        if block.tokens is not None:
+            check_tokens(f"{key}.tokens", dataset, block.tokens, params)
     if block.bound is not None:
         check_bound(key, block, params)
+
+
+def check_rows(key: str, dataset: str, name: str, params: Params) -> None:
+    """Models of tokens are trained on tokens, and others on real numbers."""
+    kind, tokens = params.methods[name].model["name"], params.of_tokens(dataset)
+    if tokens != bool(MODELS[kind].example_vocabulary):
+        are, others = ("tokens", "real numbers") if tokens else ("real numbers", "tokens")
+        raise Refused(
+            f"{PARAMS}: {key}.methods: {name!r}: {kind!r} is a model of {others}, and the rows of {dataset!r} are {are}"
+            f"{f'; models of those are {of_tokens()}' if tokens else ''}"
+        )
+
+
+def of_tokens() -> str:
+    return ", ".join(name for name in MODELS if MODELS[name].example_vocabulary)
+
+
+def check_tokens(key: str, dataset: str, override: Mapping[str, Any], params: Params) -> None:
+    """What a block measures are tokens."""
+    parse(Tokens, override, key)
+    if not params.of_tokens(dataset):
+        raise Refused(f"{PARAMS}: {key}: the rows of {dataset!r} are real numbers, not tokens; leave it out")
 
 
 def check_classes(key: str, dataset: str, name: str, content: Mapping[str, Any], params: Params) -> None:
@@ -74,7 +100,7 @@ def check_begin(dataset: str, name: str, block: Block, content: Mapping[str, Any
     few = rows if objective.data is Points and isinstance(rows, int) else None
     if model.conditional:
         check_conditions(dataset, name, known, params)
-    try_begin(objective, known.shape, key, few, known.conditions)
+    try_begin(objective, known.shape, key, few, known.conditions, known.vocabulary)
 
 
 def check_conditions(dataset: str, name: str, known: Description, params: Params) -> None:
@@ -137,7 +163,9 @@ def check_density(key: str, dataset: str, block: Block, content: Mapping[str, An
 
 
 def check_modes(key: str, dataset: str, override: Mapping[str, Any], params: Params) -> None:
-    """There are more points than neighbours."""
+    """There are more points than neighbours, and near ones among them."""
+    if params.of_tokens(dataset):
+        raise Refused(f"{PARAMS}: {key}: the rows of {dataset!r} are tokens, none of which is near to another; leave it out")
     check_neighbours(key, dataset, parse(Near, override, key).neighbours, params)
 
 

@@ -20,7 +20,10 @@ from stages.shared.params import PARAMS, Refused, build, named
 
 def check_gradient_flow(name: str, row: GradientFlow, content: Mapping[str, Any], params: Params, rows: Rows) -> None:
     """Its data set has the densities that it needs, its scheme can follow it, and its teacher knows what is asked."""
-    key, dataset = f"gradient_flows.{name}", build_dataset("datasets", params.datasets[row.dataset], row.dataset)[1]
+    key = f"gradient_flows.{name}"
+    if params.of_tokens(row.dataset):
+        raise Refused(f"{PARAMS}: {key}.dataset: the rows of {row.dataset!r} are tokens, which have no gradient to follow")
+    dataset = build_dataset("datasets", params.datasets[row.dataset], row.dataset)[1]
     scheme, teacher = named(SCHEMES, row.scheme, f"{key}.scheme"), None
     if row.recover is not None:
         build(Recovery, row.recover, f"{key}.recover")

@@ -22,6 +22,8 @@ def check_judge(name: str, judge: Judge, content: Mapping[str, Any], params: Par
     key = f"judges.{name}"
     if name in params.methods:
         raise Refused(f"{PARAMS}: judges: {name!r} is the name of a method; choose another")
+    if params.of_tokens(judge.dataset):
+        raise Refused(f"{PARAMS}: {key}.dataset: the rows of {judge.dataset!r} are tokens; judges see real numbers")
     known = params.describe(judge.dataset, content)
     if not known.classes:
         raise Refused(f"{PARAMS}: {key}.dataset: {judge.dataset!r} has no classes to tell; take a data set with labels")

@@ -21,7 +21,7 @@ from stages.shared.teachers import Learning
 
 
 def check_sampling(params: Params) -> None:
-    """The samplers exist, and the two that every comparison of fields rests on are among them."""
+    """The samplers exist, and where there are fields the two that every comparison of these rests on are among them."""
     for k, sampler in enumerate(build_samplers(params.sample.samplers, "sample.samplers")):
         if params.sample.samplers[k] in params.sample.samplers[:k]:
             raise Refused(f"{PARAMS}: sample.samplers.{k}: {params.sample.samplers[k]!r} is there already")
@@ -30,7 +30,8 @@ def check_sampling(params: Params) -> None:
                 f"{PARAMS}: sample.samplers.{k}: {sampler.label!r} needs the score, which not every model "
                 f"gives: it belongs in samplers, under the name of a method"
             )
-    for steps in (1, params.sample.trajectory_steps):
+    fields = any(issubclass(MODELS[method.model["name"]], Field) for method in params.methods.values())
+    for steps in (1, params.sample.trajectory_steps) if fields else ():
         if {"name": "euler", "steps": steps} not in params.sample.samplers:
             raise Refused(f"{PARAMS}: sample.samplers: {{name: euler, steps: {steps}}} is missing; the report compares it")
     sampler = named(SAMPLERS, params.reflow.sampler, "reflow.sampler")
@@ -58,7 +59,7 @@ def check_method(name: str, content: Mapping[str, Any], params: Params) -> None:
     samplers, model = build_samplers(specs, f"samplers.{name}"), MODELS[method.model["name"]]
     used = any(name in block.methods for block in params.grid.values())  # those are begun with what the blocks say
     if not used and not sees_pictures(merged(params.network, method.network)["name"]):
-        try_begin(objective, example(method), key)
+        try_begin(objective, example(method), key, vocabulary=model.example_vocabulary)
     for k, sampler in enumerate(samplers):
         where = f"samplers.{name}.{k}"
         check_serves(where, sampler, method.model["name"])

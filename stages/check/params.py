@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from rectiflow.training import Training
-from stages.generate import Description, description, gaussian_source
+from stages.generate import Description, description, gaussian_source, outline
 from stages.grid import Sections
 from stages.reflow import Reflow
 from stages.sample import Sample
@@ -29,6 +29,13 @@ class Params(Sections, Workers):
         """How many rows a data set has, and all else that its section says of it; latents have those of their origin."""
         found: dict[str, Any] = getattr(self, self.kind(dataset))[self.origin(dataset)]
         return found
+
+    def of_tokens(self, dataset: str) -> bool:
+        """Whether the rows of a data set are tokens; no rows are read for it."""
+        if dataset in self.latents:
+            return False
+        kind, row = self.kind(dataset), self.rows(dataset)
+        return "tokens" in row if kind == "tables" else bool(outline(kind, row, f"{kind}.{dataset}")[1].vocabulary)
 
     def describe(self, dataset: str, content: Mapping[str, Any]) -> Description:
         """What is known of a data set before its rows are read."""

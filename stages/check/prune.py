@@ -17,7 +17,7 @@ def prune(content: Mapping[str, Any], rows: Rows) -> None:
     drawn = {**flows, **rows["decoded"]}
     below = {
         "density": rows["densities"], "modes": rows["modes"], "bound": rows["bounds"], "baseline": rows["baselined"],
-        "jko": rows["movements"], "judge": rows["judging"], "features": rows["features"],
+        "jko": rows["movements"], "judge": rows["judging"], "features": rows["features"], "tokens": rows["tokens"],
     }  # fmt: skip
     kept = {
         "generate": problems,

@@ -1,5 +1,6 @@
 """Gather everything into `reports/`: metrics.json, results.csv, plots/*.csv and the page index.html."""
 
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -9,11 +10,12 @@ from rectiflow.files import write_bytes
 from stages.grid import studies
 from stages.report import sources
 from stages.report.evidence import Evidence
-from stages.report.figures import overview
+from stages.report.figures import Drawn, overview
 from stages.report.gradient_flows import picture
 from stages.report.page import page, study_sections
 from stages.report.provenance import provenance
-from stages.report.results import agreements, headlines, per_round
+from stages.report.results import Key, agreements, headlines, per_round
+from stages.report.token_figures import board
 from stages.shared.files import rounded, write_json, write_text
 from stages.shared.params import PARAMS, read
 from stages.shared.progress import progress
@@ -25,6 +27,13 @@ REPORTS = Path("reports")
 def csv(frame: pd.DataFrame) -> str:
     """Comma-separated values with ten significant digits."""
     return frame.map(lambda value: rounded(value) if isinstance(value, float) else value).to_csv(index=False)
+
+
+def in_one(evidence: Evidence, models: Sequence[Key], shown: Mapping[Key, Drawn]) -> bytes:
+    """One picture of the result, for the README: of flows, or else of the first tokens."""
+    if not evidence.nfe.empty:
+        return overview(evidence.nfe, evidence.floors, shown)
+    return board(next(album for key in models if (album := evidence.tokens(key[0]))))
 
 
 def main(_: list[str]) -> None:
@@ -43,20 +52,21 @@ def main(_: list[str]) -> None:
         "spent": partial(sources.spent, names),
         "couplings": partial(sources.couplings, content, names),
     }
-    evidence = Evidence(results, tables, partial(sources.album, names))
-    shown = {key: sources.drawn(name, key[0]) for key, name in names.items()}
+    evidence = Evidence(results, tables, partial(sources.album, names), partial(sources.token_album, names))
+    shown = {key: drawn for key, name in names.items() if (drawn := sources.drawn(name, key[0])) is not None}
     sections = study_sections(studies(content), evidence)
     descents = sources.followed(content)
     made = provenance(content, trained)
     reasons = list(dict.fromkeys(ended.values()))
-    html = page(evidence, losses, shown, PARAMS.read_text(), sections, reasons, sources.maps(trained), descents, made)
+    maps = sources.maps(trained)
+    html = page(evidence, losses, shown, PARAMS.read_text(), sections, reasons, maps, descents, made)
     say(2, "page drawn")
     write_text(REPORTS / "results.csv", csv(results))
     rounds = per_round(results, ["straightness", "chord_deviation", "w2", "w2_1step"])
     for name, frame in {"w2_nfe": evidence.nfe, "straightness": rounds, "training": losses}.items():
         write_text(REPORTS / "plots" / f"{name}.csv", csv(frame))
     write_json(REPORTS / "metrics.json", headlines(results) | agreements(evidence.table("relations")))
-    write_bytes(REPORTS / "result.png", picture(descents) or overview(evidence.nfe, evidence.floors, shown))
+    write_bytes(REPORTS / "result.png", picture(descents) or in_one(evidence, list(names), shown))
     write_text(REPORTS / "index.html", html)
     say(3, str(REPORTS / "index.html"))
 

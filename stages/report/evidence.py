@@ -1,7 +1,7 @@
 """What the sections of the report that look into one question tell from, and how they say it."""
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from html import escape
 
 import pandas as pd
@@ -10,6 +10,7 @@ from rectiflow.statistics import estimate
 from stages.report.albums import Album
 from stages.report.printing import plain
 from stages.report.results import Values, against_first, against_nfe, ranked, select
+from stages.report.token_albums import TokenAlbum
 from stages.shared.measures import Better, measure
 
 Tables = Mapping[str, Callable[[], pd.DataFrame]]
@@ -17,13 +18,18 @@ Tables = Mapping[str, Callable[[], pd.DataFrame]]
 
 class Evidence:
     """All there is to tell from: the tidy `results`, and further tables by name, each read when it is first asked for. What
-    can be seen of a data set is in its `album`, None for one whose rows are no pictures.
+    can be seen of a data set is in its `album`, None for one whose rows are no pictures, and in that of its `tokens`, None
+    for one of numbers.
     """
 
     def __init__(
-        self, results: pd.DataFrame, tables: Tables | None = None, album: Callable[[str], Album | None] = lambda _: None
+        self,
+        results: pd.DataFrame,
+        tables: Tables | None = None,
+        album: Callable[[str], Album | None] = lambda _: None,
+        tokens: Callable[[str], TokenAlbum | None] = lambda _: None,
     ) -> None:
-        self.results, self.album = results, album
+        self.results, self.album, self.tokens = results, album, cache(tokens)
         self._sources = dict(tables or {})
         self._tables: dict[str, pd.DataFrame] = {}
 

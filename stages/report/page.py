@@ -34,6 +34,7 @@ from stages.report.trajectories import by_dataset, reference_title, trajectory_p
 from stages.shared.measures import MEASURES, Place, measure, shown_in
 from stages.shared.studies import Study
 
+TITLE = "W2 against function evaluations"
 PACKAGES = ("torch", "torchdiffeq", "POT", "lapx", "scipy", "numpy", "pyarrow", "pandas", "dvc")
 
 
@@ -138,16 +139,31 @@ def interval(seeds: int) -> str:
     return f"means over {seeds} seeds ± half of the 95 % interval (Student's t)" if seeds > 1 else "one seed, no interval"
 
 
+READ = {
+    "w2": (
+        "W2 is the exact distance between as many draws as test points; its floor is the distance of a second sample of the "
+        "target from the same test points, so values near the floor are as good as this test can tell. Straightness, chord "
+        "deviation and NPE are measured on the reference paths of flows; the field error is relative to the closed form, "
+        "where there is one. "
+    ),
+    "nll": "NLL is the mean of -log p over the test points in nats; its floor is the entropy of the target. ",
+    "cells_tv": (
+        "Tokens have no distance: TV is the total variation between the histogram of as many draws as test rows and the law "
+        "of the target or, where it is not known, the test set's; its floor is that of a second sample of the target. "
+    ),
+}  # how measures are read
+
+
+def measured(results: pd.DataFrame, name: str) -> bool:
+    return not select(results, name).empty
+
+
 def summary(results: pd.DataFrame, pictures: Collection[str] = ()) -> Section:
     """The headline numbers, and how to read them; `pictures` are the data sets whose rows are some."""
-    density = "NLL is the mean of -log p over the test points in nats; its floor is the entropy of the target. "
-    likelihood = "" if select(results, "nll").empty else density
     said = (
-        f"{interval(results.seed.nunique())}. W2 is the exact distance between as many draws as test points; its floor is "
-        "the distance of a second sample of the target from the same test points, so values near the floor are as good as "
-        "this test can tell. Straightness, chord deviation and NPE are measured on the reference paths of flows; the field "
-        f"error is relative to the closed form, where there is one. {likelihood}{seen(results, pictures)}Bold: the best of "
-        "a column and what the seeds do not separate from it (t tests paired by seed, Holm's correction)."
+        f"{interval(results.seed.nunique())}. {''.join(text for name, text in READ.items() if measured(results, name))}"
+        f"{seen(results, pictures)}Bold: the best of a column and what the seeds do not separate from it (t tests paired by "
+        "seed, Holm's correction)."
     )
     return section("summary", "Summary", note(said), *tables(results, "summary", pictures))
 
@@ -218,15 +234,17 @@ def page(
         "Held-out loss of the averaged weights, mean over seeds. Different paths and objectives have different floors: "
         "compare a curve with itself, not with another path's."
     )
+    models, real = losses[FLOW].drop_duplicates(), [name for name in results.dataset.unique() if not evidence.tokens(name)]
+    numbers = results[results.dataset.isin(real)]
     versions = table(["package", "version"], [[name, escape(version(name))] for name in PACKAGES])
     sections = [
         summary(results, list(dict.fromkeys(key[0] for key, drawn in shown.items() if len(drawn.shape) == 3))),
         *flow_sections(evidence, ended),
-        *densities.sections(results, maps, {place: tables(results, place) for place in ("densities", "outliers")}),
+        *densities.sections(numbers, maps, {place: tables(numbers, place) for place in ("densities", "outliers")}),
         *gradient_flows.sections(descents, results),
         *studies,
-        section("nfe", "W2 against function evaluations", figure(figures.against_nfe(nfe, floors), against_nfe)),
-        section("samples", "Samples against the target", *sample_parts(shown)),
+        *([] if nfe.empty else [section("nfe", TITLE, figure(figures.against_nfe(nfe, floors), against_nfe))]),
+        *([section("samples", "Samples against the target", *sample_parts(shown))] if shown else []),
         *([section("trajectories", "Trajectories", *paths)] if (paths := trajectory_parts(shown)) else []),
         section("training", "Training curves", figure(figures.training(losses), training)),
         measurements(results),
@@ -234,10 +252,10 @@ def page(
     ]
     seeds = results.seed.nunique()
     lead = (
-        f"<p>{len(shown)} trained models on {len(floors)} data sets, {seeds} seed{'s' * (seeds != 1)} each. Every number "
-        "comes from <code>reports/results.csv</code>; <code>dvc metrics diff</code> and <code>dvc plots diff</code> compare "
-        'it across commits. What ran when, and how long it took: <a href="times.html">times of the last runs</a> on this '
-        "machine, if there were any.</p>\n"
+        f"<p>{len(models)} trained models on {models.dataset.nunique()} data sets, {seeds} seed{'s' * (seeds != 1)} each. "
+        "Every number comes from <code>reports/results.csv</code>; <code>dvc metrics diff</code> and "
+        "<code>dvc plots diff</code> compare it across commits. What ran when, and how long it took: "
+        '<a href="times.html">times of the last runs</a> on this machine, if there were any.</p>\n'
     )
     return document(
         "rectiflow report",

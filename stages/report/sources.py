@@ -12,7 +12,8 @@ from stages.report.densities import DensityMap
 from stages.report.figures import Drawn
 from stages.report.gradient_flows import Followed
 from stages.report.results import Key, curves, tidy
-from stages.shared import bounds, judges, modes, movements, places
+from stages.report.token_albums import TokenAlbum, TokenRoll, Way, shades
+from stages.shared import bounds, judges, modes, movements, places, tokens
 from stages.shared.io import read_table, read_weights
 from stages.shared.latents import Decoded
 from stages.shared.params import GRID, parse, read
@@ -84,8 +85,10 @@ def followed(content: Mapping[str, Any]) -> dict[str, Followed]:
 
 
 def measured(name: str) -> dict[str, np.ndarray]:
-    """The measurements of a model, and of its density, its modes, its bounds and its features where these are measured."""
-    further = (places.density_measures, modes.measured, bounds.measured, judges.measured)
+    """The measurements of a model, and of its density, its modes, its bounds, its features and its tokens where these are
+    measured.
+    """
+    further = (places.density_measures, modes.measured, bounds.measured, judges.measured, tokens.measured)
     paths = (places.evaluated(name), *(place(name) for place in further))
     tables = [read_table(path) for path in paths if path.exists()]
     return {column: np.concatenate([table[column] for table in tables]) for column in tables[0]}
@@ -138,9 +141,13 @@ def ends(names: Mapping[Key, str]) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
-def drawn(name: str, dataset: str) -> Drawn:
-    """What the figures show of a model: the first seed's target, its draws and, of a flow, its paths."""
+def drawn(name: str, dataset: str) -> Drawn | None:
+    """What the figures show of a model: the first seed's target, its draws and, of a flow, its paths. None for tokens that
+    are no pictures.
+    """
     split, about = read_split(dataset, "target", "test"), read_about(dataset)
+    if about.vocabulary and len(about.shape) != 3:
+        return None
     seed, target = split.seeds[0], pictures(split.x[0], about)
     samples = read_table(places.samples(name), seed=seed)
     samples["x"] = pictures(samples["x"], about)
@@ -157,7 +164,9 @@ def drawn(name: str, dataset: str) -> Drawn:
 
 
 def pictures(x: np.ndarray, about: About) -> np.ndarray:
-    """Rows of whole levels as numbers in [-1, 1], as pictures are shown; others stay."""
+    """Rows of whole levels, and tokens, as numbers in [-1, 1], as pictures are shown; others stay."""
+    if about.vocabulary:
+        return shades(x, about)
     if about.units is None or not about.units.levels:
         return x
     return (2 * about.units.back(x) / about.units.levels - 1).astype(np.float32)
@@ -188,6 +197,24 @@ def album(names: Mapping[Key, str], dataset: str) -> Album | None:
     here = {key[1:]: name for key, name in names.items() if key[0] == dataset}
     rolls = {key: roll(name, test.seeds[0], rows, about) for key, name in here.items()}
     return Album(test.seeds[0], about.shape, lines, pictures(test.x[0][rows], about), rolls)
+
+
+def token_album(names: Mapping[Key, str], dataset: str) -> TokenAlbum | None:
+    """What can be seen of a data set of tokens, of the first seed; None for one of numbers."""
+    about = read_about(dataset)
+    if not about.vocabulary:
+        return None
+    test = read_split(dataset, "target", "test")
+    rolls = {method: token_roll(name, test.seeds[0]) for (of, method, k), name in names.items() if of == dataset and not k}
+    return TokenAlbum(test.seeds[0], about, test.x[0], rolls)
+
+
+def token_roll(name: str, seed: int) -> TokenRoll:
+    """What a model of tokens drew as its reference, and the way there."""
+    table, states = read_table(places.samples(name), seed=seed, role="reference"), read_table(places.states(name), seed=seed)
+    times = np.unique(states["t"])
+    way = Way(times, states["x"].reshape(len(times), -1, states["x"].shape[1]))
+    return TokenRoll(str(table["solver"][0]), int(table["nfe"][0]), table["x"], way)
 
 
 def roll(name: str, seed: int, rows: np.ndarray, about: About) -> Roll:

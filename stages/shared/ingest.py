@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from pydantic import Field
 from torch import Tensor
 
@@ -19,24 +20,28 @@ from rectiflow.datasets import (
     outlined_pictures,
     pictured,
     table,
+    tokens,
 )  # fmt: skip
 from rectiflow.pictures import Pictures
 from rectiflow.units import Scaled
 from stages.shared.images import column_pictures, folder_pictures
 from stages.shared.params import PARAMS, Refused, composed, finish
 from stages.shared.splits import Sizes
-from stages.shared.tables import Numbers, opened, read_labels, read_marks, read_numbers
+from stages.shared.tables import Numbers, opened, read_labels, read_marks, read_numbers, read_words
 
 
 class Table(Sizes):
     """A user's Parquet file, or a folder with `target.parquet` and `source.parquet`: the columns of numbers, or with
-    `images` the one of encoded images; without a column it is a folder of image files, one folder a class. The column of
-    classes, the one that marks outliers, and those of numbers that a model may be told with a row, if any.
+    `images` the one of encoded images; without a column it is a folder of image files, one folder a class. In place of
+    columns of numbers there may be `tokens`, columns of strings, integers or booleans, each of which has few values. The
+    column of classes, the one that marks outliers, and those of numbers that a model may be told with a row, if any.
     """
 
     path: str
     columns: list[str] = Field([], min_length=1)
     images: bool = False
+    tokens: list[str] = Field([], min_length=1)
+    vocabulary: int | None = None
     label: str | None = None
     outlier: str | None = None
     condition: list[str] = Field([], min_length=1)
@@ -49,18 +54,29 @@ class Table(Sizes):
 
 def parse_table(row: Any, key: str) -> tuple[Table, dict[str, Any]]:
     """A row of `tables`: the file and its rows, and how to scale it."""
-    images = isinstance(row, Mapping) and row.get("images") is True
-    found, options = composed(Table, pictured if images else table, row, key)
-    if not images and not found.columns:
-        raise Refused(f"{PARAMS}: {key}.columns is missing: name those that have the numbers, or say `images: true`")
+    given = row if isinstance(row, Mapping) else {}
+    images, words = given.get("images") is True, "tokens" in given
+    found, options = composed(Table, pictured if images else tokens if words else table, row, key)
+    for name in ("images", "columns", "outlier"):
+        if words and name in given:
+            raise Refused(f"{PARAMS}: {key}.{name}: {given[name]!r} cannot stand beside tokens; leave one of them out")
+    if not words and found.vocabulary is not None:
+        raise Refused(
+            f"{PARAMS}: {key}.vocabulary: {found.vocabulary} is that of tokens; name their columns, or leave it out"
+        )
+    if not images and not words and not found.columns:
+        raise Refused(
+            f"{PARAMS}: {key}.columns is missing: name those that have the numbers, or `tokens`, or say `images: true`"
+        )
     if images and len(found.columns) > 1:
         raise Refused(f"{PARAMS}: {key}.columns: {found.columns} should be the one column that has the images")
     named = [("label", found.label), ("outlier", found.outlier), *(("condition", name) for name in found.condition)]
     for place, (name, column) in enumerate(named):
         if column is not None and found.folder:
             raise Refused(f"{PARAMS}: {key}.{name}: {column!r}: a folder of images has no columns; its folders are classes")
-        if column in found.columns:
-            raise Refused(f"{PARAMS}: {key}.{name}: {column!r} is one of columns; it is no coordinate")
+        for part in ("columns", "tokens"):
+            if column in getattr(found, part):
+                raise Refused(f"{PARAMS}: {key}.{name}: {column!r} is one of {part}; it is no coordinate")
         if name == "condition" and (name, column) in named[:place]:
             raise Refused(f"{PARAMS}: {key}.{name}: {column!r} is there twice")
     return found, options
@@ -118,22 +134,43 @@ def _axes(side: Numbers | Pictures) -> str:
     return " x ".join(map(str, side.shape if isinstance(side, Pictures) else side.shape[1:]))
 
 
+def build_tokens(found: Table, options: Mapping[str, Any], key: str) -> Dataset:
+    """A table of tokens."""
+    path, source = paths(found, key)
+    if source is not None:
+        raise Refused(f"{PARAMS}: {key}.path: {found.path!r} has a source.parquet; the source of tokens is uniform")
+    columns = [read_words(path, name, f"{key}.tokens", found.vocabulary) for name in found.tokens]
+    words, rows = zip(*columns, strict=True)
+    labels = None if found.label is None else read_labels(path, None, found.label, key)
+    given = {"target": Empirical(torch.stack(rows, 1)), "vocabulary": tuple(map(len, words)), "labels": labels}
+    return finish(tokens, options, key, words=words, **given)
+
+
 def build_table(row: Any, key: str) -> tuple[Table, Dataset]:
     """A row of `tables` as numbers of rows and the data set."""
     found, options = parse_table(row, key)
-    columns, told = read_columns(found, key), None
-    if found.condition:
-        target, source = condition_columns(found, key)
-        numbers = target[:, 0 : target.shape[1]]
-        kept = numbers if columns.marked is None else numbers[~columns.marked]
-        told = finish(conditions, {"names": target.single_names(), "target": kept, "source": source}, key)
+    if found.tokens:
+        return found, replace(build_tokens(found, options, key), condition=told(found, None, key))
+    columns = read_columns(found, key)
     dataset = finish(pictured if found.images else table, options, key, **columns._asdict())
-    return found, replace(dataset, condition=told)
+    return found, replace(dataset, condition=told(found, columns.marked, key))
+
+
+def told(found: Table, marked: Tensor | None, key: str) -> Conditions | None:
+    """The numbers that come with the rows that are not marked, if any."""
+    if not found.condition:
+        return None
+    target, source = condition_columns(found, key)
+    numbers = target[:, 0 : target.shape[1]]
+    kept = numbers if marked is None else numbers[~marked]
+    return finish(conditions, {"names": target.single_names(), "target": kept, "source": source}, key)
 
 
 def outline_table(row: Any, key: str) -> tuple[Table, Dataset]:
     """The same before numbers and images are read: they are zeros. Raises Refused for what is wrong with all else."""
     found, options = parse_table(row, key)
+    if found.tokens:  # the vocabulary is what their columns have
+        return build_table(row, key)
     target, source, labels, marked = read_columns(found, key)
     if isinstance(target, Pictures):
         dataset = finish(outlined_pictures, {"found": target, "alpha": options["alpha"]}, key)
@@ -142,18 +179,18 @@ def outline_table(row: Any, key: str) -> tuple[Table, Dataset]:
         rows, dim = target.shape
         finish(fits, {"shape": options["shape"], "dim": dim}, key)
         dataset = outlined(tuple(options["shape"] or [dim]), rows)
-    told, outliers = None, 0 if marked is None else int(marked.sum())
+    conditioned, outliers = None, 0 if marked is None else int(marked.sum())
     if found.condition:
         names = condition_columns(found, key)[0].single_names()
         k = len(names)
-        told = Conditions(tuple(names), Scaled([0.0] * k, [1.0] * k), Empirical.unread(rows - outliers, k).rows)
+        conditioned = Conditions(tuple(names), Scaled([0.0] * k, [1.0] * k), Empirical.unread(rows - outliers, k).rows)
     return found, replace(
         dataset,
         source=dataset.source if source is None else Empirical.unread(2, dim),
         target=Empirical.unread(rows - outliers, dim),
         labels=labels or dataset.labels,
         outliers=Empirical.unread(outliers, dim) if outliers else None,
-        condition=told,
+        condition=conditioned,
     )
 
 

@@ -17,12 +17,20 @@ from rectiflow.networks.network import Build
 from rectiflow.objectives import OBJECTIVES
 from rectiflow.objectives.objective import Objective
 from rectiflow.pairs import Pairs, Points
+from rectiflow.token_laws import uniform
 from rectiflow.training import Training
 from stages.shared.params import PARAMS, Refused, Settings, build, composed, finish, lookup, merged, name_in, section
 from stages.shared.teachers import Keys, teacher_row
 
-GIVEN = (*OWN, "path", "prediction", "conditions")  # of a model's fields, those that its objective gives it
-SIZES = ("inputs", "outputs", "sides", "fused")  # of a network's, those that a model and an objective give it
+GIVEN = (*OWN, "path", "prediction", "conditions", "vocabulary")  # of a model's fields, those that its objective gives it
+SIZES = (
+    "inputs",
+    "outputs",
+    "sides",
+    "vocabulary",
+    "causal",
+    "fused",
+)  # of a network's, those that a model and an objective give it
 
 
 def build_network(spec: Any, key: str) -> Build:
@@ -99,11 +107,18 @@ def training_of(content: Mapping[str, Any], row: Mapping[str, Any], key: str, ov
     return build(Training, merged(section(content, "training"), row.get("training", {}), override), f"{key}.training")
 
 
-def try_begin(objective: Objective, shape: tuple[int, ...], key: str, rows: int | None = None, conditions: int = 1) -> Model:
-    """The model of one seed as it begins on a few made-up rows, no more than there are, with so many numbers of a condition:
-    what cannot be for arrays of this shape raises Refused here.
+def try_begin(
+    objective: Objective,
+    shape: tuple[int, ...],
+    key: str,
+    rows: int | None = None,
+    conditions: int = 1,
+    vocabulary: tuple[int, ...] = (),
+) -> Model:
+    """The model of one seed as it begins on a few made-up rows, no more than there are, with so many numbers of a condition,
+    of tokens where there is a vocabulary: what cannot be for arrays of this shape raises Refused here.
     """
-    data = made_up(objective, shape, FEW if rows is None else min(rows, FEW), conditions)
+    data = made_up(objective, shape, FEW if rows is None else min(rows, FEW), conditions, vocabulary)
     model: Model = finish(objective.begin, {}, key, data=data, generators=[Generator().manual_seed(0)])
     return model
 
@@ -111,10 +126,19 @@ def try_begin(objective: Objective, shape: tuple[int, ...], key: str, rows: int 
 FEW = 8
 
 
-def made_up(objective: Objective, shape: tuple[int, ...], rows: int = FEW, conditions: int = 1) -> Points | Pairs:
+def made_up(
+    objective: Objective,
+    shape: tuple[int, ...],
+    rows: int = FEW,
+    conditions: int = 1,
+    vocabulary: tuple[int, ...] = (),
+) -> Points | Pairs:
     """A few rows of the kind that an objective trains on, of classes that tell as much."""
-    rows = max(rows, conditions)  # one of each class
-    x = torch.randn(1, rows, math.prod(shape), generator=Generator().manual_seed(0))
+    rows, generator = max(rows, conditions), Generator().manual_seed(0)  # one of each class
     label = torch.arange(rows)[None] % conditions if conditions else None
-    ends = {"x": x} if objective.data is Points else {"x0": x, "x1": x}
-    return objective.data(**ends, label=label, shape=shape, classes=conditions)
+    known: dict[str, Any] = {"label": label, "shape": shape, "classes": conditions}
+    if vocabulary:
+        return Points(uniform(vocabulary).sample(rows, generator).long()[None], **known, vocabulary=vocabulary)
+    x = torch.randn(1, rows, math.prod(shape), generator=generator)
+    ends: dict[str, Any] = {"x": x} if objective.data is Points else {"x0": x, "x1": x}
+    return objective.data(**ends, **known)

@@ -19,16 +19,18 @@ SOURCE_SPLITS = {"train": "couple", "validation": "validation"}  # whose points 
 
 
 def read_labelled(dataset: str, side: str, split: str) -> tuple[list[int], Points]:
-    """The seeds and the points of one split, with what is known of them; a finite table is held once."""
+    """The seeds and the points of one split, with what is known of them; a finite table is held once. Tokens are int64."""
     about = read_about(dataset)
-    shape, classes = about.shape, len(about.classes or ())
+    shape, classes, tokens = about.shape, len(about.classes or ()), about.vocabulary
     if not finite(dataset, side):
         drawn = read_split(dataset, side, split)
         label = None if drawn.label is None else _tensor(drawn.label)
-        return drawn.seeds, Points(_tensor(drawn.x), label, shape, classes)
+        own = _tensor(drawn.x)
+        return drawn.seeds, Points(own.long() if tokens else own, label, shape, classes, vocabulary=tokens)
     found = read_places(dataset, side, split)
     label, condition = (None if part is None else _tensor(part) for part in found.known())
-    return found.seeds, Points(Rows(_tensor(found.x), _tensor(found.rows).long()), label, shape, classes, condition)
+    x = Rows(_tensor(found.x), _tensor(found.rows).long(), torch.int64 if tokens else torch.float32)
+    return found.seeds, Points(x, label, shape, classes, condition, tokens)
 
 
 def read_points(dataset: str, side: str, split: str) -> tuple[list[int], Tensor]:

@@ -124,6 +124,11 @@ def trajectories(name: str) -> Path:
     return sampled(name) / "trajectories.parquet"
 
 
+def states(name: str) -> Path:
+    """The states of rows of tokens on their way, by the reference sampler."""
+    return sampled(name) / "states.parquet"
+
+
 def field(name: str) -> Path:
     """A velocity field beside the closed form."""
     return sampled(name) / "field.parquet"

@@ -16,8 +16,8 @@ ROWS = 4096  # that are gathered at a time
 
 @dataclass(frozen=True)
 class Split:
-    """One split of a side: x `(seeds, n, dim)` and, where the side has classes, label `(seeds, n)`, places among them, and
-    where it has conditions, these, `(seeds, n, k)`, in standard units.
+    """One split of a side: x `(seeds, n, dim)`, float32 or integers, which are tokens, and, where the side has classes,
+    label `(seeds, n)`, places among them, and where it has conditions, these, `(seeds, n, k)`, in standard units.
     """
 
     seeds: list[int]
@@ -55,7 +55,8 @@ class Places:
 class About:
     """What is known of a data set: the shape of a row's array, the names of the classes, the target's entropy in nats a
     point, what brought the rows from their own units, and the conditions that come with them; None where there are no
-    classes, where the entropy is not known, where the rows are in their own units, where there are no conditions.
+    classes, where the entropy is not known, where the rows are in their own units, where there are no conditions. Of tokens
+    the vocabulary, and the words that they stand for; empty for numbers, and where tokens are themselves.
     """
 
     shape: tuple[int, ...]
@@ -63,15 +64,24 @@ class About:
     entropy: float | None
     units: Units | None = None
     condition: Condition | None = None
+    vocabulary: tuple[int, ...] = ()
+    words: tuple[tuple[str | int | bool, ...], ...] = ()
+
+    @property
+    def in_plane(self) -> bool:
+        """Whether rows are two tokens of numbers, whose neighbours are near to each other: cells of a board."""
+        strings = any(isinstance(word, str) for words in self.words for word in words)
+        return len(self.vocabulary) == 2 and not strings
 
 
 def read_split(dataset: str, side: str, split: str, *, as_stored: bool = False) -> Split:
-    """One split of a side (source or target). x is float32; `as_stored`: integers are what they are on disk."""
+    """One split of a side (source or target). x is float32; `as_stored`: integers are what they are on disk. Tokens are."""
     if not finite(dataset, side):
         seeds, columns = by_seed(read_table(places.points(dataset), side=side, split=split))
         return Split(seeds, columns["x"], columns.get("label") if side == "target" else None)
     found = read_places(dataset, side, split)
-    x = np.empty((*found.rows.shape, found.x.shape[1]), found.x.dtype if as_stored else np.float32)
+    whole = as_stored or read_about(dataset).vocabulary
+    x = np.empty((*found.rows.shape, found.x.shape[1]), found.x.dtype if whole else np.float32)
     for of_seed, numbers in zip(x, found.rows, strict=True):
         for a in range(0, len(numbers), ROWS):  # no copy of all of them
             of_seed[a : a + ROWS] = found.x[numbers[a : a + ROWS]]
@@ -100,4 +110,6 @@ def read_about(dataset: str) -> About:
         content["entropy"],
         None if units is None else built(UNITS, units),
         None if condition is None else Condition(tuple(condition["names"]), built(UNITS, condition["units"])),
+        tuple(content.get("vocabulary", ())),
+        tuple(map(tuple, content.get("words", ()))),
     )

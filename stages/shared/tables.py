@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from rectiflow.datasets import Label, Labels
+from rectiflow.tokens import FEWEST, MOST
 from stages.shared.params import PARAMS, Refused
 
 BATCH, BUFFER = 2**18, 2**16  # numbers that are decoded at a time; bytes of a column that are read at a time
@@ -147,7 +148,7 @@ def read_labels(target: Path, source: Path | None, name: str, key: str) -> Label
     Raises Refused unless the column holds strings, integers or booleans, at least two classes and at most CLASSES, one in
     every row.
     """
-    column = _label_column(target, name, key)
+    column = _categories(target, name, f"{key}.label")
     classes = sorted(column.dictionary.to_pylist())
     if len(classes) == 1:
         raise Refused(f"{PARAMS}: {key}.label: {name!r} is {classes[0]!r} in all rows of {target}; there is nothing to tell")
@@ -158,8 +159,27 @@ def read_labels(target: Path, source: Path | None, name: str, key: str) -> Label
         with opened(source) as file:
             there = name in file.schema_arrow.names
         if there:
-            of_source = _places(_label_column(source, name, key), classes, source, f"{key}.label: {name!r}")
+            of_source = _places(_categories(source, name, f"{key}.label"), classes, source, f"{key}.label: {name!r}")
     return Labels(tuple(classes), _places(column, classes, target, key), of_source)
+
+
+def read_words(path: Path, name: str, key: str, vocabulary: int | None) -> tuple[tuple[Label, ...], Tensor]:
+    """The different values of a column in sorted order, and the place of every row's among them, `(rows,)`. With a
+    `vocabulary` they are the whole numbers from 0 to one less.
+
+    Raises Refused unless the column holds strings, integers or booleans, one in every row, of the vocabulary, and as many
+    different ones as tokens may have.
+    """
+    column = _categories(path, name, key)
+    found = sorted(column.dictionary.to_pylist())
+    words = found if vocabulary is None else list(range(vocabulary))
+    if not FEWEST <= len(words) <= MOST:
+        many = f"one value, {words[0]!r}," if len(words) == 1 else f"{len(words)} values"
+        raise Refused(f"{PARAMS}: {key}: {name!r} has {many} in {path}; tokens have {FEWEST} to {MOST}")
+    if unknown := [value for value in found if not isinstance(value, type(words[0])) or value not in words]:
+        most = f"0 to {len(words) - 1}"
+        raise Refused(f"{PARAMS}: {key}: {name!r} has {unknown[0]!r} in {path}, outside of the vocabulary, {most}")
+    return tuple(words), _places(column, words, path, key).long()
 
 
 def read_marks(path: Path, name: str, key: str) -> Tensor:
@@ -183,19 +203,19 @@ def read_marks(path: Path, name: str, key: str) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(marked))
 
 
-def _label_column(path: Path, name: str, key: str) -> pa.DictionaryArray:
-    """Every row's label, as a place among the different labels in the order they come in."""
+def _categories(path: Path, name: str, key: str) -> pa.DictionaryArray:
+    """A column's values, each as a place among the different ones in the order they come in."""
     with opened(path) as file:
-        kind = field(file.schema_arrow, name, f"{key}.label").type
+        kind = field(file.schema_arrow, name, key).type
         column = file.read([name])[name]
     if pa.types.is_dictionary(kind):
         column, kind = column.cast(kind.value_type), kind.value_type
     if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_integer(kind) or kind == pa.bool_()):
-        raise Refused(f"{PARAMS}: {key}.label: {name!r} holds {kind} in {path}, not strings, integers or booleans")
+        raise Refused(f"{PARAMS}: {key}: {name!r} holds {kind} in {path}, not strings, integers or booleans")
     if column.null_count:
         first = pc.index(column.is_null(), True).as_py()
         raise Refused(
-            f"{PARAMS}: {key}.label: {name!r} has {column.null_count} missing values in {path}, the first in row {first}"
+            f"{PARAMS}: {key}: {name!r} has {column.null_count} missing values in {path}, the first in row {first}"
         )
     return column.dictionary_encode().combine_chunks()
 

@@ -18,6 +18,10 @@ MODELS = Registry(
         "coupling_layers": "rectiflow.models.coupling_layers:CouplingLayers",
         "autoregressive_layers": "rectiflow.models.autoregressive_layers:AutoregressiveLayers",
         "glow": "rectiflow.models.glow:Glow",
+        "tokens": "rectiflow.models.tokens:TokenFlow",
+        "conditional_tokens": "rectiflow.models.tokens:ConditionalTokenFlow",
+        "autoregressive": "rectiflow.models.autoregressive:Autoregressive",
+        "conditional_autoregressive": "rectiflow.models.autoregressive:ConditionalAutoregressive",
         "classifier": "rectiflow.models.classifier:Classifier",
     }
 )

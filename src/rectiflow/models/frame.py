@@ -36,6 +36,11 @@ class Frame:
         """The frame of points `(seeds, n, dim)`, of which nothing is predicted but themselves."""
         return cls.of(x, x, lambda x1, x0: x1.new_ones(1))
 
+    @classmethod
+    def none(cls, seeds: int, dim: int) -> "Frame":
+        """That of rows which have no units, as tokens have none."""
+        return cls(torch.zeros(seeds, 1, dim), torch.ones(seeds, 1, 1), torch.ones(seeds, 1, 1))
+
     def seed(self, k: int) -> "Frame":
         """The k-th seed's units (the seed axis has length one)."""
         return Frame(self.shift[k : k + 1], self.scale[k : k + 1], self.speed[k : k + 1])

@@ -1,4 +1,4 @@
-"""What every trained model is, and what some can do: fields, one-pass maps, densities.
+"""What every trained model is, and what some can do: fields, one-pass maps, densities, laws of tokens.
 
 A model has one set of weights for each seed: `weights` names a tensor `(seeds, size)` for each player of the objective that
 trained it (`theta` where there is one player alone). Where all seeds are computed at once a seed axis leads, and points are
@@ -6,12 +6,12 @@ trained it (`theta` where there is one player alone). Where all seeds are comput
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from rectiflow.derivatives import slopes
 from rectiflow.interpolants import Interpolant
@@ -26,8 +26,8 @@ class Model(ABC):
     """A trained model: its network, its weights by player, and the units that the network works in.
 
     Where other fields are objects, `parts` says which, each with the table that it is from. `example` is the shape of a row
-    on which options are tried that belong to no data set yet. `conditional` says that it asks for the
-    condition of what is drawn.
+    on which options are tried that belong to no data set yet, `example_vocabulary` that of its tokens, for models of such.
+    `conditional` says that it asks for the condition of what is drawn.
     """
 
     network: Network
@@ -36,6 +36,7 @@ class Model(ABC):
 
     parts: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     example: ClassVar[tuple[int, ...]] = (2,)
+    example_vocabulary: ClassVar[tuple[int, ...]] = ()
     conditional: ClassVar[bool] = False
 
     @property
@@ -105,3 +106,34 @@ class Density(Model):
     @abstractmethod
     def log_prob(self, x: Tensor) -> Tensor:
         """`log p(x)` in nats and in the units of x, `(seeds, batch)` for x `(seeds, batch, dim)`."""
+
+
+class Tokens(Model):
+    """A law of rows of tokens, integers x `(seeds, batch, dim)` of which column i has the values 0 to vocabulary[i] - 1.
+
+    `exact` says that `log_prob` is known; of the others there is a bound alone.
+    """
+
+    vocabulary: tuple[int, ...]
+
+    example_vocabulary: ClassVar[tuple[int, ...]] = (2, 2)
+
+    @property
+    @abstractmethod
+    def exact(self) -> bool:
+        """Whether `log_prob` can be computed."""
+
+    @abstractmethod
+    def log_prob(self, x: Tensor, c: Tensor | None = None) -> Tensor:
+        """`log p(x | c)` in nats, `(seeds, batch)`, for x `(seeds, batch, dim)` and conditions `(seeds, batch, conditions)`,
+        or none. Raises ValueError for what is no token, and where it is not known.
+        """
+
+    @abstractmethod
+    def likelihoods(
+        self, x: Tensor, generators: Sequence[Generator], samples: int, c: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """What is known of `-log p(x | c)`, in nats, `(seeds, batch)` each, for x `(seeds, batch, dim)`: `nll`, that itself
+        where it is; `nll_ordered`, that of tokens that are drawn column after column, where these can be; `elbo`, a bound
+        from above by so many `samples` of each row, with their standard error, `elbo_error`, where there is one.
+        """

@@ -8,6 +8,7 @@ NETWORKS = Registry(
         "convolutions": "rectiflow.networks.convolutions:Convolutions",
         "unet": "rectiflow.networks.unet:UNet",
         "dit": "rectiflow.networks.dit:DiT",
+        "transformer": "rectiflow.networks.transformer:Transformer",
         "convnet": "rectiflow.networks.convnet:ConvNet",
     }
 )

@@ -17,6 +17,8 @@ OBJECTIVES = Registry(
         "distil": "rectiflow.objectives.distil:Distil",
         "energy": "rectiflow.objectives.energy:ScoreMatching",
         "elbo": "rectiflow.objectives.elbo:Elbo",
+        "tokens": "rectiflow.objectives.tokens:TokenMatching",
+        "autoregressive": "rectiflow.objectives.autoregressive:NextToken",
         "crossentropy": "rectiflow.objectives.crossentropy:CrossEntropy",
     }
 )

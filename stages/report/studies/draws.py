@@ -1,6 +1,7 @@
 """The draws of pictures: what was measured of each, seed by seed, and of real pictures and reconstructions beside them."""
 
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from stages.report.evidence import Evidence, values
@@ -53,22 +54,21 @@ class Draw(NamedTuple):
 class Draws:
     """The draws of a study's methods on a data set, and what was measured of them."""
 
-    def __init__(self, study: Study, evidence: Evidence, dataset: str) -> None:
+    def __init__(self, study: Study, evidence: Evidence, dataset: str, columns: Sequence[str] = COLUMNS) -> None:
         self.study, self.evidence, self.dataset = study, evidence, dataset
         rows = evidence.results
         rows = rows[(rows.dataset == dataset) & rows.method.isin(study.methods)]
         self.rows = rows if study.rounds is None else rows[rows["round"] <= study.rounds]
-        drawn = self.rows[self.rows.metric.isin(COLUMNS) & (self.rows.solver != "")]
+        drawn = self.rows[self.rows.metric.isin(columns) & (self.rows.solver != "")]
         # A sampler may be asked twice, with steps of its own each time; an adaptive one has other evaluations for each seed.
         by = ["method", "round", "solver", "metric", "seed"]
         self.drawn = drawn.assign(place=drawn.groupby(by, sort=False).cumcount())
         self.draws = self._draws()
-        there = [name for name in COLUMNS if (self.drawn.metric == name).any()]
+        there = [name for name in columns if (self.drawn.metric == name).any()]
         self.names = [name for name in there if INSTEAD.get(name) not in there]
 
     def _draws(self) -> list[Draw]:
-        of = self.drawn[self.drawn.metric == "w2"]
-        groups = of.groupby(["method", "round", "solver", "place", "role"], sort=False).nfe.mean()
+        groups = self.drawn.groupby(["method", "round", "solver", "place", "role"], sort=False).nfe.mean()
         found = [
             Draw(method, int(k), solver, int(place), nfe, self.decoder(method), role)
             for (method, k, solver, place, role), nfe in groups.items()

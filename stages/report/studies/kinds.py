@@ -18,6 +18,7 @@ STUDIES = Registry(
         "images": "stages.report.studies.images:images",
         "latents": "stages.report.studies.latents:latents",
         "diffflow": "stages.report.studies.diffflow:diffflow",
+        "tokens": "stages.report.studies.tokens:tokens",
         "fields": "stages.report.studies.fields:fields",
         "choice": "stages.report.studies.choice:choice",
         "likelihood": "stages.report.studies.likelihood:likelihood",
