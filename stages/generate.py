@@ -1,6 +1,7 @@
 """Draw or split a data set: the folder `data/generate/NAME`.
 
-A side that is drawn is in `points.parquet`, rows `(seed, side, split, x)`. A finite side is stored once, as SIDE.parquet,
+A side that is drawn is in `points.parquet`, rows `(seed, side, split, x)`, with `condition` where the target has some, which
+are zeros of the source. A finite side is stored once, as SIDE.parquet,
 rows `(x)` with `label` and `condition` where it has them, and its splits as numbers of its rows in `rows.parquet`, rows
 `(seed, side, split, row)`. A file without rows is left out. Rows that are known not to be of the target are in
 `outliers.parquet`. The closed form is in `oracle.parquet`, without rows where there is none; shape, classes, entropy, a
@@ -40,7 +41,7 @@ from stages.shared.params import (
     read,
     section,
 )
-from stages.shared.splits import Sizes, Splits, draw
+from stages.shared.splits import Sizes, Splits, draw, told
 from stages.shared.start import give_back, run
 
 SIDES = ("source", "target")
@@ -150,6 +151,12 @@ def as_table(seed: int, splits: Splits, column: str) -> dict[str, Any]:
     }
 
 
+def apart(table: dict[str, Any], numbers: int) -> dict[str, Any]:
+    """A table whose last columns of x are so many numbers of a condition with these beside it."""
+    x = table["x"]
+    return table | {"x": x[:, :-numbers], "condition": x[:, -numbers:]} if numbers else table
+
+
 def _taken(splits: Splits) -> Tensor:
     """All splits as one tensor. They leave the dictionary one by one, so that no second copy of all is in memory."""
     first = next(iter(splits.values()))
@@ -219,7 +226,7 @@ def write(name: str, dataset: Dataset, splits: Iterator[tuple[int, Splits]]) -> 
         for seed, of_seed in splits:
             numbers = {where: of_seed.pop(where).int() for where in list(of_seed) if _finite(dataset, where[0])}
             rows.extend([as_table(seed, numbers, "row")] if numbers else [])
-            yield from [as_table(seed, of_seed, "x")] if of_seed else []
+            yield from [apart(as_table(seed, of_seed, "x"), told(dataset))] if of_seed else []
 
     write_parts(places.points(name), points())
     write_parts(places.rows(name), rows)

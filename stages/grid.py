@@ -20,6 +20,7 @@ from rectiflow.networks import NETWORKS
 from rectiflow.objectives import OBJECTIVES
 from stages.shared.bounds import BoundRow
 from stages.shared.files import write_text
+from stages.shared.given import GivenRow
 from stages.shared.judges import Asked, FeaturesRow, Judge, Judging
 from stages.shared.latents import Decoded, Encoded, Latents
 from stages.shared.modes import ModesRow
@@ -45,7 +46,8 @@ class Block(Settings):
     up to the number `until`, end by themselves. `network` and `training` override single keys of the shared sections; with
     `density`, which does so too, and may be empty, the densities of the rows are measured; with `modes`, which may be empty,
     how their draws spread over the target; with `bound`, which may be empty, the bounds of bottlenecks; with `features`, how
-    far their draws are from the target by what a judge sees.
+    far their draws are from the target by what a judge sees; with `given` and `rollouts`, which may be empty, how near the
+    draws of conditional models are to the law given the condition, and where these lead, step after step.
     """
 
     datasets: list[str] = Field(min_length=1)
@@ -58,6 +60,8 @@ class Block(Settings):
     modes: dict[str, Any] | None = None
     bound: dict[str, Any] | None = None
     features: dict[str, Any] | None = None
+    given: dict[str, Any] | None = None
+    rollouts: dict[str, Any] | None = None
 
     @property
     def last(self) -> int:
@@ -115,7 +119,7 @@ class Cell(NamedTuple):
 
 def expand(content: Mapping[str, Any]) -> Rows:
     """The sections of `grid.yaml`: `encoded`, `couples`, `flows`, `reflows`, `until`, `samples`, `decoded`, `densities`,
-    `modes`, `bounds`, `judging`, `features`, `baselined`, `movements`.
+    `modes`, `bounds`, `judging`, `features`, `given`, `rollouts`, `baselined`, `movements`.
 
     Raises Refused in one line. Rows come in the order of the blocks, and so do data sets and methods in the report.
     """
@@ -134,6 +138,7 @@ def expand(content: Mapping[str, Any]) -> Rows:
         "bounds": plain(bounds(sections, cells)),
         "judging": plain(judging(sections)),
         "features": plain(features(sections, cells)),
+        **{option: plain(given(sections, cells, option)) for option in ("given", "rollouts")},
         "baselined": plain(baselined(sections, content.get("density"))),
         "movements": plain(movements(sections)),
     }
@@ -409,6 +414,16 @@ def bounds(sections: Sections, cells: Iterable[Cell]) -> dict[str, BoundRow]:
     rows = asked(sections, cells, "bound")
     return {
         name: BoundRow(dataset=cell.dataset, override=override, **trained(sections, cell)) for name, cell, override in rows
+    }
+
+
+def given(sections: Sections, cells: Iterable[Cell], option: str) -> dict[str, GivenRow]:
+    """The conditional models that are measured by `given` or `rollouts`."""
+    return {
+        name: GivenRow(
+            dataset=cell.dataset, known=sections.known(cell.dataset), override=override, **trained(sections, cell)
+        )
+        for name, cell, override in asked(sections, cells, option)
     }
 
 

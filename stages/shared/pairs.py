@@ -24,8 +24,8 @@ def read_labelled(dataset: str, side: str, split: str) -> tuple[list[int], Point
     shape, classes = about.shape, len(about.classes or ())
     if not finite(dataset, side):
         drawn = read_split(dataset, side, split)
-        label = None if drawn.label is None else _tensor(drawn.label)
-        return drawn.seeds, Points(_tensor(drawn.x), label, shape, classes)
+        label, condition = (None if part is None else _tensor(part) for part in (drawn.label, drawn.condition))
+        return drawn.seeds, Points(_tensor(drawn.x), label, shape, classes, condition)
     found = read_places(dataset, side, split)
     label, condition = (None if part is None else _tensor(part) for part in found.known())
     return found.seeds, Points(Rows(_tensor(found.x), _tensor(found.rows).long()), label, shape, classes, condition)

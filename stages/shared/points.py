@@ -69,7 +69,8 @@ def read_split(dataset: str, side: str, split: str, *, as_stored: bool = False) 
     """One split of a side (source or target). x is float32; `as_stored`: integers are what they are on disk."""
     if not finite(dataset, side):
         seeds, columns = by_seed(read_table(places.points(dataset), side=side, split=split))
-        return Split(seeds, columns["x"], columns.get("label") if side == "target" else None)
+        known = [columns.get(name) if side == "target" else None for name in ("label", "condition")]
+        return Split(seeds, columns["x"], *known)
     found = read_places(dataset, side, split)
     x = np.empty((*found.rows.shape, found.x.shape[1]), found.x.dtype if as_stored else np.float32)
     for of_seed, numbers in zip(x, found.rows, strict=True):

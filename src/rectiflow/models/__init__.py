@@ -17,6 +17,7 @@ MODELS = Registry(
         "coupling_layers": "rectiflow.models.coupling_layers:CouplingLayers",
         "autoregressive_layers": "rectiflow.models.autoregressive_layers:AutoregressiveLayers",
         "glow": "rectiflow.models.glow:Glow",
+        "gaussian": "rectiflow.models.gaussian:Gaussian",
         "classifier": "rectiflow.models.classifier:Classifier",
     }
 )
