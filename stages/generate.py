@@ -43,6 +43,7 @@ from stages.shared.params import (
 )
 from stages.shared.splits import Sizes, Splits, draw, told
 from stages.shared.start import give_back, run
+from stages.shared.trajectories import are_walks, build_walks
 
 SIDES = ("source", "target")
 
@@ -65,7 +66,7 @@ def build_seeds(content: Mapping[str, Any]) -> list[int]:
 def gaussian_source(kind: str, row: Any, key: str) -> bool:
     """Whether a data set starts from N(0, I); no table is read for it."""
     if kind == "tables":
-        return paths(parse_table(row, key)[0], key)[1] is None
+        return are_walks(row) or paths(parse_table(row, key)[0], key)[1] is None
     return outline(kind, row, key)[1].gaussian_source
 
 
@@ -117,7 +118,7 @@ def parse_builtin(row: Any, key: str) -> tuple[Callable[..., Dataset], Sizes, di
 def build_dataset(kind: str, row: Any, key: str) -> tuple[Sizes, Dataset]:
     """A row of `datasets` or `tables` as numbers of rows and the data set."""
     if kind == "tables":
-        return build_table(row, key)
+        return build_walks(row, key) if are_walks(row) else build_table(row, key)
     call, sizes, options = parse_builtin(row, key)
     return sizes, _made(call, options, key)
 
@@ -125,7 +126,7 @@ def build_dataset(kind: str, row: Any, key: str) -> tuple[Sizes, Dataset]:
 def outline(kind: str, row: Any, key: str) -> tuple[Sizes, Dataset]:
     """The same before the rows of a finite data set are read: they are zeros."""
     if kind == "tables":
-        return outline_table(row, key)
+        return build_walks(row, key) if are_walks(row) else outline_table(row, key)
     call, sizes, options = parse_builtin(row, key)
     return sizes, _made(FINITE.get(row["name"], call), options, key)
 

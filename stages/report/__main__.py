@@ -42,6 +42,8 @@ def main(_: list[str]) -> None:
         "ends": partial(sources.ends, trained),
         "spent": partial(sources.spent, names),
         "couplings": partial(sources.couplings, content, names),
+        "tracks": partial(sources.tracks, names),
+        "bands": partial(sources.bands, names),
     }
     evidence = Evidence(results, tables, partial(sources.album, names))
     shown = {key: sources.drawn(name, key[0]) for key, name in names.items()}

@@ -1,6 +1,7 @@
 """The points of a generated data set, split by split, with a leading seed axis."""
 
 import json
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -63,6 +64,11 @@ class About:
     entropy: float | None
     units: Units | None = None
     condition: Condition | None = None
+
+    @property
+    def state(self) -> tuple[str, ...]:
+        """The names of a state's numbers, where rows are changes of one: conditions begin with it."""
+        return self.condition.names[: math.prod(self.shape)] if self.condition else ()
 
 
 def read_split(dataset: str, side: str, split: str, *, as_stored: bool = False) -> Split:
