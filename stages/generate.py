@@ -1,6 +1,7 @@
 """Draw or split a data set: the folder `data/generate/NAME`.
 
-A side that is drawn is in `points.parquet`, rows `(seed, side, split, x)`. A finite side is stored once, as SIDE.parquet,
+A side that is drawn is in `points.parquet`, rows `(seed, side, split, x)`, with `condition` where the target has some, which
+are zeros of the source. A finite side is stored once, as SIDE.parquet,
 rows `(x)` with `label` and `condition` where it has them, and its splits as numbers of its rows in `rows.parquet`, rows
 `(seed, side, split, row)`. A file without rows is left out. Rows that are known not to be of the target are in
 `outliers.parquet`. The closed form is in `oracle.parquet`, without rows where there is none; shape, classes, entropy, a
@@ -40,8 +41,9 @@ from stages.shared.params import (
     read,
     section,
 )
-from stages.shared.splits import Sizes, Splits, draw
+from stages.shared.splits import Sizes, Splits, draw, told
 from stages.shared.start import give_back, run
+from stages.shared.trajectories import are_walks, build_walks
 
 SIDES = ("source", "target")
 
@@ -64,7 +66,7 @@ def build_seeds(content: Mapping[str, Any]) -> list[int]:
 def gaussian_source(kind: str, row: Any, key: str) -> bool:
     """Whether a data set starts from N(0, I); no table is read for it."""
     if kind == "tables":
-        return paths(parse_table(row, key)[0], key)[1] is None
+        return are_walks(row) or paths(parse_table(row, key)[0], key)[1] is None
     return outline(kind, row, key)[1].gaussian_source
 
 
@@ -118,7 +120,7 @@ def parse_builtin(row: Any, key: str) -> tuple[Callable[..., Dataset], Sizes, di
 def build_dataset(kind: str, row: Any, key: str) -> tuple[Sizes, Dataset]:
     """A row of `datasets` or `tables` as numbers of rows and the data set."""
     if kind == "tables":
-        return build_table(row, key)
+        return build_walks(row, key) if are_walks(row) else build_table(row, key)
     call, sizes, options = parse_builtin(row, key)
     return sizes, _made(call, options, key)
 
@@ -126,7 +128,7 @@ def build_dataset(kind: str, row: Any, key: str) -> tuple[Sizes, Dataset]:
 def outline(kind: str, row: Any, key: str) -> tuple[Sizes, Dataset]:
     """The same before the rows of a finite data set are read: they are zeros."""
     if kind == "tables":
-        return outline_table(row, key)
+        return build_walks(row, key) if are_walks(row) else outline_table(row, key)
     call, sizes, options = parse_builtin(row, key)
     return sizes, _made(FINITE.get(row["name"], call), options, key)
 
@@ -150,6 +152,12 @@ def as_table(seed: int, splits: Splits, column: str) -> dict[str, Any]:
         "split": np.repeat(names, counts),
         column: _taken(splits).numpy(),
     }
+
+
+def apart(table: dict[str, Any], numbers: int) -> dict[str, Any]:
+    """A table whose last columns of x are so many numbers of a condition with these beside it."""
+    x = table["x"]
+    return table | {"x": x[:, :-numbers], "condition": x[:, -numbers:]} if numbers else table
 
 
 def _taken(splits: Splits) -> Tensor:
@@ -225,7 +233,7 @@ def write(name: str, dataset: Dataset, splits: Iterator[tuple[int, Splits]]) -> 
         for seed, of_seed in splits:
             numbers = {where: of_seed.pop(where).int() for where in list(of_seed) if _finite(dataset, where[0])}
             rows.extend([as_table(seed, numbers, "row")] if numbers else [])
-            yield from [as_table(seed, of_seed, "x")] if of_seed else []
+            yield from [apart(as_table(seed, of_seed, "x"), told(dataset))] if of_seed else []
 
     write_parts(places.points(name), points())
     write_parts(places.rows(name), rows)

@@ -20,6 +20,7 @@ from rectiflow.networks import NETWORKS
 from rectiflow.objectives import OBJECTIVES
 from stages.shared.bounds import BoundRow
 from stages.shared.files import write_text
+from stages.shared.given import GivenRow
 from stages.shared.judges import Asked, FeaturesRow, Judge, Judging
 from stages.shared.latents import Decoded, Encoded, Latents
 from stages.shared.modes import ModesRow
@@ -31,7 +32,7 @@ from stages.shared.studies import Study
 from stages.shared.teachers import Learning, Taught
 from stages.shared.tokens import TokensRow
 
-Measuring = TypeVar("Measuring", DensityRow, BoundRow, TokensRow)
+Measuring = TypeVar("Measuring", DensityRow, BoundRow, TokensRow, GivenRow)
 Rows = dict[str, dict[str, dict[str, Any]]]
 
 NAMED = (
@@ -48,7 +49,8 @@ class Block(Settings):
     `density`, which does so too, and may be empty, the densities of the rows are measured; with `modes`, which may be empty,
     how their draws spread over the target; with `bound`, which may be empty, the bounds of bottlenecks; with `features`, how
     far their draws are from the target by what a judge sees; with `tokens`, which may be empty, draws and likelihoods of
-    tokens.
+    tokens; with `given` and `rollouts`, which may be empty, how near the draws of conditional models are to the law given
+    the condition, and where these lead, step after step.
     """
 
     datasets: list[str] = Field(min_length=1)
@@ -62,6 +64,8 @@ class Block(Settings):
     bound: dict[str, Any] | None = None
     features: dict[str, Any] | None = None
     tokens: dict[str, Any] | None = None
+    given: dict[str, Any] | None = None
+    rollouts: dict[str, Any] | None = None
 
     @property
     def last(self) -> int:
@@ -119,7 +123,7 @@ class Cell(NamedTuple):
 
 def expand(content: Mapping[str, Any]) -> Rows:
     """The sections of `grid.yaml`: `encoded`, `couples`, `flows`, `reflows`, `until`, `samples`, `decoded`, `densities`,
-    `modes`, `bounds`, `tokens`, `judging`, `features`, `baselined`, `movements`.
+    `modes`, `bounds`, `tokens`, `judging`, `features`, `given`, `rollouts`, `baselined`, `movements`.
 
     Raises Refused in one line. Rows come in the order of the blocks, and so do data sets and methods in the report.
     """
@@ -139,6 +143,7 @@ def expand(content: Mapping[str, Any]) -> Rows:
         "tokens": plain(tokens(sections, cells)),
         "judging": plain(judging(sections)),
         "features": plain(features(sections, cells)),
+        **{option: plain(given(sections, cells, option)) for option in ("given", "rollouts")},
         "baselined": plain(baselined(sections, content.get("density"))),
         "movements": plain(movements(sections)),
     }
@@ -429,6 +434,11 @@ def features(sections: Sections, cells: list[Cell]) -> dict[str, FeaturesRow]:
 def bounds(sections: Sections, cells: Iterable[Cell]) -> dict[str, BoundRow]:
     """The bottlenecks whose bounds are measured."""
     return of_models(sections, cells, "bound", BoundRow)
+
+
+def given(sections: Sections, cells: Iterable[Cell], option: str) -> dict[str, GivenRow]:
+    """The conditional models that are measured by `given` or `rollouts`."""
+    return of_models(sections, cells, option, GivenRow, known=sections.known)
 
 
 def baselined(sections: Sections, shared: Any) -> dict[str, BaselineRow]:

@@ -58,6 +58,8 @@ def test_a_data_set_with_two_methods_and_two_rounds_costs_two_lines():
         "until": [],
         "samples": flows,
         "decoded": [],
+        "given": [],
+        "rollouts": [],
         "densities": [],
         "modes": [],
         "bounds": [],

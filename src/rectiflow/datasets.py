@@ -9,7 +9,8 @@ source are uniform tokens (see `token_laws`).
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol, cast
+from functools import wraps
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -21,8 +22,10 @@ from rectiflow.laws import Law, checkerboard_squares, s_curve, two_moons, two_sp
 from rectiflow.mixtures import GaussianMixture, normal
 from rectiflow.pictures import Pictures
 from rectiflow.ranges import among
+from rectiflow.systems import SYSTEMS, System
 from rectiflow.token_laws import STORED, checkerboard_cells, ones_then_zeros, uniform
 from rectiflow.tokens import check, check_vocabulary
+from rectiflow.transitions import Transitions
 from rectiflow.units import Logit, Scaled, Units
 
 Label = str | int | bool
@@ -59,20 +62,20 @@ class Labels:
 
 @dataclass(frozen=True)
 class Conditions:
-    """Numbers that come with the rows of finite sides: their names, what brought them to mean 0 and deviation 1 over the
-    target's rows, and for each side that has some those of every row, `(rows, k)` float32.
+    """Numbers that come with rows: their names, what brought them to mean 0 and deviation 1, and for each finite side that
+    has some those of every row, `(rows, k)` float32. A side that is drawn has them beside its points.
     """
 
     names: tuple[str, ...]
     units: Scaled
-    target: Tensor
+    target: Tensor | None = None
     source: Tensor | None = None
 
 
 @dataclass(frozen=True)
 class Dataset:
     """A transport problem: x0 ~ source, x1 ~ target. A row holds the numbers of an array of this `shape`, in C order.
-    `units` says what scaled a table, None where nothing did; `outliers` are rows of it that are known not to be of the
+    `units` says what scaled the rows, None where nothing did; `outliers` are rows of it that are known not to be of the
     target; `condition` has the numbers that a model may be told with a row, as `labels` has the classes. `vocabulary` is how
     many values each column has where rows are tokens, `words` which these are, where they are not the tokens themselves.
     """
@@ -323,6 +326,20 @@ def breast_cancer() -> Dataset:
     return table(torch.from_numpy(found.data), marked=torch.from_numpy(found.target == 0), scaling="standard")
 
 
+def transitions(system: System) -> Dataset:
+    """N(0, I) -> how a system's state changes in a step, with the state and the action before it as condition."""
+    law = Transitions(system)
+    return Dataset(normal(law.dim), law, (law.dim,), units=law.units, condition=Conditions(law.names, law.told))
+
+
+def _transitions(build: Callable[..., System]) -> Callable[..., Dataset]:
+    @wraps(build)
+    def made(**options: Any) -> Dataset:
+        return transitions(build(**options))
+
+    return made
+
+
 class Columns(Protocol):
     """A table `(rows, dim)` that gives `table[:, a:b]`: a tensor, or what reads the columns it is asked for."""
 
@@ -471,6 +488,7 @@ DATASETS: dict[str, Callable[..., Dataset]] = {
     "fashion": fashion,
     "breast_cancer": breast_cancer,
     "parquet": table,
+    **{name: _transitions(system) for name, system in SYSTEMS.items()},
 }
 
 

@@ -268,7 +268,7 @@ def asked_of(project: View, dataset: str) -> dict[str, Any]:
 
 def widths(project: View, table: Mapping[str, Any], dim: int) -> tuple[tuple[str, int], ...]:
     """The columns of a table with their widths; those of several vectors are read off the file."""
-    names = table["columns"]
+    names = table.get("columns") or table["states"]
     if len(names) in (1, dim):
         return tuple((name, dim // len(names)) for name in names)
     schema = pq.read_schema(io.BytesIO(project.table(Path(table["path"]))))

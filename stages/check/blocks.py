@@ -10,6 +10,8 @@ from rectiflow.models.bottleneck import Bottleneck
 from rectiflow.models.model import Density, Field
 from rectiflow.models.velocity import Velocity
 from rectiflow.pairs import Points
+from rectiflow.parts import check_parts
+from rectiflow.systems import SYSTEMS
 from stages.baseline import build_baselines
 from stages.bound import Measured
 from stages.check.data import bottlenecks
@@ -18,8 +20,10 @@ from stages.check.methods import check_source
 from stages.check.params import Params, check_specs
 from stages.density import build_plan
 from stages.generate import Description
+from stages.given import Cells
 from stages.grid import Block, network
 from stages.modes import Near
+from stages.rollout import Rolled
 from stages.shared.objectives import objective_of, sees_pictures, try_begin
 from stages.shared.params import PARAMS, Refused, finish, parse
 from stages.tokens import Measured as Tokens
@@ -51,6 +55,10 @@ def check_block(name: str, block: Block, content: Mapping[str, Any], params: Par
             check_features(f"{key}.features", dataset, block.features, params)
         if block.tokens is not None:
             check_tokens(f"{key}.tokens", dataset, block.tokens, params)
+        if block.given is not None:
+            check_given(key, dataset, block, content, params)
+        if block.rollouts is not None:
+            check_rollouts(key, dataset, block, content, params)
     if block.bound is not None:
         check_bound(key, block, params)
 
@@ -147,7 +155,7 @@ def check_density(key: str, dataset: str, block: Block, content: Mapping[str, An
         finish(plan.outliers.fits, facts, f"{key}.density.outliers")
     for method in block.methods:
         model = MODELS[params.methods[method].model["name"]]
-        if issubclass(model, Density):
+        if issubclass(model, Density) and not model.conditional:
             continue
         if not issubclass(model, Field):
             raise Refused(
@@ -167,6 +175,37 @@ def check_modes(key: str, dataset: str, override: Mapping[str, Any], params: Par
     if params.of_tokens(dataset):
         raise Refused(f"{PARAMS}: {key}: the rows of {dataset!r} are tokens, none of which is near to another; leave it out")
     check_neighbours(key, dataset, parse(Near, override, key).neighbours, params)
+
+
+def check_conditional(key: str, block: Block, params: Params) -> None:
+    """What is given conditions has learned some."""
+    for method in block.methods:
+        name = params.methods[method].model["name"]
+        if not MODELS[name].conditional:
+            fit = ", ".join(name for name in MODELS if MODELS[name].conditional)
+            raise Refused(f"{PARAMS}: {key}: {name!r}, the model of {method!r}, is given no condition; take one of {fit}")
+
+
+def check_given(key: str, dataset: str, block: Block, content: Mapping[str, Any], params: Params) -> None:
+    """What a block measures is given conditions, and there are rows for every cell."""
+    assert block.given is not None
+    check_conditional(f"{key}.given", block, params)
+    settings, known = parse(Cells, block.given, f"{key}.given"), params.describe(dataset, content)
+    finish(check_parts, {"parts": settings.parts, "rows": params.rows(dataset)["test"]}, f"{key}.given")
+    if known.classes and known.condition:
+        raise Refused(f"{PARAMS}: {key}.given: {dataset!r} has classes and conditions; cells are made by one of both")
+
+
+def check_rollouts(key: str, dataset: str, block: Block, content: Mapping[str, Any], params: Params) -> None:
+    """What a block rolls out is given conditions, those of a system that can be asked what is next."""
+    assert block.rollouts is not None
+    check_conditional(f"{key}.rollouts", block, params)
+    parse(Rolled, block.rollouts, f"{key}.rollouts")
+    if dataset not in params.datasets or content["datasets"][dataset].get("name") not in SYSTEMS:
+        raise Refused(
+            f"{PARAMS}: {key}.rollouts: {dataset!r} is no system to compare roll-outs with; those are data sets of "
+            f"{', '.join(SYSTEMS)}"
+        )
 
 
 def check_bound(key: str, block: Block, params: Params) -> None:

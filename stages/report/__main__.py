@@ -51,6 +51,8 @@ def main(_: list[str]) -> None:
         "ends": partial(sources.ends, trained),
         "spent": partial(sources.spent, names),
         "couplings": partial(sources.couplings, content, names),
+        "tracks": partial(sources.tracks, names),
+        "bands": partial(sources.bands, names),
     }
     evidence = Evidence(results, tables, partial(sources.album, names), partial(sources.token_album, names))
     shown = {key: drawn for key, name in names.items() if (drawn := sources.drawn(name, key[0])) is not None}

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from stages.report.figures import Drawn
 from stages.report.gradient_flows import Followed
 from stages.report.results import Key, curves, tidy
 from stages.report.token_albums import TokenAlbum, TokenRoll, Way, shades
-from stages.shared import bounds, judges, modes, movements, places, tokens
+from stages.shared import bounds, given, judges, modes, movements, places, tokens
 from stages.shared.io import read_table, read_weights
 from stages.shared.latents import Decoded
 from stages.shared.params import GRID, parse, read
@@ -85,10 +86,11 @@ def followed(content: Mapping[str, Any]) -> dict[str, Followed]:
 
 
 def measured(name: str) -> dict[str, np.ndarray]:
-    """The measurements of a model, and of its density, its modes, its bounds, its features and its tokens where these are
-    measured.
-    """
-    further = (places.density_measures, modes.measured, bounds.measured, judges.measured, tokens.measured)
+    """The measurements of a model, and of what else of it is measured."""
+    further = (
+        places.density_measures, modes.measured, bounds.measured, judges.measured, tokens.measured, given.measured,
+        given.rolled,
+    )  # fmt: skip
     paths = (places.evaluated(name), *(place(name) for place in further))
     tables = [read_table(path) for path in paths if path.exists()]
     return {column: np.concatenate([table[column] for table in tables]) for column in tables[0]}
@@ -242,6 +244,46 @@ def couplings(content: Mapping[str, Any], names: Mapping[Key, str]) -> pd.DataFr
             others = json.dumps([flow["dataset"], flow.get("override"), of], sort_keys=True)
             rows.append([dataset, method, content["couplings"][coupling]["name"], others])
     return pd.DataFrame(rows, columns=["dataset", "method", "coupling", "else"])
+
+
+def tracks(names: Mapping[Key, str]) -> pd.DataFrame:
+    """Roll-outs of the first seed of every model that has some: the numbers of a state in columns `s_NAME`; those of the
+    system, whose role is `system`, once a data set.
+    """
+    frames, seen = [], set[str]()
+    for key, name in names.items():
+        if (path := given.tracks(name)).exists():
+            frame = unpacked(first_seed(path), key, {"s": [f"s_{one}" for one in read_about(key[0]).state]})
+            system = frame.solver == ""
+            frame.loc[system, "role"] = "system"
+            frames.append(frame[~system] if key[0] in seen else frame)
+            seen.add(key[0])
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
+
+def bands(names: Mapping[Key, str]) -> pd.DataFrame:
+    """The bands of the first seed's first starts, columns `low_NAME` and `high_NAME`, once a data set."""
+    frames: dict[str, pd.DataFrame] = {}
+    for key, name in names.items():
+        if key[0] not in frames and (path := given.bands(name)).exists():
+            numbers = [*(f"s_{one}" for one in read_about(key[0]).state), "energy"]
+            columns = {end: [f"{end}_{one}" for one in numbers] for end in ("low", "high")}
+            frames[key[0]] = unpacked(first_seed(path), key, columns)
+    return pd.concat(frames.values(), ignore_index=True) if frames else pd.DataFrame()
+
+
+def first_seed(path: Path) -> dict[str, np.ndarray]:
+    """The rows of a table's first seed."""
+    table = read_table(path)
+    mine = table["seed"] == table["seed"][0]
+    return {name: column[mine] for name, column in table.items()}
+
+
+def unpacked(table: Mapping[str, np.ndarray], key: Key, vectors: Mapping[str, list[str]]) -> pd.DataFrame:
+    """A table of a model with its vectors in columns of their own."""
+    single = {name: column for name, column in table.items() if name not in vectors}
+    parts = {one: table[name][:, k] for name, columns in vectors.items() for k, one in enumerate(columns)}
+    return pd.DataFrame(single | parts).assign(dataset=key[0], method=key[1], round=key[2])
 
 
 def relations(content: Mapping[str, Any]) -> pd.DataFrame:

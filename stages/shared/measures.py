@@ -9,6 +9,7 @@ Better = Literal["smaller", "larger", ""]
 Place = Literal["metrics", "summary", "ranked", "compared", "published", "densities", "outliers"]
 
 LENGTH, SQUARE, NATS, SEEN = "units of x", "squared units of x", "nats", "squared units of the features"
+DEVIATIONS = "deviations of the system"
 
 Places = tuple[Place, ...]
 
@@ -168,6 +169,32 @@ MEASURES: dict[str, Measure] = {
     "neighbour_floor": Measure("test set to the training set", LENGTH, "", shown=FLOOR),
     "judge_accuracy": Measure("accuracy of a judge", "", "larger", shown=("metrics",)),
     "judge_accuracy_train": Measure("accuracy of a judge, training set", "", "larger", shown=("metrics",)),
+    "given_w2": Measure("W2 given the condition", LENGTH, "smaller", "given_w2_floor", role="reference", shown=("metrics",)),
+    "given_w2_1step": Measure(
+        "W2 given the condition, 1 step", LENGTH, "smaller", "given_w2_floor", "given_w2", "one_step", ("metrics",)
+    ),
+    "given_w2_floor": Measure("W2 floor given the condition", LENGTH, "", shown=("metrics",)),
+    "rollout_share": Measure(
+        "roll-outs within the band", "", "larger", "rollout_share_floor", role="reference", shown=("metrics",)
+    ),
+    "rollout_share_1step": Measure(
+        "roll-outs within the band, 1 step", "", "larger", "rollout_share_floor", "rollout_share", "one_step", ("metrics",)
+    ),
+    "rollout_share_floor": Measure("roll-outs of the system within the band", "", "", shown=("metrics",)),
+    "rollout_drift": Measure(
+        "energy drift", DEVIATIONS, "smaller", "rollout_drift_floor", role="reference", shown=("metrics",)
+    ),
+    "rollout_drift_1step": Measure(
+        "energy drift, 1 step", DEVIATIONS, "smaller", "rollout_drift_floor", "rollout_drift", "one_step", ("metrics",)
+    ),
+    "rollout_drift_floor": Measure("energy drift of the system", DEVIATIONS, "", shown=("metrics",)),
+    "rollout_w2": Measure(
+        "W2 of late states", DEVIATIONS, "smaller", "rollout_w2_floor", role="reference", shown=("metrics",)
+    ),
+    "rollout_w2_1step": Measure(
+        "W2 of late states, 1 step", DEVIATIONS, "smaller", "rollout_w2_floor", "rollout_w2", "one_step", ("metrics",)
+    ),
+    "rollout_w2_floor": Measure("W2 floor of late states", DEVIATIONS, "", shown=("metrics",)),
     "sliced_w2": Measure("sliced W2", LENGTH, "smaller", "sliced_w2_floor", role="reference", pixelwise=True),
     "sliced_w2_1step": Measure(
         "sliced W2, 1 step", LENGTH, "smaller", "sliced_w2_floor", "sliced_w2", "one_step", pixelwise=True

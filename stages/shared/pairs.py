@@ -24,9 +24,9 @@ def read_labelled(dataset: str, side: str, split: str) -> tuple[list[int], Point
     shape, classes, tokens = about.shape, len(about.classes or ()), about.vocabulary
     if not finite(dataset, side):
         drawn = read_split(dataset, side, split)
-        label = None if drawn.label is None else _tensor(drawn.label)
+        label, condition = (None if part is None else _tensor(part) for part in (drawn.label, drawn.condition))
         own = _tensor(drawn.x)
-        return drawn.seeds, Points(own.long() if tokens else own, label, shape, classes, vocabulary=tokens)
+        return drawn.seeds, Points(own.long() if tokens else own, label, shape, classes, condition, tokens)
     found = read_places(dataset, side, split)
     label, condition = (None if part is None else _tensor(part) for part in found.known())
     x = Rows(_tensor(found.x), _tensor(found.rows).long(), torch.int64 if tokens else torch.float32)

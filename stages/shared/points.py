@@ -1,6 +1,7 @@
 """The points of a generated data set, split by split, with a leading seed axis."""
 
 import json
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -73,12 +74,18 @@ class About:
         strings = any(isinstance(word, str) for words in self.words for word in words)
         return len(self.vocabulary) == 2 and not strings
 
+    @property
+    def state(self) -> tuple[str, ...]:
+        """The names of a state's numbers, where rows are changes of one: conditions begin with it."""
+        return self.condition.names[: math.prod(self.shape)] if self.condition else ()
+
 
 def read_split(dataset: str, side: str, split: str, *, as_stored: bool = False) -> Split:
     """One split of a side (source or target). x is float32; `as_stored`: integers are what they are on disk. Tokens are."""
     if not finite(dataset, side):
         seeds, columns = by_seed(read_table(places.points(dataset), side=side, split=split))
-        return Split(seeds, columns["x"], columns.get("label") if side == "target" else None)
+        known = [columns.get(name) if side == "target" else None for name in ("label", "condition")]
+        return Split(seeds, columns["x"], *known)
     found = read_places(dataset, side, split)
     whole = as_stored or read_about(dataset).vocabulary
     x = np.empty((*found.rows.shape, found.x.shape[1]), found.x.dtype if whole else np.float32)

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 import torch
 from pydantic import Field
 from torch import Generator, Tensor
+from torch.nn.functional import pad
 
 from rectiflow.datasets import Dataset, Distribution, Empirical
 from stages.shared.params import PARAMS, Refused, Settings
@@ -44,7 +45,9 @@ def left_over(rows: int, validation: int, test: int, key: str, least: int | None
 
 
 def draw(dataset: Dataset, sizes: Sizes, generator: Generator, key: str) -> Splits:
-    """All splits of both sides for one seed: points `(n, dim)` of a side that is drawn, row numbers `(n,)` of a table."""
+    """All splits of both sides for one seed: points `(n, dim)` of a side that is drawn, row numbers `(n,)` of a table. Where
+    the target is drawn with conditions, these are further columns, and zeros of the source.
+    """
     validation, test, pool = sizes.validation, sizes.test, sizes.pool
     wanted = {"train": sizes.train, "validation": validation, "test": test, "floor": test}
     needed = {"couple": pool, "reflow": pool, "validation": validation, "test": test}
@@ -53,7 +56,14 @@ def draw(dataset: Dataset, sizes: Sizes, generator: Generator, key: str) -> Spli
     target = _split(dataset.target, wanted, "train", generator, key, of_target)
     splits = {("target", name): part for name, part in target}
     source = _split(dataset.source, needed, "couple", generator, key, of_source)
-    return splits | {("source", name): part for name, part in source}
+    more = told(dataset)
+    return splits | {("source", name): pad(part, (0, more)) if more else part for name, part in source}
+
+
+def told(dataset: Dataset) -> int:
+    """How many numbers of a condition a target that is drawn has beside its points."""
+    drawn = dataset.condition is not None and not isinstance(dataset.target, Empirical)
+    return len(dataset.condition.names) if drawn and dataset.condition else 0
 
 
 def _split(

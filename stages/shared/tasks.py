@@ -33,11 +33,19 @@ class Task(NamedTuple):
         return value if self.exact else rounded(value)
 
 
+Worked = Callable[[], float]
+
+
+def side_by_side(tasks: Iterable[Worked], workers: int) -> list[float]:
+    """The values of tasks, worked out `workers` at a time."""
+    with ThreadPoolExecutor(workers) as pool:  # the assignment, where the time goes, releases the interpreter's lock
+        return list(pool.map(lambda task: task(), tasks))
+
+
 def write_measures(path: Path, tasks: Iterable[Task], workers: int) -> None:
     """Work out the tasks, `workers` at a time, and write their numbers, rounded, in the order given."""
     tasks = list(tasks)
-    with ThreadPoolExecutor(workers) as pool:  # the assignment, where the time goes, releases the interpreter's lock
-        values = list(pool.map(Task.__call__, tasks))
+    values = side_by_side([task.__call__ for task in tasks], workers)
     draws = [task.draw for task in tasks]
     columns: dict[str, Column] = {
         "seed": np.array([draw.seed for draw in draws], np.int32),

@@ -22,6 +22,7 @@ MODELS = Registry(
         "conditional_tokens": "rectiflow.models.tokens:ConditionalTokenFlow",
         "autoregressive": "rectiflow.models.autoregressive:Autoregressive",
         "conditional_autoregressive": "rectiflow.models.autoregressive:ConditionalAutoregressive",
+        "gaussian": "rectiflow.models.gaussian:Gaussian",
         "classifier": "rectiflow.models.classifier:Classifier",
     }
 )

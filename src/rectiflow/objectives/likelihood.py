@@ -1,4 +1,4 @@
-"""Maximum likelihood: `min E -log p(x)` over the target's points, in nats."""
+"""Maximum likelihood: `min E -log p(x)` over the target's points, in nats, or `-log p(x | c)` where c is given."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +14,9 @@ from rectiflow.pairs import Pairs, Points
 
 @dataclass(frozen=True)
 class Likelihood:
-    """Maximum likelihood of a density `model` of noise N(0, I): its loss is the negative log-likelihood, nats a row."""
+    """Maximum likelihood of a density `model` of noise N(0, I): its loss is the negative log-likelihood, nats a row. That of
+    a conditional model is given the condition of the row.
+    """
 
     network: Build
     model: Callable[[Build, Points, Sequence[Generator]], Density]
@@ -38,9 +40,12 @@ class Likelihood:
             raise ValueError(f"{key}{error}") from error
 
     def draw(self, model: Density, data: Points, rows: Tensor, generator: Generator, done: float) -> tuple[Tensor, ...]:
-        """The points, `(steps, batch, dim)`."""
-        return (data.x[rows.to(data.x.device)],)
+        """The points, `(steps, batch, dim)`, and of a conditional model their conditions, `(steps, batch, conditions)`."""
+        x, given = data.x[rows.to(data.x.device)], data.given(rows) if model.conditional else None
+        return (x,) if given is None else (x, given)
 
     def losses(self, player: str, model: Density, average: Density, batch: tuple[Tensor, ...]) -> Tensor:
         """`-log p(x)`, `(seeds, batch)`."""
-        return -model.log_prob(*batch)
+        x, *given = batch
+        found: Tensor = -(model.given(*given) if given else model).log_prob(x)
+        return found

@@ -17,6 +17,7 @@ STUDIES = Registry(
         "bottlenecks": "stages.report.studies.bottlenecks:bottlenecks",
         "images": "stages.report.studies.images:images",
         "latents": "stages.report.studies.latents:latents",
+        "transitions": "stages.report.studies.transitions:transitions",
         "diffflow": "stages.report.studies.diffflow:diffflow",
         "tokens": "stages.report.studies.tokens:tokens",
         "fields": "stages.report.studies.fields:fields",
