@@ -30,7 +30,7 @@ class TokenFlow(TokenNetwork, Posterior):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        among(SOURCES, source=self.source)
+        among(SOURCES, **{"model.source": self.source})
         check_rises(self.kappa)
 
     @property
