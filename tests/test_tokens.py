@@ -227,7 +227,10 @@ def stirred(model, seed=5):
     return replace(model, weights={"theta": theta})
 
 
-NETWORKS = {"mlp": partial(MLP, width=16, depth=2), "transformer": partial(Transformer, width=16, depth=1, heads=2)}
+NETWORKS: dict[str, Any] = {
+    "mlp": partial(MLP, width=16, depth=2),
+    "transformer": partial(Transformer, width=16, depth=1, heads=2),
+}
 TRANSFORMER = NETWORKS["transformer"]
 
 

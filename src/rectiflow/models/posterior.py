@@ -10,7 +10,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from itertools import combinations
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Generator, Tensor
@@ -58,12 +58,13 @@ class Posterior(Tokens):
         minus their sum.
         """
         t = t.double()
-        share, slope = jvp(self.kappa, (t,), (torch.ones_like(t),))
+        share, slope = cast(tuple[Tensor, Tensor], jvp(self.kappa, (t,), (torch.ones_like(t),)))
         p = self.at(share, xt, c).double().softmax(-1)
         factor = (slope / (1 - share)).expand(xt.shape[:-1])[..., None, None] * self.origin.open(xt)[..., None]
         towards = torch.cat([p, torch.zeros_like(p[..., :1])], -1)
         here = one_hot(torch.where(xt == HIDDEN, p.shape[-1], xt), p.shape[-1] + 1)
-        return factor * (towards - here)
+        found: Tensor = factor * (towards - here)
+        return found
 
     @property
     def origin(self) -> TokenSource:
