@@ -336,6 +336,22 @@ def test_states_begin_hidden_and_end_known(inside):
     assert token_albums.HIDDEN == HIDDEN
 
 
+# ---- What a change touches.
+
+
+def test_an_edit_to_the_objective_of_tokens_trains_tokens_alone():
+    found = {
+        name for name, text in stages.code.stamps(stages.code.Code()).items() if "  rectiflow.objectives.tokens\n" in text
+    }
+    assert found == {
+        "objective",
+        "objective.tokens",
+    }  # the first is a stamp of the whole table, on which no training depends
+    rows = expand(content())["flows"]
+    asked = {name for name, row in rows.items() if f"objective.{row['objective']}" in found}
+    assert asked == {name for name in rows if "-next-" not in name}
+
+
 # ---- What is refused.
 
 
