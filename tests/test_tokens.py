@@ -7,10 +7,13 @@ from functools import partial
 from itertools import permutations, product
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
+import rectiflow
 import rectiflow.tokens
+from rectiflow.exports.graphs import graphs
 from rectiflow.kappas import Cosine, Linear, Polynomial
 from rectiflow.models import MODELS
 from rectiflow.models.autoregressive import Autoregressive, ConditionalAutoregressive
@@ -543,6 +546,51 @@ def test_a_model_is_put_together_as_it_was(name):
     assert again == replace(model, weights=again.weights, frame=again.frame)
     assert torch.equal(again.theta, model.theta)
     assert MODELS.name(type(again)) == spec["model"]["name"]
+
+
+# ---- In a user's hands.
+
+
+def told_apart(n=4000):
+    """Rows of two tokens that are equal, and their class, which says whether they are even."""
+    first = torch.randint(4, (n,), generator=torch.Generator().manual_seed(2))
+    return torch.stack([first, first], 1).numpy(), ["odd" if value % 2 else "even" for value in first.tolist()]
+
+
+FIT: dict[str, Any] = {"training": {"steps": 400, "lr": 5e-3, "warmup": 10, "ema": 0.99}}
+
+
+@pytest.mark.parametrize("method", ["tokens", "autoregressive"])
+def test_what_is_fitted_to_tokens_is_kept_in_a_file_and_gives_tokens(method, tmp_path):
+    rows, label = told_apart()
+    rectiflow.fit(rows, method, label=label, **FIT).save(tmp_path / "flow.safetensors")
+    trained = rectiflow.load(tmp_path / "flow.safetensors")
+    x = trained.sample(500, label="odd", seed=3)
+    assert x.dtype.kind == "i"
+    assert np.array_equal(x, trained.sample(500, label="odd", seed=3))
+    assert (x[:, 0] == x[:, 1]).mean() > 0.95
+    assert (x[:, 0] % 2).mean() > 0.95
+    assert np.exp(trained.log_prob(every((4, 4))[0], label="odd")).sum() == pytest.approx(1)
+    far = trained.sample(500, label="odd", guidance=2.0, seed=3)
+    assert (far[:, 0] % 2).mean() >= (x[:, 0] % 2).mean() - 0.01
+    with pytest.raises(ValueError, match="'euler' cannot draw from this model"):
+        trained.sample(5, sampler="euler")
+    with pytest.raises(ValueError, match="is a law of tokens, whose draws are random, and cannot be exported"):
+        graphs(trained.model, trained.sampler())
+
+
+@pytest.mark.parametrize(
+    ("rows", "options", "message"),
+    [
+        ([[0, 1.5], [1, 0]], {}, "x1: 1.5 in column 1 is no token"),
+        ([[0, -1], [1, 0]], {}, "x1: -1 in column 1 is no token"),
+        ([[0, 0], [1, 0]], {}, "vocabulary: 1 values of column 1"),
+        ([[0, 1], [1, 0]], {"x0": [[0.0, 0.0]]}, "x0: rows of tokens start from hidden or uniform tokens"),
+    ],
+)
+def test_rows_that_are_no_tokens_are_not_fitted(rows, options, message):
+    with pytest.raises(ValueError, match=message):
+        rectiflow.fit(np.array(rows * 20), "tokens", **options)
 
 
 # ---- Bad input.

@@ -32,6 +32,25 @@ METHODS: dict[str, Row] = {
         "network": {"depth": 2},
         "training": {"steps": 2000, "batch": 256, "lr": 0.004, "clip": 5.0},
     },
+    "tokens": {
+        "objective": "tokens",
+        "loss": "bound",
+        "model": {"name": "tokens"},
+        "network": {"width": 128, "depth": 3},
+        "training": {"steps": 1500, "batch": 256, "lr": 0.003},
+    },
+    "autoregressive": {
+        "objective": "autoregressive",
+        "model": {"name": "autoregressive"},
+        "network": {"name": "transformer"},
+        "training": {"steps": 1500, "batch": 128, "lr": 0.003},
+    },
+}
+# What becomes of a model where rows come with a label or a condition.
+CONDITIONAL = {
+    "velocity": "conditional",
+    "tokens": "conditional_tokens",
+    "autoregressive": "conditional_autoregressive",
 }
 NETWORK: Row = {"name": "mlp", "width": 64, "depth": 4}
 TRAINING: Row = {"steps": 1500, "batch": 128, "lr": 0.012}
@@ -79,11 +98,13 @@ def over(row: Row, change: Row) -> Row:
 
 
 def conditional(method: Row, given: str) -> Row:
-    """The method with a conditional model in place of a velocity. Raises ValueError for one that trains another model."""
+    """The method with a conditional model in place of its own. Raises ValueError for one that trains another model."""
     model, objective = sectioned("model", method.get("model", "velocity")), method.get("objective", "matching")
-    if objective != "matching" or model["name"] not in ("velocity", "conditional"):
-        raise ValueError(f"{given}: {objective!r} of {model['name']!r} knows no conditions; a velocity by 'matching' does")
-    return {**method, "model": {**model, "name": "conditional"}}
+    name = CONDITIONAL.get(model["name"], model["name"])
+    if name not in CONDITIONAL.values() or (objective == "matching") != (name == "conditional"):
+        known = ", ".join(CONDITIONAL)
+        raise ValueError(f"{given}: {objective!r} of {model['name']!r} knows no conditions; {known} by their objectives do")
+    return {**method, "model": {**model, "name": name}}
 
 
 def coupling_of(row: Any, objective: Objective) -> Row | None:

@@ -22,7 +22,7 @@ from rectiflow.exports.backwards import Backwards
 from rectiflow.exports.lowered import LOWERED
 from rectiflow.exports.own import Own, own
 from rectiflow.models.conditional import Conditional
-from rectiflow.models.model import Field, Model
+from rectiflow.models.model import Field, Model, Tokens
 from rectiflow.samplers import Sampler
 from rectiflow.solvers import VelocityField
 from rectiflow.units import Units
@@ -195,6 +195,11 @@ def _check(model: Model, sampler: Sampler) -> None:
     if not isinstance(model, sampler.needs):
         kind, needs = type(model).__name__, sampler.needs.__name__
         raise ValueError(f"sampler: {sampler.label} draws from a model that is {needs}, and {kind} is not")
+    if isinstance(model, Tokens):
+        raise ValueError(
+            f"model: {type(model).__name__} is a law of tokens, whose draws are random, and cannot be exported; rectiflow's "
+            f"own file, safetensors, keeps it"
+        )
     if not sampler.steps:
         raise ValueError(
             f"sampler: {sampler.label} chooses its steps as it goes, and cannot be exported; can be: {EXPORTABLE}"
