@@ -14,12 +14,13 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from rectiflow.baselines import BASELINES
-from rectiflow.datasets import DATASETS, pictured
+from rectiflow.datasets import DATASETS, pictured, tokens
 from rectiflow.games import GAMES
 from rectiflow.gradient_flows import SCHEMES
 from rectiflow.gradient_flows.energies import ENERGIES
 from rectiflow.gradient_flows.recovery import Recovery
 from rectiflow.interpolants import INTERPOLANTS
+from rectiflow.kappas import KAPPAS
 from rectiflow.likelihood import DIVERGENCES
 from rectiflow.models import MODELS
 from rectiflow.models.transforms import TRANSFORMS
@@ -51,6 +52,7 @@ from stages.shared.rows import Choice, Compute, Relation, Workers
 from stages.shared.splits import Sizes
 from stages.shared.studies import Claim, Published, Study
 from stages.shared.teachers import Keys
+from stages.tokens import Measured as Tokens
 
 API, PARAMETERS, COMMAND = "reference/python", "reference/parameters.md", "reference/command.md"
 
@@ -71,7 +73,14 @@ SECTIONS = {
     "workers": Part((Workers,)),
     "datasets": Part((Sizes,), {"name": {name: call for name, call in DATASETS.items() if name != "parquet"}}),
     "tables": Part(
-        (Table,), {"besides": {"every table of numbers": DATASETS["parquet"], "every table of images": pictured}}
+        (Table,),
+        {
+            "besides": {
+                "every table of numbers": DATASETS["parquet"],
+                "every table of images": pictured,
+                "every table of tokens": tokens,
+            }
+        },
     ),
     "latents": Part((Latents,)),
     "couplings": Part((Pairing,), {"name": COUPLINGS}),
@@ -82,6 +91,7 @@ SECTIONS = {
         {
             "objective": OBJECTIVES,
             "model.name": MODELS,
+            "model.kappa.name": KAPPAS,
             "model.transform.name": TRANSFORMS,
             "interpolant.name": INTERPOLANTS,
             "prediction": PREDICTIONS,
@@ -94,7 +104,7 @@ SECTIONS = {
     "samplers": Part((), {"name": SAMPLERS}),
     "density": Part((Density,), {"divergence.name": DIVERGENCES, "outliers.name": OUTLIERS}),
     "baselines": Part((), {"name": BASELINES}),
-    "grid": Part((Block, Near, Bound, Asked, Among)),
+    "grid": Part((Block, Near, Bound, Asked, Among, Tokens)),
     "choices": Part((Choice,)),
     "relations": Part((Relation,)),
     "gradient_flows": Part(

@@ -73,10 +73,10 @@ class Ctmc:
             if self.eta and 0 < k < self.steps - 1:
                 share, x = self._back(flow, share, x, generator)
             x = self._jump(guidance, share, (after - share) / (1 - share), x, generator)
-            states.append(x)
-        kept = states if trajectory else [states[0], states[-1]]
-        found = torch.stack(kept)[:, None]
-        return Solution(times if trajectory else times[[0, -1]], found, self.steps * guidance.passes)
+            if trajectory:
+                states.append(x)
+        kept = states if trajectory else [*states, x]
+        return Solution(times if trajectory else times[[0, -1]], torch.stack(kept)[:, None], self.steps * guidance.passes)
 
     def _back(self, flow: Posterior, share: float, x: Tensor, generator: Generator) -> tuple[float, Tensor]:
         """Tokens with some of the source's in their place, and the share that is left to the data."""

@@ -14,8 +14,8 @@ from torch import Generator, Tensor
 
 from rectiflow.arrays import as_rows, names_of
 from rectiflow.conditions import Condition, labels
-from rectiflow.datasets import Dataset, Distribution, Empirical, table
-from rectiflow.models.model import Field, Model
+from rectiflow.datasets import Dataset, Distribution, Empirical, Labels, table, tokens
+from rectiflow.models.model import Field, Model, Tokens
 from rectiflow.models.velocity import Velocity
 from rectiflow.objectives.matching import Matching
 from rectiflow.origin import Origin
@@ -62,10 +62,12 @@ def fit(
     single keys of what the method has. `progress(what, done, of)` hears of the training, every hundred steps. `shape` is
     that of the array that a row is, `(channels, height, width)` for a network of pictures.
 
-    `label` `(n,)` are classes, strings, integers or booleans; `condition` `(n, k)` are further numbers. With them a velocity
-    becomes a `conditional` one, which learns without them in a tenth of its rows, or in the share that the method says:
-    `{"model": {"name": "conditional", "dropout": 0.2}, ...}`. Plans are made class by class, and the draws of a round are
-    asked to be what rows of the training set are.
+    Methods of tokens, `tokens` and `autoregressive`, take whole numbers: each column has the values from 0 to its largest.
+
+    `label` `(n,)` are classes, strings, integers or booleans; `condition` `(n, k)` are further numbers. With them a
+    velocity, or a law of tokens, becomes a `conditional` one, which learns without them in a tenth of its rows, or in the
+    share that the method says: `{"model": {"name": "conditional", "dropout": 0.2}, ...}`. Plans are made class by class, and
+    the draws of a round are asked to be what rows of the training set are.
 
     A seed's numbers depend on that seed, the rows and the settings alone; torch computes on one thread, on which networks of
     this size train fastest. Raises ValueError for what is not known, naming the choices, for rows that are too few, and
@@ -85,7 +87,11 @@ def fit(
     classes = None if label is None else labels(label, len(rows))
     numbers, told = (None, None) if condition is None else Condition.of(condition, len(rows))
     target, begun = torch.from_numpy(rows), None if start is None else torch.from_numpy(start)
-    data = table(target, begun, classes, scaling=scaling, shape=None if shape is None else list(shape))
+    kept = None if shape is None else list(shape)
+    if issubclass(recipe.objective.trains, Tokens):
+        data = whole(target, classes, x0, kept)
+    else:
+        data = table(target, begun, classes, scaling=scaling, shape=kept)
     if len(rows) < 20:
         raise ValueError(f"x1: {len(rows)} rows are too few: a tenth is held out, and a law needs more than a few points")
     streams = [stream("fit", seed) for seed in seeds]
@@ -93,7 +99,7 @@ def fit(
     model = rounded(recipe, data, splits, streams, rounds, progress)
     independent = recipe.coupling is not None and recipe.coupling["name"] == "independent" and not rounds
     columns = tuple((name, 1) for name in names_of(x1)) or (("x", rows.shape[1]),)
-    known = classes.classes if classes else (), numbers, data.shape
+    known = classes.classes if classes else (), numbers, data.shape, data.vocabulary
     facts: dict[str, Any] = {
         "method": method if isinstance(method, str) else dict(method),
         "rounds": rounds,
@@ -121,16 +127,30 @@ def rounded(
 # ---- What it is trained on.
 
 
+def whole(rows: Tensor, classes: Labels | None, x0: Any, shape: list[int] | None) -> Dataset:
+    """Rows of tokens, each column with the values from 0 to the largest that is there. Raises ValueError for numbers that
+    are not whole, or negative, for a column with one value or with too many, and for a source of one's own.
+    """
+    if x0 is not None:
+        raise ValueError("x0: rows of tokens start from hidden or uniform tokens; leave it out")
+    found = rows.long()
+    for row, column in ((found != rows) | (found < 0)).nonzero()[:1].tolist():
+        raise ValueError(f"x1: {rows[row, column]:g} in column {column} is no token; tokens are whole numbers from 0 on")
+    return tokens(Empirical(found), tuple((found.max(0).values + 1).tolist()), classes, shape=shape)
+
+
 def points(data: Dataset, streams: Sequence[Generator], condition: Tensor | None = None) -> Split:
     """The rows of all seeds with what is known of them, a tenth held out. Raises ValueError where a class is left out."""
     assert isinstance(data.target, Empirical)
-    rows, known = data.target.rows.float(), data.labels
+    rows, known = data.target.rows, data.labels
+    rows = rows.long() if data.vocabulary else rows.float()
     held = max(1, int(HELD_OUT * len(rows)))
     orders = torch.stack([torch.randperm(len(rows), generator=generator) for generator in streams])
     found: Split = {}
     for name, part in (("train", orders[:, held:]), ("validation", orders[:, :held])):
         label, classes = (known.target[part], len(known.classes)) if known else (None, 0)
-        found[name] = Points(rows[part], label, data.shape, classes, None if condition is None else condition[part])
+        numbers = None if condition is None else condition[part]
+        found[name] = Points(rows[part], label, data.shape, classes, numbers, data.vocabulary)
     if known and (k := found["train"].missing) is not None:
         raise ValueError(
             f"label: {known.classes[k]!r} has too few rows: with a tenth held out, a seed has none to learn from"

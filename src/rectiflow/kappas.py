@@ -56,6 +56,6 @@ def check_rises(kappa: Kappa) -> None:
     values = kappa(torch.linspace(0, 1, 257, dtype=torch.float64))
     ends = values[[0, -1]].tolist()
     if not (abs(ends[0]) < 1e-9 and abs(ends[1] - 1) < 1e-9):
-        raise ValueError(f"kappa: {kappa} goes from {ends[0]:g} to {ends[1]:g}; a schedule rises from 0 to 1")
+        raise ValueError(f"model.kappa: {kappa} goes from {ends[0]:g} to {ends[1]:g}; a schedule rises from 0 to 1")
     if not (values.diff() > 0).all():
-        raise ValueError(f"kappa: {kappa} does not rise everywhere; a schedule rises from 0 to 1")
+        raise ValueError(f"model.kappa: {kappa} does not rise everywhere; a schedule rises from 0 to 1")

@@ -26,6 +26,7 @@ class OneByOne:
     """
 
     score: ClassVar[bool] = False
+    shown: ClassVar[bool] = False  # whether it needs a source that shows itself
     steps: ClassVar[int] = 0  # as many as there are tokens
     temperature: float = 1.0
     scale: float = 1.0
@@ -73,6 +74,7 @@ class AnyOrder(OneByOne):
     """
 
     needs: ClassVar[type[Model]] = Posterior
+    shown: ClassVar[bool] = True
     order: str = "random"
 
     def __post_init__(self) -> None:

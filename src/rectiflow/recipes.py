@@ -20,8 +20,6 @@ from rectiflow.transport.couplings import COUPLINGS
 
 Row = Mapping[str, Any]
 
-CONDITIONAL = {"velocity": "conditional", "flow_map": "conditional_map"}  # what a model becomes where rows have conditions
-
 METHODS: dict[str, Row] = {
     "icfm": {"coupling": {"name": "independent"}},
     "otcfm": {"coupling": {"name": "exact"}},
@@ -34,6 +32,26 @@ METHODS: dict[str, Row] = {
         "network": {"depth": 2},
         "training": {"steps": 2000, "batch": 256, "lr": 0.004, "clip": 5.0},
     },
+    "tokens": {
+        "objective": "tokens",
+        "loss": "bound",
+        "model": {"name": "tokens"},
+        "network": {"width": 128, "depth": 3},
+        "training": {"steps": 1500, "batch": 256, "lr": 0.003},
+    },
+    "autoregressive": {
+        "objective": "autoregressive",
+        "model": {"name": "autoregressive"},
+        "network": {"name": "transformer"},
+        "training": {"steps": 1500, "batch": 128, "lr": 0.003},
+    },
+}
+# What becomes of a model where rows come with a label or a condition.
+CONDITIONAL = {  # what a model becomes where rows have conditions
+    "velocity": "conditional",
+    "flow_map": "conditional_map",
+    "tokens": "conditional_tokens",
+    "autoregressive": "conditional_autoregressive",
 }
 NETWORK: Row = {"name": "mlp", "width": 64, "depth": 4}
 TRAINING: Row = {"steps": 1500, "batch": 128, "lr": 0.012}

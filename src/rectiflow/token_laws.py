@@ -45,7 +45,7 @@ def any_of(rows: Tensor, vocabulary: Sequence[int]) -> Law:
 
     def log_prob(x: Tensor) -> Tensor:
         there = torch.isin(places(x, vocabulary), known.to(x.device))
-        return torch.where(there, -nats, -math.inf).double()
+        return x.new_full(there.shape, -math.inf, dtype=torch.float64).masked_fill(there, -nats)
 
     return Law(draw, log_prob, lambda: nats)
 

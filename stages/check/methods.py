@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from rectiflow.ctmc import Ctmc
 from rectiflow.guidance import Guidance
 from rectiflow.interpolants import INTERPOLANTS
 from rectiflow.models import MODELS
@@ -10,14 +11,18 @@ from rectiflow.models.bottleneck import Bottleneck
 from rectiflow.models.model import Field, Model
 from rectiflow.models.velocity import Velocity
 from rectiflow.objectives.objective import Objective
+from rectiflow.one_by_one import OneByOne
 from rectiflow.pairs import Pairs, Points
 from rectiflow.predictions import PREDICTIONS
 from rectiflow.samplers import SAMPLERS, Sampler
+from rectiflow.token_sources import SOURCES
 from stages.check.params import Params, has_gaussian_source
 from stages.sample import build_samplers, serving
 from stages.shared.objectives import objective_of, sees_pictures, try_begin
 from stages.shared.params import PARAMS, Refused, merged, named
 from stages.shared.teachers import Learning
+
+GUIDED = Ctmc | OneByOne  # samplers of tokens, which take a scale
 
 
 def check_sampling(params: Params) -> None:
@@ -64,6 +69,7 @@ def check_method(name: str, content: Mapping[str, Any], params: Params) -> None:
         where = f"samplers.{name}.{k}"
         check_serves(where, sampler, method.model["name"])
         check_sampler(where, sampler, name, objective, params)
+        check_token_sampler(where, sampler, name, params)
         if sampler.label in (other.label for other in samplers[:k] if other.steps == sampler.steps):
             raise Refused(f"{PARAMS}: {where}: {sampler.label} of {sampler.steps} steps is there already")
     shared = build_samplers(params.sample.samplers, "sample.samplers")
@@ -76,10 +82,25 @@ def check_method(name: str, content: Mapping[str, Any], params: Params) -> None:
         )
 
 
+def check_token_sampler(key: str, sampler: Sampler, name: str, params: Params) -> None:
+    """One that draws token after token has a source that shows what is known, and one that is guided what to go by."""
+    row = params.methods[name].model
+    source = row.get("source", "masked")
+    if getattr(sampler, "shown", False) and source in SOURCES and not SOURCES[source].shows:
+        raise Refused(
+            f"{PARAMS}: {key}: {sampler.label!r} draws one token after the other, and from the source {source!r}, that of "
+            f"{name!r}, they come in no order; take ctmc, or the source masked"
+        )
+    if isinstance(sampler, GUIDED) and sampler.scale != 1 and not MODELS[row["name"]].conditional:
+        raise Refused(
+            f"{PARAMS}: {key}.scale: {sampler.scale:g} goes beyond what is asked for, and {name!r} is asked nothing"
+        )
+
+
 def check_guidance(name: str, samplers: list[Sampler], params: Params) -> None:
     """A model that is guided was trained without its conditions, too."""
     for sampler in samplers:
-        if isinstance(sampler, Guidance) and sampler.scale != 1 and params.methods[name].model.get("dropout") == 0:
+        if isinstance(sampler, Guidance | GUIDED) and sampler.scale != 1 and params.methods[name].model.get("dropout") == 0:
             raise Refused(
                 f"{PARAMS}: methods.{name}.model.dropout: 0 should be greater: {sampler.label!r} needs the field without a "
                 f"condition"

@@ -19,13 +19,14 @@ class Way(NamedTuple):
 
 class TokenRoll(NamedTuple):
     """What one model drew as its reference, `(n, dim)`, by which sampler and in how many evaluations, and some rows on their
-    way there.
+    way there. `asked` says whether it was told their classes.
     """
 
     solver: str
     nfe: int
     x: np.ndarray
     way: Way
+    asked: bool = False
 
 
 class TokenAlbum(NamedTuple):

@@ -21,7 +21,7 @@ from torch.utils._pytree import tree_leaves
 from rectiflow.exports.backwards import Backwards
 from rectiflow.exports.lowered import LOWERED
 from rectiflow.exports.own import Own, own
-from rectiflow.models.model import Field, Model
+from rectiflow.models.model import Field, Model, Tokens
 from rectiflow.samplers import Sampler
 from rectiflow.solvers import VelocityField
 from rectiflow.units import Units
@@ -194,6 +194,11 @@ def _check(model: Model, sampler: Sampler) -> None:
     if not isinstance(model, sampler.needs):
         kind, needs = type(model).__name__, sampler.needs.__name__
         raise ValueError(f"sampler: {sampler.label} draws from a model that is {needs}, and {kind} is not")
+    if isinstance(model, Tokens):
+        raise ValueError(
+            f"model: {type(model).__name__} is a law of tokens, whose draws are random, and cannot be exported; rectiflow's "
+            f"own file, safetensors, keeps it"
+        )
     if not sampler.steps:
         raise ValueError(
             f"sampler: {sampler.label} chooses its steps as it goes, and cannot be exported; can be: {EXPORTABLE}"

@@ -10,10 +10,12 @@ import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from itertools import combinations
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Generator, Tensor
+from torch.func import jvp
+from torch.nn.functional import one_hot
 
 from rectiflow.kappas import Kappa
 from rectiflow.models.model import Tokens
@@ -49,6 +51,20 @@ class Posterior(Tokens):
     def logits(self, t: Tensor, xt: Tensor, c: Tensor | None = None) -> Tensor:
         """Those at a time t, `()` or `(seeds, batch)`."""
         return self.at(self.kappa(t), xt, c)
+
+    def rates(self, t: Tensor, xt: Tensor, c: Tensor | None = None) -> Tensor:
+        """How fast each token becomes which at a time t, `()` or `(seeds, batch)`: `(seeds, batch, dim, V + 1)` in double
+        precision, the last for HIDDEN. Off the token's own place they are the chances of a jump per unit of time; its own is
+        minus their sum.
+        """
+        t = t.double()
+        share, slope = cast(tuple[Tensor, Tensor], jvp(self.kappa, (t,), (torch.ones_like(t),)))
+        p = self.at(share, xt, c).double().softmax(-1)
+        factor = (slope / (1 - share)).expand(xt.shape[:-1])[..., None, None] * self.origin.open(xt)[..., None]
+        towards = torch.cat([p, torch.zeros_like(p[..., :1])], -1)
+        here = one_hot(torch.where(xt == HIDDEN, p.shape[-1], xt), p.shape[-1] + 1)
+        found: Tensor = factor * (towards - here)
+        return found
 
     @property
     def origin(self) -> TokenSource:

@@ -48,12 +48,12 @@ class _Transformer(nn.Module):
         self.vocabulary, self.causal = tuple(vocabulary), causal
         dim, most = len(vocabulary), max(vocabulary)
         self.enter = nn.Linear(most, width)
-        self.places = nn.Parameter(0.02 * torch.randn(dim, width))
+        self.places = nn.Parameter(torch.randn(dim, width))
         self.beside = nn.Sequential(nn.Linear(beside, width), nn.SiLU(), nn.Linear(width, width)) if beside else None
         if causal:
             self.first = nn.Parameter(torch.zeros(width))
         self.blocks, self.norm, self.leave = nn.ModuleList(blocks), nn.LayerNorm(width), nn.Linear(width, most)
-        nn.init.normal_(self.enter.weight, std=1.0)  # for one row that is 1 among any number of zeros
+        nn.init.normal_(self.enter.weight)  # for one row that is 1 among any number of zeros
         nn.init.zeros_(self.leave.weight)
         nn.init.zeros_(self.leave.bias)
 

@@ -68,13 +68,19 @@ def likelihood(of: Draws) -> list[str]:
     """The best likelihood, the best bound, and how far they are from the entropy."""
     said = []
     for name in ("nll", "elbo"):
-        there = [method for method in of.study.methods if values(of.evidence, name, of.dataset, method, 0)]
+        there = [m for m in of.study.methods if values(of.evidence, name, of.dataset, m, 0) and m not in asked(of)]
         if there:
             floor = of_any(of, FLOORS[name])
             best = measured(of.evidence, name, of.dataset, there)
             beside = f" (entropy {floor[0]:.4f})" if floor else f" (independent columns {plain(estimate(independent(of)))})"
             said.append(f"{best}{beside}")
     return said
+
+
+def asked(of: Draws) -> list[str]:
+    """The methods that are told the class of a row: what they say of it is no likelihood of the row alone."""
+    album = of.evidence.tokens(of.dataset)
+    return [method for method, roll in album.rolls.items() if roll.asked] if album else []
 
 
 def of_any(of: Draws, name: str) -> list[float]:
@@ -105,16 +111,14 @@ def drawn(of: Draws) -> list[str]:
 def against(of: Draws, first: str, second: str, name: str) -> str:
     """A method's draws minus those of another by the same sampler in as many evaluations; empty where there are none."""
     others = {(draw.solver, draw.nfe): draw for draw in of.draws if draw.method == second}
-    mine = [draw for draw in of.draws if draw.method == first]
-    both = [(draw, others[draw.solver, draw.nfe]) for draw in mine if (draw.solver, draw.nfe) in others]
     parts = []
-    for one, other in both:
-        if sides := of.both(one, other, name):
+    for draw in of.draws:
+        other = others.get((draw.solver, draw.nfe)) if draw.method == first else None
+        if other and (sides := of.both(draw, other, name)):
             gap = paired(*sides)
             apart = "" if gap.n > 1 and p_value(gap) <= LEVEL else ", not told apart"
-            parts.append(f"{plain(gap)} in {evaluations(one.nfe)}{apart}")
-    said = f"{measure(name).title} of {first} minus that of {second}, by {both[0][0].solver}" if both else ""
-    return f"{said}: {'; '.join(parts)}" if parts else ""
+            parts.append(f"{plain(gap)} by {draw.solver} in {evaluations(draw.nfe)}{apart}")
+    return f"{measure(name).title} of {first} minus that of {second}: {'; '.join(parts)}" if parts else ""
 
 
 def expected(of: Draws, draw: Draw) -> list[float]:
@@ -128,16 +132,16 @@ def expected(of: Draws, draw: Draw) -> list[float]:
 
 
 def supported(of: Draws) -> list[str]:
-    """The share in support against that of exact rates."""
-    parts = []
+    """How far the share in support is from that of exact rates, in so many evaluations of each method."""
+    gaps: dict[str, list[str]] = {}
     for draw in of.draws:
         if right := expected(of, draw):
-            share = of.values(draw, "in_support")
-            parts.append(
-                f"{plain(estimate(share))} in {evaluations(draw.nfe)} of {draw.method}, where exact rates leave "
-                f"{np.mean(right):.4f}: {plain(paired(share, right))}"
-            )
-    return [f"the share in support is {'; '.join(parts)}"] if parts else []
+            gap = paired(of.values(draw, "in_support"), right)
+            gaps.setdefault(draw.method, []).append(f"{plain(gap)} in {evaluations(draw.nfe)} ({np.mean(right):.4f})")
+    return [
+        f"the share in support of {method} minus that of exact rates, in brackets, is {'; '.join(said)}"
+        for method, said in gaps.items()
+    ]
 
 
 # ---- Tables.
@@ -152,7 +156,8 @@ def likelihoods(of: Draws) -> list[str]:
         if cells := [shown(values(of.evidence, name, of.dataset, method, 0)) for name in there]:
             mine = spent[(spent.dataset == of.dataset) & (spent.method == method) & (spent["round"] == 0)]
             size = [f"{mine.iloc[0][part]:,}" for part in ("weights", "updates")] if len(mine) else ["", ""]
-            rows.append([escape(method), *cells, *size])
+            given = " (given the class)" if method in asked(of) else ""
+            rows.append([escape(f"{method}{given}"), *cells, *size])
     floors = [shown(of_any(of, FLOORS[name])) if name in FLOORS else "" for name in there]
     rows += [["entropy (floor)", *floors, "", ""]] if any(floors) else []
     apart = [shown(independent(of)) if name == "nll" or (name == "elbo" and "nll" not in there) else "" for name in there]
@@ -201,7 +206,10 @@ def curves(found: Sequence[Draws]) -> str:
         levels(ax, estimate(of.floor(name)).mean)
         scale = "linear" if name == "in_support" else "log"
         ax.set(title=of.dataset, xscale="log", yscale=scale, xlabel="evaluations", ylabel=MEASURES[name].title)
-        ax.legend(fontsize=7)
+        steps = sorted({draw.nfe for draw in of.draws})
+        ax.set_xticks(steps, [f"{nfe:g}" for nfe in steps], fontsize=7)
+        ax.minorticks_off()
+        ax.legend(fontsize=6)
     return uri(drawn, "svg")
 
 
@@ -216,4 +224,6 @@ def lines(ax: Axes, of: Draws, name: str) -> None:
         errorbars(ax, [draw.nfe for draw in draws], found, label=f"{method}, {solver}", **style)
         right = [(draw.nfe, np.mean(expected(of, draw))) for draw in draws if expected(of, draw)]
         if name == "in_support" and right:
-            ax.plot(*zip(*right, strict=True), "_", ms=14, color="#333", label="exact rates, masked source")
+            said = "exact rates, masked source"
+            known = said in ax.get_legend_handles_labels()[1]
+            ax.plot(*zip(*right, strict=True), "_", ms=14, color="#333", label="_again" if known else said)
