@@ -79,8 +79,10 @@ def over(row: Row, change: Row) -> Row:
 
 
 def conditional(method: Row, given: str) -> Row:
-    """The method with a conditional model in place of a velocity. Raises ValueError for one that trains another model."""
+    """The method, with a conditional model in place of a velocity. Raises ValueError for one that trains another model."""
     model, objective = sectioned("model", method.get("model", "velocity")), method.get("objective", "matching")
+    if model["name"] in MODELS and MODELS[model["name"]].conditional:
+        return method
     if objective != "matching" or model["name"] not in ("velocity", "conditional"):
         raise ValueError(f"{given}: {objective!r} of {model['name']!r} knows no conditions; a velocity by 'matching' does")
     return {**method, "model": {**model, "name": "conditional"}}
