@@ -9,7 +9,7 @@ endif
 # Stages are many short processes: without cached bytecode each compiles the project anew, 0.2 s a stage.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help repro dvc exercises table densities gradient-flows one-step paradigms images tokens bench bench-gpu costs ui ui-stop docs audit test lint check
+.PHONY: help repro dvc exercises table densities gradient-flows one-step paradigms images tokens transitions bench bench-gpu costs ui ui-stop docs audit test lint check
 
 help:           ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -53,6 +53,10 @@ tokens: .venv/ready         ## discrete data: flows of tokens beside autoregress
 images: .venv/images          ## pictures: classes, guidance, rounds, latents -> experiments/images/reports/index.html
 	rectiflow check --root experiments/images
 	rectiflow repro --root experiments/images
+
+transitions: .venv/ready    ## the next state given state and action, rolled out -> experiments/transitions/reports/index.html
+	rectiflow check --root experiments/transitions
+	rectiflow repro --root experiments/transitions
 
 ui: .venv/ready      ## Prefect's UI on this machine: trigger and watch experiments
 	rectiflow ui start

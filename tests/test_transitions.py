@@ -4,12 +4,14 @@ import math
 from functools import partial
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
 from torch.distributions import MultivariateNormal
 
+import rectiflow
 from rectiflow.datasets import DATASETS
 from rectiflow.models.gaussian import Gaussian
 from rectiflow.networks.mlp import MLP
@@ -285,3 +287,55 @@ def test_what_is_no_trajectory_is_one_line(tmp_path, changes, said):
         outline("tables", row, "tables.mine")
     assert said in str(error.value)
     assert "\n" not in str(error.value)
+
+
+# ---- Rolled out from one's own states.
+
+
+@pytest.fixture(scope="module")
+def tank():
+    """What is next of a level under a valve, by a regression."""
+    draw = np.random.default_rng(0)
+    level, valve = draw.uniform(-2, 2, (20000, 1)), draw.uniform(-1, 1, (20000, 1))
+    change = -0.2 * level + 0.3 * valve + 0.1 * draw.normal(size=level.shape)
+    method = {"objective": "likelihood", "model": "gaussian"}
+    told = pd.DataFrame(np.hstack([level, valve]), columns=["level", "valve"])
+    network, training = {"width": 32, "depth": 2}, {"steps": 1500, "batch": 256, "lr": 0.005}
+    return rectiflow.fit(change, method, condition=told, network=network, training=training)
+
+
+def test_roll_outs_follow_the_actions(tank, tmp_path):
+    """To where drift and action are in balance, with the deviation that the noise keeps up."""
+    opened = tank.rollout(np.zeros((400, 1)), np.full((60, 1), 0.6))
+    assert opened.shape == (400, 61, 1)
+    assert (opened[:, 0] == 0).all()
+    assert opened[:, 30:].mean() == pytest.approx(0.9, abs=0.06)
+    assert opened[:, 30:].std() == pytest.approx(0.1 / (1 - 0.8**2) ** 0.5, rel=0.15)
+    tank.save(tmp_path / "tank.safetensors")
+    again = rectiflow.load(tmp_path / "tank.safetensors").rollout(np.zeros((400, 1)), np.full((60, 1), 0.6))
+    np.testing.assert_array_equal(again, opened)
+    assert not np.array_equal(tank.rollout(np.zeros((400, 1)), np.full((60, 1), 0.6), seed=1), opened)
+
+
+@pytest.mark.parametrize(
+    ("states", "actions", "said"),
+    [
+        (np.zeros((3, 2)), np.zeros((5, 1)), r"^states: rows of 2 numbers; the model's have 1: level$"),
+        (
+            np.zeros((3, 1)),
+            np.zeros((5, 2)),
+            r"^actions: an array of shape \(3, 5, 2\); it should be \(3, times, 1\): valve$",
+        ),
+        (np.zeros((3, 1)), np.zeros((4, 5, 1)), r"^actions: an array of shape \(4, 5, 1\)"),
+        (np.zeros((3, 1)), np.full((5, 1), np.nan), r"^actions: some are missing"),
+    ],
+)
+def test_other_numbers_than_the_models_are_one_line(tank, states, actions, said):
+    with pytest.raises(ValueError, match=said):
+        tank.rollout(states, actions)
+
+
+def test_a_model_without_states_has_no_roll_outs():
+    plain = rectiflow.fit(np.random.default_rng(0).normal(size=(100, 1)), training={"steps": 2})
+    with pytest.raises(ValueError, match=r"^states: this model was trained without states and actions as condition"):
+        plain.rollout(np.zeros((3, 1)), np.zeros((5, 1)))

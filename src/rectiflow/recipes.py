@@ -99,10 +99,10 @@ def over(row: Row, change: Row) -> Row:
 
 
 def conditional(method: Row, given: str) -> Row:
-    """The method with a conditional model in place of a velocity or a flow map. Raises ValueError for another model."""
+    """The method with a conditional model in place of its own. Raises ValueError for a model that knows no conditions."""
     model = sectioned("model", method.get("model", "velocity"))
     name = CONDITIONAL.get(model["name"], model["name"])
-    if name not in CONDITIONAL.values():
+    if name not in MODELS or not MODELS[name].conditional:
         objective, known = method.get("objective", "matching"), ", ".join(CONDITIONAL)
         raise ValueError(f"{given}: {objective!r} of {name!r} knows no conditions; those of {known} do")
     return {**method, "model": {**model, "name": name}}

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
-from rectiflow.arrays import as_rows
+from rectiflow.arrays import as_array, as_rows
 from rectiflow.conditions import is_one
 from rectiflow.guidance import Guidance
 from rectiflow.likelihood import DIVERGENCES, Exact, Pushforward
@@ -160,6 +160,17 @@ class Trained:
             raise ValueError(
                 f"guidance: {how.scale:g}: goes beyond what is asked for, and nothing is; {self.origin.choices}"
             )
+        return self._drawn(how, begun, given, generator, progress)
+
+    def _drawn(
+        self,
+        how: Sampler,
+        begun: Tensor,
+        given: Tensor | None,
+        generator: Generator,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> np.ndarray:
+        """Where source points `(n, dim)` are taken, in the rows' own units."""
         device, model = self.device, self.model.seed(0)
         found: list[Tensor] = []
         for part, of_part in _parts(begun, given, PART):
@@ -167,6 +178,43 @@ class Trained:
             if progress:
                 progress(sum(map(len, found)), len(begun))
         return self._out(torch.cat(found).numpy())
+
+    def rollout(
+        self,
+        states: Any,
+        actions: Any,
+        steps: int | None = None,
+        *,
+        sampler: str | Mapping[str, Any] | None = None,
+        seed: int = 0,
+    ) -> np.ndarray:
+        """The states `(n, times + 1, dim)` that follow from `states` `(n, dim)` under `actions` `(n, times, numbers)`, or
+        `(times, numbers)` for all: of a model whose rows are changes of a state, told the state and the action before, in
+        this order. Each time is drawn in `steps` steps by a `sampler`, as `sample` has them.
+
+        Raises ValueError for another number of states or actions than the model's, and for values that are missing.
+        """
+        rows, names = as_rows(states, "states"), self.origin.condition.names if self.origin.condition else ()
+        known, numbers = names[: self.origin.dim], len(names) - self.origin.dim
+        if numbers < 1 or self.origin.classes:
+            raise ValueError("states: this model was trained without states and actions as condition")
+        if rows.shape[1] != self.origin.dim:
+            raise ValueError(f"states: rows of {rows.shape[1]} numbers; the model's have {len(known)}: {', '.join(known)}")
+        taken = as_array(actions)
+        taken = np.broadcast_to(taken, (len(rows), *taken.shape)) if taken.ndim == 2 else taken
+        if taken.ndim != 3 or len(taken) != len(rows) or taken.shape[2] != numbers:
+            raise ValueError(
+                f"actions: an array of shape {taken.shape}; it should be ({len(rows)}, times, {numbers}): "
+                f"{', '.join(names[self.origin.dim :])}"
+            )
+        if taken.dtype.kind not in "iuf" or not np.isfinite(taken).all():
+            raise ValueError("actions: some are missing; every one should be a finite number")
+        how, generator, found = self.sampler(steps, sampler), stream("rollout", seed), [rows.astype(np.float64)]
+        for at in np.moveaxis(taken, 1, 0):
+            told = np.concatenate([found[-1], at], 1)
+            begun, given = self.origin.law().sample(len(rows), generator), self._given(len(rows), None, told)
+            found.append(found[-1] + self._drawn(how, begun, given, generator))
+        return np.stack(found, 1)
 
     @threads(1)
     def velocity(self, t: Any, x: Any, *, label: Any = None, condition: Any = None) -> np.ndarray:

@@ -44,8 +44,9 @@ def transitions(study: Study, evidence: Evidence) -> list[str]:
             "noise, its mean over all conditions. Roll-outs draw states one after the other from the same starts under the "
             "same actions. Within the band are those that never leave, in any state or in the energy, the band that holds "
             "95 % of the system's roll-outs from the same start whole. The energy drift is how many deviations of the "
-            "system the late energies are from its mean, on average. The last row is what the system itself has: by a "
-            "second sample, and by a roll-out that has no part in the band."
+            "system the late energies are from its mean, on average; with the W2 of late states it tells of those that stay "
+            "too close together, which the band does not. The last row is what the system itself has: by a second sample, "
+            "and by a roll-out that has no part in the band."
         ),
         *(part for dataset in study.datasets for part in of_dataset(study, evidence, dataset)),
     ]
@@ -141,7 +142,7 @@ def pictures(evidence: Evidence, dataset: str, rows: list[Row]) -> list[str]:
     seed = int(tracks.seed.iloc[0])
     panels = {"the system": tracks[tracks.role == "system"]} | {row.label: of_row(tracks, row) for row in rows}
     panels = {name: of for name, of in panels.items() if len(of)}
-    names = [name for name in tracks.columns if name.startswith("s_")]
+    names = [name for name in tracks.columns if name.startswith("s_") and tracks[name].notna().all()]
     titles = [*(name.removeprefix("s_") for name in names), "energy"]
     fan = f"{dataset}: roll-outs from one start against steps, in the band that holds 95 % of the system's; seed {seed}."
     plane = " against ".join(titles[1::-1]) if len(names) > 1 else "the next state against the state"
@@ -188,11 +189,10 @@ def fans(panels: dict[str, pd.DataFrame], bands: pd.DataFrame, names: list[str],
 
 def portraits(panels: dict[str, pd.DataFrame], names: list[str], titles: list[str]) -> str:
     """A panel for each draw: the first two numbers of a state, or the next state against the state where there is one."""
-    columns = min(len(panels), 4)
+    columns = min(len(panels), 6)
     rows = -(-len(panels) // columns)
-    drawn, axes = plt.subplots(
-        rows, columns, figsize=(2.4 * columns, 2.4 * rows), squeeze=False, sharex=True, sharey=True, layout="constrained"
-    )
+    size = (2.3 * columns, 2.4 * rows)
+    drawn, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, sharex=True, sharey=True, layout="constrained")
     for ax in axes.flat[len(panels) :]:
         ax.axis("off")
     limits: list[tuple[float, float]] = []
