@@ -119,6 +119,7 @@ ORDER = [
     ("reflow", ".*round1"), ("train", ".*round1"), ("rectify", ".*round2"), ("choose", ""), ("relate", ""),
     ("sample", ".*round0"), ("evaluate", ".*round0"), ("decode", ""), ("density", ".*round0"), ("modes", ".*round0"),
     ("bound", ""), ("judge", ""), ("features", ".*round0"), ("baseline", ""), ("jko", ""),
+    ("tokens", ".*round0"), ("given", ".*round0"), ("rollout", ".*round0"),
 ]  # fmt: skip
 
 
@@ -140,6 +141,13 @@ def workspace(tmp_path_factory):
     content["datasets"]["digits"] = {"name": "digits", "validation": 20, "test": 60, "pool": 200}
     content["judges"] = {"reader": {"dataset": "digits", "shift": 1}}
     content["grid"]["pictures"] = {"datasets": ["digits"], "methods": ["fsq"], "features": {"judge": "reader"}}
+    content["datasets"]["words"] = {"name": "strings", "length": 4, "train": 60, "validation": 20, "test": 40, "pool": 2}
+    content["methods"]["tok"] = {"objective": "tokens", "model": {"name": "tokens"}}
+    content["samplers"] = {**content.get("samplers", {}), "tok": [{"name": "ctmc", "steps": 2}]}
+    content["grid"]["words"] = {"datasets": ["words"], "methods": ["tok"], "tokens": {"samples": 2}}
+    content["datasets"]["swing"] = {"name": "pendulum", "train": 60, "validation": 20, "test": 40, "pool": 100}
+    content["methods"]["normal"] = {"objective": "likelihood", "model": {"name": "gaussian"}}
+    content["grid"]["swing"] = {"datasets": ["swing"], "methods": ["normal"], "given": {}, "rollouts": {"steps": 3}}
     files = {PARAMS: content, GRID: expand(content)}
     where, read = tiny.clone(tmp_path_factory.mktemp("recorded"), json.dumps(content)), {}
     rows = {name: stage["foreach"].strip("${}") for name, stage in DVC.items() if "foreach" in stage}
