@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import NullLocator
 
 from rectiflow.statistics import LEVEL, estimate, p_value, paired
 from stages.report import token_figures
@@ -49,7 +50,7 @@ READING = (
     "Likelihoods are in nats a row; their floor is the entropy, where it is known, and independent columns are what a model "
     "without any dependence has. A bound is no likelihood: the likelihood is at least as good. Total variations are those "
     "of as many draws as test rows, to the law of the target or, where it is not known, to the test set; the floor is that "
-    "of a second sample of the target."
+    "of a second sample of the target. Draws that are told the classes of the test set's rows may be nearer to it than that."
 )
 
 
@@ -208,7 +209,7 @@ def curves(found: Sequence[Draws]) -> str:
         ax.set(title=of.dataset, xscale="log", yscale=scale, xlabel="evaluations", ylabel=MEASURES[name].title)
         steps = sorted({draw.nfe for draw in of.draws})
         ax.set_xticks(steps, [f"{nfe:g}" for nfe in steps], fontsize=7)
-        ax.minorticks_off()
+        ax.xaxis.set_minor_locator(NullLocator())
         ax.legend(fontsize=6)
     return uri(drawn, "svg")
 
