@@ -178,12 +178,12 @@ def declared(name, key, item):
 
 
 def in_names(name, row):
-    """The keys of a row of grid.yaml that a stage may read without a line of its own: method and round, which are in the
-    row's name, and what is in the names of its dependencies. With another value it is another stage, or depends on something
+    """The keys of a row of grid.yaml that a stage may read without a line of its own: data set, method and round, which are
+    in the row's name, and what is in the names of its dependencies. With another value it is another stage, or depends on something
     else.
     """
     depends = json.dumps([template(name)["deps"], template(name).get("params")])
-    return {"method", "round"} & set(row) | set(re.findall(r"\$\{item\.(\w+)\}", depends))
+    return {"dataset", "method", "round"} & set(row) | set(re.findall(r"\$\{item\.(\w+)\}", depends))
 
 
 @pytest.mark.parametrize("name", sorted({name for name in DVC if "foreach" in DVC[name]}))
