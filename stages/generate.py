@@ -73,7 +73,7 @@ def gaussian_source(kind: str, row: Any, key: str) -> bool:
 class Description(NamedTuple):
     """What is known of a data set before its rows are read: the log density of its source, None where it is not known, the
     shape of a row's array, whether some rows are marked as outliers, the levels of a coordinate, 0 for any value, and how
-    many classes and conditions come with a row.
+    many classes and conditions come with a row, and whether it is the `whole` next state of the one they begin with.
     """
 
     source: LogProb | None
@@ -82,6 +82,7 @@ class Description(NamedTuple):
     levels: int = 0
     classes: int = 0
     condition: int = 0
+    whole: bool = False
 
     @property
     def conditions(self) -> int:
@@ -104,6 +105,7 @@ def description(kind: str, row: Any, key: str) -> Description:
         dataset.units.levels if dataset.units else 0,
         len(dataset.labels.classes) if dataset.labels else 0,
         len(dataset.condition.names) if dataset.condition else 0,
+        dataset.condition is not None and dataset.condition.whole,
     )
 
 

@@ -17,7 +17,7 @@ def prune(content: Mapping[str, Any], rows: Rows) -> None:
     drawn = {**flows, **rows["decoded"]}
     below = {
         "density": rows["densities"], "modes": rows["modes"], "bound": rows["bounds"], "baseline": rows["baselined"],
-        "given": rows["given"], "rollout": rows["rollouts"],
+        "given": rows["given"], "rollout": rows["rollouts"], "collapse": rows["collapses"],
         "jko": rows["movements"], "judge": rows["judging"], "features": rows["features"],
     }  # fmt: skip
     kept = {

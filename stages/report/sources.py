@@ -13,7 +13,7 @@ from stages.report.densities import DensityMap
 from stages.report.figures import Drawn
 from stages.report.gradient_flows import Followed
 from stages.report.results import Key, curves, tidy
-from stages.shared import bounds, given, judges, modes, movements, places
+from stages.shared import bounds, collapse, given, judges, modes, movements, places
 from stages.shared.io import read_table, read_weights
 from stages.shared.latents import Decoded
 from stages.shared.params import GRID, parse, read
@@ -86,7 +86,10 @@ def followed(content: Mapping[str, Any]) -> dict[str, Followed]:
 
 def measured(name: str) -> dict[str, np.ndarray]:
     """The measurements of a model, and of its density, its modes, its bounds and its features where these are measured."""
-    further = (places.density_measures, modes.measured, bounds.measured, judges.measured, given.measured, given.rolled)
+    further = (
+        places.density_measures, modes.measured, bounds.measured, judges.measured, given.measured, given.rolled,
+        collapse.measured,
+    )  # fmt: skip
     paths = (places.evaluated(name), *(place(name) for place in further))
     tables = [read_table(path) for path in paths if path.exists()]
     return {column: np.concatenate([table[column] for table in tables]) for column in tables[0]}

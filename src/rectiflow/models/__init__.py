@@ -18,6 +18,7 @@ MODELS = Registry(
         "autoregressive_layers": "rectiflow.models.autoregressive_layers:AutoregressiveLayers",
         "glow": "rectiflow.models.glow:Glow",
         "gaussian": "rectiflow.models.gaussian:Gaussian",
+        "predictive": "rectiflow.models.predictive:Predictive",
         "classifier": "rectiflow.models.classifier:Classifier",
     }
 )

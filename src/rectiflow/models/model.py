@@ -26,8 +26,8 @@ class Model(ABC):
     """A trained model: its network, its weights by player, and the units that the network works in.
 
     Where other fields are objects, `parts` says which, each with the table that it is from. `example` is the shape of a row
-    on which options are tried that belong to no data set yet. `conditional` says that it asks for the
-    condition of what is drawn.
+    on which options are tried that belong to no data set yet. `conditional` says that it asks for the condition of what is
+    drawn, `whole` that this begins with a state of which x is the next.
     """
 
     network: Network
@@ -37,6 +37,7 @@ class Model(ABC):
     parts: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     example: ClassVar[tuple[int, ...]] = (2,)
     conditional: ClassVar[bool] = False
+    whole: ClassVar[bool] = False
 
     @property
     def theta(self) -> Tensor:

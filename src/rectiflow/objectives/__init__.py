@@ -17,6 +17,7 @@ OBJECTIVES = Registry(
         "distil": "rectiflow.objectives.distil:Distil",
         "energy": "rectiflow.objectives.energy:ScoreMatching",
         "elbo": "rectiflow.objectives.elbo:Elbo",
+        "predictive": "rectiflow.objectives.predictive:Prediction",
         "crossentropy": "rectiflow.objectives.crossentropy:CrossEntropy",
     }
 )
