@@ -10,13 +10,14 @@ of reconstructions of the second sample. They are one bottleneck's, whichever fl
 
 from collections.abc import Iterator, Mapping
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Generator, Tensor
 
 from rectiflow import metrics
-from rectiflow.models.bottleneck import Bottleneck
+from rectiflow.models.encoder import Encoder
 from stages import evaluate
 from stages.encode import encode
 from stages.modes import draws
@@ -37,13 +38,13 @@ Table = dict[str, np.ndarray]
 
 
 @torch.no_grad()
-def points(model: Bottleneck, z: Tensor, noise: Generator | None) -> Tensor:
+def points(model: Any, z: Tensor, noise: Generator | None) -> Tensor:
     """The decoder's means for one seed's latents `(n, latent)`, with its noise around them if there is any."""
     means = model.means(z.to(model.theta.device)[None])
     return (means if noise is None else model.blur(means, noise))[0].cpu()
 
 
-def decode(name: str, model: Bottleneck, seeds: list[int], table: Table, noise: bool) -> Table:
+def decode(name: str, model: Any, seeds: list[int], table: Table, noise: bool) -> Table:
     """The draws of every seed as points of the data; what a sampler draws does not depend on the others."""
     x, say = np.empty((len(table["seed"]), model.frame.shift.shape[-1]), np.float32), progress(f"decode {name}", len(seeds))
     for k, seed in enumerate(seeds):
@@ -56,7 +57,7 @@ def decode(name: str, model: Bottleneck, seeds: list[int], table: Table, noise: 
     return {**table, "nfe": (table["nfe"] + 1).astype(np.int32), "x": x}
 
 
-def reconstructions(model: Bottleneck, row: Decoded, split: str) -> np.ndarray:
+def reconstructions(model: Encoder, row: Decoded, split: str) -> np.ndarray:
     """What the decoder makes of the latents of a split of the target, `(seeds, n, dim)`."""
     seeds, x = read_points(row.dataset, "target", split)
     found = []

@@ -73,7 +73,8 @@ def gaussian_source(kind: str, row: Any, key: str) -> bool:
 class Description(NamedTuple):
     """What is known of a data set before its rows are read: the log density of its source, None where it is not known, the
     shape of a row's array, whether some rows are marked as outliers, the levels of a coordinate, 0 for any value, how many
-    classes and conditions come with a row, and the vocabulary of tokens, empty for numbers.
+    classes and conditions come with a row, the vocabulary of tokens, empty for numbers, and whether it is the `whole` next
+    state of the one that the condition begins with.
     """
 
     source: LogProb | None
@@ -83,6 +84,7 @@ class Description(NamedTuple):
     classes: int = 0
     condition: int = 0
     vocabulary: tuple[int, ...] = ()
+    whole: bool = False
 
     @property
     def conditions(self) -> int:
@@ -106,6 +108,7 @@ def description(kind: str, row: Any, key: str) -> Description:
         len(dataset.labels.classes) if dataset.labels else 0,
         len(dataset.condition.names) if dataset.condition else 0,
         dataset.vocabulary,
+        dataset.condition is not None and dataset.condition.whole,
     )
 
 

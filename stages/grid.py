@@ -19,6 +19,7 @@ from rectiflow.models import MODELS
 from rectiflow.networks import NETWORKS
 from rectiflow.objectives import OBJECTIVES
 from stages.shared.bounds import BoundRow
+from stages.shared.collapse import CollapseRow
 from stages.shared.files import write_text
 from stages.shared.given import GivenRow
 from stages.shared.judges import Asked, FeaturesRow, Judge, Judging
@@ -50,7 +51,8 @@ class Block(Settings):
     how their draws spread over the target; with `bound`, which may be empty, the bounds of bottlenecks; with `features`, how
     far their draws are from the target by what a judge sees; with `tokens`, which may be empty, draws and likelihoods of
     tokens; with `given` and `rollouts`, which may be empty, how near the draws of conditional models are to the law given
-    the condition, and where these lead, step after step.
+    the condition, and where these lead, step after step; with `collapse`, which is empty, how far latents are from being one
+    point.
     """
 
     datasets: list[str] = Field(min_length=1)
@@ -66,6 +68,7 @@ class Block(Settings):
     tokens: dict[str, Any] | None = None
     given: dict[str, Any] | None = None
     rollouts: dict[str, Any] | None = None
+    collapse: dict[str, Any] | None = None
 
     @property
     def last(self) -> int:
@@ -105,8 +108,8 @@ class Sections(Settings):
         return "tables" if self.origin(dataset) in self.tables else "datasets"
 
     def known(self, dataset: str) -> str:
-        """The key of what is known of a data set, as a DensityRow has it."""
-        return "compute" if dataset in self.tables else f"datasets.{dataset}"
+        """The key of what is known of a data set, as a DensityRow has it; of latents all is in their artifacts, too."""
+        return f"datasets.{dataset}" if dataset in self.datasets else "compute"
 
 
 class Cell(NamedTuple):
@@ -123,7 +126,7 @@ class Cell(NamedTuple):
 
 def expand(content: Mapping[str, Any]) -> Rows:
     """The sections of `grid.yaml`: `encoded`, `couples`, `flows`, `reflows`, `until`, `samples`, `decoded`, `densities`,
-    `modes`, `bounds`, `tokens`, `judging`, `features`, `given`, `rollouts`, `baselined`, `movements`.
+    `modes`, `bounds`, `tokens`, `judging`, `features`, `given`, `rollouts`, `collapses`, `baselined`, `movements`.
 
     Raises Refused in one line. Rows come in the order of the blocks, and so do data sets and methods in the report.
     """
@@ -144,6 +147,7 @@ def expand(content: Mapping[str, Any]) -> Rows:
         "judging": plain(judging(sections)),
         "features": plain(features(sections, cells)),
         **{option: plain(given(sections, cells, option)) for option in ("given", "rollouts")},
+        "collapses": plain(collapses(sections, cells)),
         "baselined": plain(baselined(sections, content.get("density"))),
         "movements": plain(movements(sections)),
     }
@@ -439,6 +443,12 @@ def bounds(sections: Sections, cells: Iterable[Cell]) -> dict[str, BoundRow]:
 def given(sections: Sections, cells: Iterable[Cell], option: str) -> dict[str, GivenRow]:
     """The conditional models that are measured by `given` or `rollouts`."""
     return of_models(sections, cells, option, GivenRow, known=sections.known)
+
+
+def collapses(sections: Sections, cells: Iterable[Cell]) -> dict[str, CollapseRow]:
+    """The models whose latents are measured."""
+    rows = asked(sections, cells, "collapse")
+    return {name: CollapseRow(dataset=cell.dataset, **trained(sections, cell)) for name, cell, _ in rows}
 
 
 def baselined(sections: Sections, shared: Any) -> dict[str, BaselineRow]:

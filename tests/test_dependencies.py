@@ -179,8 +179,8 @@ def declared(name, key, item):
 
 def in_names(name, row):
     """The keys of a row of grid.yaml that a stage may read without a line of its own: data set, method and round, which are
-    in the row's name, and what is in the names of its dependencies. With another value it is another stage, or depends on something
-    else.
+    in the row's name, and what is in the names of its dependencies. With another value it is another stage, or depends on
+    something else.
     """
     depends = json.dumps([template(name)["deps"], template(name).get("params")])
     return {"dataset", "method", "round"} & set(row) | set(re.findall(r"\$\{item\.(\w+)\}", depends))

@@ -1,6 +1,7 @@
 """Transitions: the systems and their laws, Gaussian regression, bands of roll-outs, a user's trajectories."""
 
 import math
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -13,15 +14,19 @@ from torch.distributions import MultivariateNormal
 
 import rectiflow
 from rectiflow.datasets import DATASETS
+from rectiflow.models.encoder import spread
 from rectiflow.models.gaussian import Gaussian
+from rectiflow.models.predictive import Predictive
 from rectiflow.networks.mlp import MLP
 from rectiflow.objectives.likelihood import Likelihood
+from rectiflow.objectives.predictive import Prediction
 from rectiflow.pairs import Points
 from rectiflow.parts import halved
 from rectiflow.rollouts import band, changes, drift, held, roll
 from rectiflow.systems import SYSTEMS
 from rectiflow.training import Training, fit
 from rectiflow.transitions import Transitions
+from rectiflow.weights import unpack
 from stages.generate import outline
 from stages.shared.params import Refused
 
@@ -339,3 +344,112 @@ def test_a_model_without_states_has_no_roll_outs():
     plain = rectiflow.fit(np.random.default_rng(0).normal(size=(100, 1)), training={"steps": 2})
     with pytest.raises(ValueError, match=r"^states: this model was trained without states and actions as condition"):
         plain.rollout(np.zeros((3, 1)), np.zeros((5, 1)))
+
+
+# ---- Prediction in latents.
+
+
+def next_states(n, seed):
+    both = DATASETS["pendulum"](whole=True).target.sample(n, generator(seed))
+    return Points(both[None, :, :2], condition=both[None, :, 2:])
+
+
+def predictor(floor=1.0, apart=0.1):
+    objective = Prediction(partial(MLP, width=64, depth=3), Predictive.begin, floor, apart)
+    options = Training(steps=1500, batch=256, lr=3e-3, log_every=500, ema=0.995)
+    return fit(objective, next_states(10000, 0), next_states(500, 1), [generator()], options)[0]
+
+
+@pytest.fixture(scope="module")
+def world():
+    return predictor()
+
+
+def test_a_whole_next_state_is_in_the_units_of_the_one_before():
+    change, whole = (DATASETS["lotka_volterra"](whole=whole) for whole in (False, True))
+    first, second = (dataset.target.sample(200, generator(3)).split([2, 3], 1) for dataset in (change, whole))
+    assert torch.equal(first[1], second[1])
+    states = torch.from_numpy(change.condition.units.back(first[1].numpy())[:, :2]).float()
+    torch.testing.assert_close(
+        change.target.after(states, first[0]), whole.target.after(states, second[0]), atol=1e-4, rtol=0
+    )
+    assert whole.condition.whole
+
+
+def test_a_predictor_finds_the_next_state_by_its_latents(world):
+    """Nearer than that nothing happened, through a latent alone."""
+    data = next_states(1000, 5)
+    with torch.no_grad():
+        drawn = world.given(data.given()).push(torch.zeros(1, 1000, 2))
+        again = world.means(world.latents(data.x, torch.zeros(1, 1000, 0)))
+    error, still = ((part - data.x).square().mean().sqrt() for part in (drawn, data.condition[..., :2]))
+    assert (again - data.x).square().mean().sqrt() < 0.1
+    assert error < 0.8 * still
+
+
+def test_latents_of_conditions_are_those_of_their_states(world):
+    data = next_states(50, 6)
+    told = world.told(data.condition)
+    assert told.shape == (1, 50, 3)
+    assert torch.equal(told[..., 2:], data.condition[..., 2:])
+    torch.testing.assert_close(told[..., :2], world.latents(data.condition[..., :2], torch.zeros(1, 50, 0)))
+
+
+def test_the_decoder_moves_no_encoder_and_the_target_is_the_average(world):
+    data = next_states(200, 7)
+    theta = world.theta.detach().clone().requires_grad_()
+    model, objective = (
+        replace(world, weights={"theta": theta}),
+        Prediction(partial(MLP, width=32, depth=2), floor=0.0, apart=0.0),
+    )
+    (slope,) = torch.autograd.grad(model.step(data.x, data.given()).decoded.square().sum(), theta)
+    moved = {name for name in model.shapes if unpack(slope, model.shapes)[name].any()}
+    assert moved == {"decoder"}
+    other = replace(world, weights={"theta": world.theta + 0.1})
+    batch = (data.x, data.given())
+    assert not torch.equal(objective.losses("theta", model, other, batch), objective.losses("theta", model, model, batch))
+
+
+def test_the_guard_is_nothing_where_latents_are_apart_and_wide():
+    objective = Prediction(partial(MLP, width=8, depth=1), floor=2.0, apart=1.0)
+    z = 1.5 * torch.randn(3, 20000, generator=generator())
+    assert float(objective.guard(z)) < 0.01
+    assert float(objective.guard(torch.zeros(3, 100))) == pytest.approx(2, abs=0.05)
+    assert float(objective.guard(z[:1].repeat(3, 1))) > 5
+    point = torch.zeros(3, 100, requires_grad=True)
+    assert torch.autograd.grad(objective.guard(point), point)[0].isfinite().all()
+
+
+def test_guards_raise_the_rank_of_latents(world):
+    free, data = predictor(floor=0.0, apart=0.0), next_states(1000, 8)
+    ranks = [float(spread(model.latents(data.x, torch.zeros(1, 1000, 0))[0].detach())[1]) for model in (world, free)]
+    assert ranks[0] > 1.9
+    assert ranks[1] < ranks[0] - 0.1
+
+
+def test_spread_is_that_of_what_is_known():
+    z = torch.randn(40000, 3, generator=generator())
+    deviation, rank = spread(2 * z)
+    assert float(deviation) == pytest.approx(2, abs=0.03)
+    assert float(rank) == pytest.approx(3, abs=0.01)
+    assert float(spread(z[:, :1].repeat(1, 3))[1]) == pytest.approx(1, abs=1e-6)
+    assert [float(part) for part in spread(torch.ones(10, 3))] == [0, 0]
+
+
+def test_a_seed_of_a_predictor_does_not_depend_on_its_neighbours():
+    def train(seeds):
+        data = [next_states(300, seed) for seed in seeds]
+        points = Points(torch.cat([one.x for one in data]), condition=torch.cat([one.condition for one in data]))
+        objective = Prediction(partial(MLP, width=24, depth=2))
+        return fit(objective, points, points, [generator(seed) for seed in seeds], Training(steps=4, batch=33, warmup=1))[0]
+
+    alone, together = train([5]), train([2, 5, 9])
+    assert torch.equal(alone.theta[0], together.theta[1])
+
+
+def test_a_predictor_needs_states_and_actions():
+    objective = Prediction(partial(MLP, width=8, depth=1))
+    with pytest.raises(ValueError, match=r"^model\.model: predictive needs a data set whose conditions are a state and an"):
+        objective.begin(Points(torch.zeros(1, 4, 2), condition=torch.zeros(1, 4, 1)), [generator()])
+    with pytest.raises(ValueError, match=r"^floor: -1.0 must be at least 0"):
+        Prediction(partial(MLP, width=8, depth=1), floor=-1.0)

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import wraps
+from inspect import Parameter, signature
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -64,12 +65,14 @@ class Labels:
 class Conditions:
     """Numbers that come with rows: their names, what brought them to mean 0 and deviation 1, and for each finite side that
     has some those of every row, `(rows, k)` float32. A side that is drawn has them beside its points.
+    `whole` says that a row is the next state, in the units of the state that its condition begins with.
     """
 
     names: tuple[str, ...]
     units: Scaled
     target: Tensor | None = None
     source: Tensor | None = None
+    whole: bool = False
 
 
 @dataclass(frozen=True)
@@ -326,17 +329,25 @@ def breast_cancer() -> Dataset:
     return table(torch.from_numpy(found.data), marked=torch.from_numpy(found.target == 0), scaling="standard")
 
 
-def transitions(system: System) -> Dataset:
-    """N(0, I) -> how a system's state changes in a step, with the state and the action before it as condition."""
-    law = Transitions(system)
-    return Dataset(normal(law.dim), law, (law.dim,), units=law.units, condition=Conditions(law.names, law.told))
+def transitions(system: System, whole: bool = False) -> Dataset:
+    """N(0, I) -> how a system's state changes in a step, or the `whole` state after it, with the state and the action before
+    as condition.
+    """
+    law = Transitions(system, whole)
+    told = Conditions(law.names, law.told, whole=whole)
+    return Dataset(normal(law.dim), law, (law.dim,), units=law.units, condition=told)
 
 
 def _transitions(build: Callable[..., System]) -> Callable[..., Dataset]:
-    @wraps(build)
-    def made(**options: Any) -> Dataset:
-        return transitions(build(**options))
+    """The data set of a system, by the options of both."""
 
+    @wraps(build)
+    def made(*, whole: bool = False, **options: Any) -> Dataset:
+        return transitions(build(**options), whole)
+
+    both = signature(build, eval_str=True)
+    more = Parameter("whole", Parameter.KEYWORD_ONLY, default=False, annotation=bool)
+    vars(made)["__signature__"] = both.replace(parameters=[*both.parameters.values(), more])
     return made
 
 

@@ -15,9 +15,12 @@ from rectiflow.units import Scaled
 
 @dataclass(frozen=True)
 class Transitions:
-    """The transitions of a system from states and actions that are uniform in its box."""
+    """The transitions of a system from states and actions that are uniform in its box. Where `whole`, x is not the change
+    but the next state, brought to the units of the state before.
+    """
 
     system: System
+    whole: bool = False
 
     @property
     def dim(self) -> int:
@@ -31,7 +34,9 @@ class Transitions:
 
     @cached_property
     def units(self) -> Scaled:
-        """What brings changes of the state to x."""
+        """What brings changes of the state, or next states, to x."""
+        if self.whole:
+            return Scaled(self.told.shift[: self.dim], self.told.scale[: self.dim])
         return Scaled([0.0] * self.dim, self.system.size.tolist())
 
     @cached_property
@@ -57,11 +62,12 @@ class Transitions:
 
     def at(self, states: Tensor, actions: Tensor, generator: Generator) -> Tensor:
         """A draw of x for each state and action, `(n, dim)`."""
-        return (self.system.step(states, actions, generator) - states) / self.system.size
+        after = self.system.step(states, actions, generator)
+        return torch.from_numpy(self.units(after.numpy())) if self.whole else (after - states) / self.system.size
 
     def after(self, states: Tensor, x: Tensor) -> Tensor:
-        """The next states, from the change x of each, `(n, dim)`."""
-        return states + self.system.size * x
+        """The next states, from the x of each, `(n, dim)`."""
+        return torch.from_numpy(self.units.back(x.numpy())).float() if self.whole else states + self.system.size * x
 
     def condition(self, states: Tensor, actions: Tensor) -> Tensor:
         """c of states and actions, `(n, numbers)`."""

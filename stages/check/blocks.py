@@ -7,6 +7,7 @@ import torch
 
 from rectiflow.models import MODELS
 from rectiflow.models.bottleneck import Bottleneck
+from rectiflow.models.encoder import Encoder
 from rectiflow.models.model import Density, Field
 from rectiflow.models.velocity import Velocity
 from rectiflow.pairs import Points
@@ -14,7 +15,7 @@ from rectiflow.parts import check_parts
 from rectiflow.systems import SYSTEMS
 from stages.baseline import build_baselines
 from stages.bound import Measured
-from stages.check.data import bottlenecks
+from stages.check.data import bottlenecks, encoders
 from stages.check.judges import check_features, check_neighbours
 from stages.check.methods import check_source
 from stages.check.params import Params, check_specs
@@ -25,7 +26,7 @@ from stages.grid import Block, network
 from stages.modes import Near
 from stages.rollout import Rolled
 from stages.shared.objectives import objective_of, sees_pictures, try_begin
-from stages.shared.params import PARAMS, Refused, finish, parse
+from stages.shared.params import PARAMS, Refused, Settings, finish, parse
 from stages.tokens import Measured as Tokens
 
 
@@ -61,6 +62,8 @@ def check_block(name: str, block: Block, content: Mapping[str, Any], params: Par
             check_rollouts(key, dataset, block, content, params)
     if block.bound is not None:
         check_bound(key, block, params)
+    if block.collapse is not None:
+        check_collapse(key, block, params)
 
 
 def check_rows(key: str, dataset: str, name: str, params: Params) -> None:
@@ -119,6 +122,11 @@ def check_conditions(dataset: str, name: str, known: Description, params: Params
         raise Refused(
             f"{PARAMS}: methods.{name}.model: {params.methods[name].model['name']!r} needs classes or conditions, and "
             f"{dataset!r} has none of them"
+        )
+    if MODELS[model := params.methods[name].model["name"]].whole and (known.classes or not known.whole):
+        raise Refused(
+            f"{PARAMS}: methods.{name}.model: {model!r} needs next states, with the state before and an action as "
+            f"condition: {dataset!r} should be transitions with `whole: true`"
         )
     coupling = params.methods[name].coupling
     row = params.couplings[coupling] if coupling else {"name": "independent"}
@@ -206,6 +214,18 @@ def check_rollouts(key: str, dataset: str, block: Block, content: Mapping[str, A
             f"{PARAMS}: {key}.rollouts: {dataset!r} is no system to compare roll-outs with; those are data sets of "
             f"{', '.join(SYSTEMS)}"
         )
+
+
+def check_collapse(key: str, block: Block, params: Params) -> None:
+    """What a block measures has latents."""
+    assert block.collapse is not None
+    parse(Settings, block.collapse, f"{key}.collapse")
+    for method in block.methods:
+        if not issubclass(model := MODELS[params.methods[method].model["name"]], Encoder):
+            raise Refused(
+                f"{PARAMS}: {key}.collapse: {model.__name__}, the model of {method!r}, has no latents; leave it out, or "
+                f"take methods of {encoders()}"
+            )
 
 
 def check_bound(key: str, block: Block, params: Params) -> None:

@@ -5,6 +5,8 @@ import math
 from rectiflow.datasets import Dataset, Empirical
 from rectiflow.models import MODELS
 from rectiflow.models.bottleneck import Bottleneck
+from rectiflow.models.encoder import Encoder
+from rectiflow.models.noisy import Noisy
 from stages.check.params import Params
 from stages.generate import outline
 from stages.shared.latents import Latents
@@ -34,11 +36,18 @@ def check_sides(dataset: Dataset, key: str) -> None:
 
 
 def check_latents(name: str, row: Latents, params: Params) -> None:
-    """They are those of a bottleneck."""
-    if not issubclass(MODELS[params.methods[row.method].model["name"]], Bottleneck):
+    """There are some, and noise around what is decoded where it is asked for."""
+    model = MODELS[params.methods[row.method].model["name"]]
+    if not issubclass(model, Encoder):
         raise Refused(
-            f"{PARAMS}: latents.{name}.method: {row.method!r} has no latents; the models that have some are {bottlenecks()}"
+            f"{PARAMS}: latents.{name}.method: {row.method!r} has no latents; the models that have some are {encoders()}"
         )
+    if row.noise and not issubclass(model, Noisy):
+        raise Refused(f"{PARAMS}: latents.{name}.noise: true: the decoder of {row.method!r} has no noise; leave it out")
+
+
+def encoders() -> str:
+    return ", ".join(name for name in MODELS if issubclass(MODELS[name], Encoder))
 
 
 def bottlenecks() -> str:

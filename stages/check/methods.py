@@ -18,7 +18,7 @@ from rectiflow.samplers import SAMPLERS, Sampler
 from rectiflow.token_sources import SOURCES
 from stages.check.params import Params, has_gaussian_source
 from stages.sample import build_samplers, serving
-from stages.shared.objectives import objective_of, sees_pictures, try_begin
+from stages.shared.objectives import FEW, objective_of, sees_pictures, try_begin
 from stages.shared.params import PARAMS, Refused, merged, named
 from stages.shared.teachers import Learning
 
@@ -64,7 +64,8 @@ def check_method(name: str, content: Mapping[str, Any], params: Params) -> None:
     samplers, model = build_samplers(specs, f"samplers.{name}"), MODELS[method.model["name"]]
     used = any(name in block.methods for block in params.grid.values())  # those are begun with what the blocks say
     if not used and not sees_pictures(merged(params.network, method.network)["name"]):
-        try_begin(objective, example(method), key, vocabulary=model.example_vocabulary)
+        few = FEW if model.whole else 1
+        try_begin(objective, example(method), key, conditions=few, vocabulary=model.example_vocabulary)
     for k, sampler in enumerate(samplers):
         where = f"samplers.{name}.{k}"
         check_serves(where, sampler, method.model["name"])

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from rectiflow.models import MODELS
 from rectiflow.training import Training
 from stages.generate import Description, description, gaussian_source, outline
 from stages.grid import Sections
@@ -41,16 +42,19 @@ class Params(Sections, Workers):
         """What is known of a data set before its rows are read."""
         if dataset in self.latents:
             known = self.describe(self.origin(dataset), content)
-            size = latent_size(self.latents[dataset].method, known.shape, content)
-            return Description(None, (size,), False, classes=known.classes)
+            size = latent_size(self.latents[dataset].method, known, content)
+            told = known.condition and known.condition - known.dim + size  # the latent is there in place of the state
+            kept = MODELS[self.methods[self.latents[dataset].method].model["name"]].whole
+            return Description(None, (size,), False, classes=known.classes, condition=told if kept else 0)
         kind = self.kind(dataset)
         return description(kind, self.rows(dataset), f"{kind}.{dataset}")
 
 
-def latent_size(method: str, shape: tuple[int, ...], content: Mapping[str, Any]) -> int:
-    """How many latents a bottleneck has for arrays of this shape."""
+def latent_size(method: str, known: Description, content: Mapping[str, Any]) -> int:
+    """How many latents a model has for rows of which so much is known."""
     objective = objective_of(content, content["methods"][method], f"methods.{method}", {})
-    given = {"data": made_up(objective, shape), "generators": [torch.Generator()]}
+    data = made_up(objective, known.shape, conditions=max(1, known.conditions))
+    given = {"data": data, "generators": [torch.Generator()]}
     size: int = finish(objective.begin, {}, f"methods.{method}", **given).latent
     return size
 

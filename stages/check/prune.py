@@ -18,7 +18,7 @@ def prune(content: Mapping[str, Any], rows: Rows) -> None:
     below = {
         "density": rows["densities"], "modes": rows["modes"], "bound": rows["bounds"], "baseline": rows["baselined"],
         "jko": rows["movements"], "judge": rows["judging"], "features": rows["features"], "tokens": rows["tokens"],
-        "given": rows["given"], "rollout": rows["rollouts"],
+        "given": rows["given"], "rollout": rows["rollouts"], "collapse": rows["collapses"],
     }  # fmt: skip
     kept = {
         "generate": problems,

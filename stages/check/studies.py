@@ -10,7 +10,7 @@ from stages.shared.measures import shown_in
 from stages.shared.params import PARAMS, Refused
 from stages.shared.studies import Published, Study
 
-OF_DRAWS = ("images", "latents", "paradigms")  # these compare draws alone, whatever they were drawn from
+OF_DRAWS = ("images", "latents", "paradigms", "predictive")  # these compare draws alone, whatever they were drawn from
 
 
 def check_study(name: str, row: Study, content: Mapping[str, Any], params: Params, rows: Rows) -> None:

@@ -14,7 +14,7 @@ from stages.report.figures import Drawn
 from stages.report.gradient_flows import Followed
 from stages.report.results import Key, curves, tidy
 from stages.report.token_albums import TokenAlbum, TokenRoll, Way, shades
-from stages.shared import bounds, given, judges, modes, movements, places, tokens
+from stages.shared import bounds, collapse, given, judges, modes, movements, places, tokens
 from stages.shared.io import read_table, read_weights
 from stages.shared.latents import Decoded
 from stages.shared.params import GRID, parse, read
@@ -89,7 +89,7 @@ def measured(name: str) -> dict[str, np.ndarray]:
     """The measurements of a model, and of what else of it is measured."""
     further = (
         places.density_measures, modes.measured, bounds.measured, judges.measured, tokens.measured, given.measured,
-        given.rolled,
+        given.rolled, collapse.measured,
     )  # fmt: skip
     paths = (places.evaluated(name), *(place(name) for place in further))
     tables = [read_table(path) for path in paths if path.exists()]

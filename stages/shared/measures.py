@@ -195,6 +195,9 @@ MEASURES: dict[str, Measure] = {
         "W2 of late states, 1 step", DEVIATIONS, "smaller", "rollout_w2_floor", "rollout_w2", "one_step", ("metrics",)
     ),
     "rollout_w2_floor": Measure("W2 floor of late states", DEVIATIONS, "", shown=("metrics",)),
+    "latent_deviation": Measure("deviation of latents", "", "", shown=("metrics",)),
+    "latent_rank": Measure("effective rank of latents", "", "larger", "latent_rank_ceiling", shown=("metrics",)),
+    "latent_rank_ceiling": Measure("number of latents", "", "", shown=("metrics",)),
     "sliced_w2": Measure("sliced W2", LENGTH, "smaller", "sliced_w2_floor", role="reference", pixelwise=True),
     "sliced_w2_1step": Measure(
         "sliced W2, 1 step", LENGTH, "smaller", "sliced_w2_floor", "sliced_w2", "one_step", pixelwise=True

@@ -1,5 +1,6 @@
 """A user's trajectories as transitions: what is next of a state under an action, row by row of a Parquet file."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,8 @@ import pyarrow as pa
 from pydantic import Field
 from torch import Tensor, from_numpy
 
-from rectiflow.datasets import Dataset, conditions, table
+from rectiflow.datasets import Conditions, Dataset, Empirical, conditions, table
+from rectiflow.units import Scaled
 from stages.shared.params import PARAMS, Refused, finish, parse
 from stages.shared.splits import Sizes
 from stages.shared.tables import field, opened
@@ -18,7 +20,7 @@ APART = 1e-3  # of a time step, that two may differ by
 
 class Walks(Sizes):
     """A Parquet file whose rows are states at times of trajectories: the columns that name the trajectory and the time, the
-    states, and the actions that were taken from there on.
+    states, and the actions that were taken from there on. Where `whole`, x is not the change but the next state.
     """
 
     path: str
@@ -26,6 +28,7 @@ class Walks(Sizes):
     time: str
     states: list[str] = Field(min_length=1)
     actions: list[str] = Field(min_length=1)
+    whole: bool = False
 
     @property
     def numbers(self) -> list[str]:
@@ -49,9 +52,14 @@ def build_walks(row: Any, key: str) -> tuple[Walks, Dataset]:
             raise Refused(f"{PARAMS}: {key}: {name!r} is there twice")
     columns = read_walks(found, key)
     before, change = transitions(found, columns)
-    dataset = finish(table, {"target": change, "scaling": "standard"}, key)
-    told = finish(conditions, {"names": found.numbers, "target": before}, key)
-    return found, Dataset(dataset.source, dataset.target, dataset.shape, units=dataset.units, condition=told)
+    told: Conditions = finish(conditions, {"names": found.numbers, "target": before}, key)
+    dataset: Dataset = finish(table, {"target": change, "scaling": "standard"}, key)
+    if found.whole:
+        dim = len(found.states)
+        units = Scaled(told.units.shift[:dim], told.units.scale[:dim])
+        rows = Empirical(from_numpy(units((before[:, :dim] + change).numpy())))
+        dataset = replace(dataset, target=rows, units=units)
+    return found, replace(dataset, condition=replace(told, whole=found.whole))
 
 
 def read_walks(walks: Walks, key: str) -> dict[str, np.ndarray]:

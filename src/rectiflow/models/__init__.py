@@ -23,6 +23,7 @@ MODELS = Registry(
         "autoregressive": "rectiflow.models.autoregressive:Autoregressive",
         "conditional_autoregressive": "rectiflow.models.autoregressive:ConditionalAutoregressive",
         "gaussian": "rectiflow.models.gaussian:Gaussian",
+        "predictive": "rectiflow.models.predictive:Predictive",
         "classifier": "rectiflow.models.classifier:Classifier",
     }
 )

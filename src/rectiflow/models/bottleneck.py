@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, Self
 import torch
 from torch import Generator, Tensor
 
+from rectiflow.models.encoder import Encoder
 from rectiflow.models.frame import Frame
 from rectiflow.models.noisy import Noisy
 from rectiflow.networks.activations import seedwise
@@ -38,7 +39,7 @@ class Bound(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Bottleneck(Noisy):
+class Bottleneck(Noisy, Encoder):
     """A decoder, which is the model's `network`, and an encoder of the same kind and size: their weights, and what a model
     has besides, lie in theta one after the other.
 
@@ -147,7 +148,7 @@ class Bottleneck(Noisy):
         log_deviation = [part.expand(batch) for part in self.part("log_deviation").unbind()]
         return torch.stack(log_deviation), torch.stack([(-2 * part[:1]).exp().expand(batch) for part in log_deviation])
 
-    # ---- Latents as points.
+    # ---- Encoder as points.
 
     @abstractmethod
     def latents(self, x: Tensor, noise: Tensor) -> Tensor:

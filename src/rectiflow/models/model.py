@@ -27,7 +27,8 @@ class Model(ABC):
 
     Where other fields are objects, `parts` says which, each with the table that it is from. `example` is the shape of a row
     on which options are tried that belong to no data set yet, `example_vocabulary` that of its tokens, for models of such.
-    `conditional` says that it asks for the condition of what is drawn.
+    `conditional` says that it asks for the condition of what is drawn, `whole` that this begins with a state of which x is
+    the next.
     """
 
     network: Network
@@ -38,6 +39,7 @@ class Model(ABC):
     example: ClassVar[tuple[int, ...]] = (2,)
     example_vocabulary: ClassVar[tuple[int, ...]] = ()
     conditional: ClassVar[bool] = False
+    whole: ClassVar[bool] = False
 
     @property
     def theta(self) -> Tensor:

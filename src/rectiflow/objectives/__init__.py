@@ -19,6 +19,7 @@ OBJECTIVES = Registry(
         "elbo": "rectiflow.objectives.elbo:Elbo",
         "tokens": "rectiflow.objectives.tokens:TokenMatching",
         "autoregressive": "rectiflow.objectives.autoregressive:NextToken",
+        "predictive": "rectiflow.objectives.predictive:Prediction",
         "crossentropy": "rectiflow.objectives.crossentropy:CrossEntropy",
     }
 )

@@ -18,6 +18,7 @@ STUDIES = Registry(
         "images": "stages.report.studies.images:images",
         "latents": "stages.report.studies.latents:latents",
         "transitions": "stages.report.studies.transitions:transitions",
+        "predictive": "stages.report.studies.predictive:predictive",
         "diffflow": "stages.report.studies.diffflow:diffflow",
         "tokens": "stages.report.studies.tokens:tokens",
         "fields": "stages.report.studies.fields:fields",

@@ -13,6 +13,7 @@ from stages.report.figures import COLOURS, GREY, plt, uri
 from stages.report.html import figure, note, table
 from stages.report.printing import plain, shown
 from stages.report.results import Values
+from stages.report.studies.predictive import floor
 from stages.shared.measures import MEASURES, measure
 from stages.shared.studies import Study
 
@@ -62,13 +63,6 @@ def rows_of(study: Study, evidence: Evidence, dataset: str) -> list[Row]:
 def measured(evidence: Evidence, dataset: str, row: Row, name: str) -> list[float]:
     """A measure of a row, seed by seed."""
     return values(evidence, row.of(name), dataset, row.method, row.round)
-
-
-def floor(evidence: Evidence, dataset: str, name: str) -> list[float]:
-    """What the system itself has, seed by seed: the same beside every model."""
-    rows = evidence.results
-    rows = rows[(rows.dataset == dataset) & (rows.metric == MEASURES[name].floor)]
-    return rows.groupby("seed").value.first().tolist()
 
 
 def over(top: list[float], bottom: list[float]) -> list[float]:
