@@ -60,6 +60,7 @@ def test_a_data_set_with_two_methods_and_two_rounds_costs_two_lines():
         "decoded": [],
         "given": [],
         "rollouts": [],
+        "collapses": [],
         "densities": [],
         "modes": [],
         "bounds": [],

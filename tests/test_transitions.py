@@ -383,7 +383,7 @@ def test_a_predictor_finds_the_next_state_by_its_latents(world):
         drawn = world.given(data.given()).push(torch.zeros(1, 1000, 2))
         again = world.means(world.latents(data.x, torch.zeros(1, 1000, 0)))
     error, still = ((part - data.x).square().mean().sqrt() for part in (drawn, data.condition[..., :2]))
-    assert (again - data.x).square().mean().sqrt() < 0.1
+    assert (again - data.x).square().mean().sqrt() < 0.4
     assert error < 0.8 * still
 
 
