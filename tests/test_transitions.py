@@ -124,6 +124,7 @@ def linear(n, seed):
 
 @pytest.fixture(scope="module")
 def regression():
+    torch.set_num_threads(1)
     data, test = linear(8000, 0)[0], linear(1000, 1)[0]
     options = Training(steps=1500, batch=256, lr=5e-3, log_every=500)
     return fit(Likelihood(partial(MLP, width=32, depth=2), Gaussian.begin), data, test, [generator()], options)[0]
@@ -300,6 +301,7 @@ def test_what_is_no_trajectory_is_one_line(tmp_path, changes, said):
 @pytest.fixture(scope="module")
 def tank():
     """What is next of a level under a valve, by a regression."""
+    torch.set_num_threads(1)
     draw = np.random.default_rng(0)
     level, valve = draw.uniform(-2, 2, (20000, 1)), draw.uniform(-1, 1, (20000, 1))
     change = -0.2 * level + 0.3 * valve + 0.1 * draw.normal(size=level.shape)
@@ -355,7 +357,8 @@ def next_states(n, seed):
 
 
 def predictor(floor=1.0, apart=0.1):
-    objective = Prediction(partial(MLP, width=64, depth=3), Predictive.begin, floor, apart)
+    torch.set_num_threads(1)
+    objective = Prediction(partial(MLP, width=64, depth=3), partial(Predictive.begin, latent=4), floor, apart)
     options = Training(steps=1500, batch=256, lr=3e-3, log_every=500, ema=0.995)
     return fit(objective, next_states(10000, 0), next_states(500, 1), [generator()], options)[0]
 
@@ -383,16 +386,16 @@ def test_a_predictor_finds_the_next_state_by_its_latents(world):
         drawn = world.given(data.given()).push(torch.zeros(1, 1000, 2))
         again = world.means(world.latents(data.x, torch.zeros(1, 1000, 0)))
     error, still = ((part - data.x).square().mean().sqrt() for part in (drawn, data.condition[..., :2]))
-    assert (again - data.x).square().mean().sqrt() < 0.4
+    assert (again - data.x).square().mean().sqrt() < 0.1
     assert error < 0.8 * still
 
 
 def test_latents_of_conditions_are_those_of_their_states(world):
     data = next_states(50, 6)
     told = world.told(data.condition)
-    assert told.shape == (1, 50, 3)
-    assert torch.equal(told[..., 2:], data.condition[..., 2:])
-    torch.testing.assert_close(told[..., :2], world.latents(data.condition[..., :2], torch.zeros(1, 50, 0)))
+    assert told.shape == (1, 50, 5)
+    assert torch.equal(told[..., 4:], data.condition[..., 2:])
+    torch.testing.assert_close(told[..., :4], world.latents(data.condition[..., :2], torch.zeros(1, 50, 0)))
 
 
 def test_the_decoder_moves_no_encoder_and_the_target_is_the_average(world):
@@ -423,8 +426,8 @@ def test_the_guard_is_nothing_where_latents_are_apart_and_wide():
 def test_guards_raise_the_rank_of_latents(world):
     free, data = predictor(floor=0.0, apart=0.0), next_states(1000, 8)
     ranks = [float(spread(model.latents(data.x, torch.zeros(1, 1000, 0))[0].detach())[1]) for model in (world, free)]
-    assert ranks[0] > 1.9
-    assert ranks[1] < ranks[0] - 0.1
+    assert ranks[0] > 3.5
+    assert ranks[1] < 2.5
 
 
 def test_spread_is_that_of_what_is_known():
