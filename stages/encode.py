@@ -33,7 +33,7 @@ SPLITS = {"source": ("couple", "reflow", "validation", "test"), "target": ("trai
 
 
 def encode(model: Encoder, x: Tensor, generator: Generator) -> Tensor:
-    """Encoder `(n, latent)` of one seed's points `(n, dim)`, whose model is given."""
+    """Latents `(n, latent)` of one seed's points `(n, dim)`, whose model is given."""
     noise = torch.randn(len(x), model.noise, generator=generator)
     with torch.no_grad():
         return model.latents(x[None], noise.to(x)[None])[0].cpu()

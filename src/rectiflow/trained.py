@@ -14,7 +14,7 @@ from rectiflow.guidance import Guidance
 from rectiflow.likelihood import DIVERGENCES, Exact, Pushforward
 from rectiflow.models.conditional import Conditional
 from rectiflow.models.model import Density, Field, Model, Tokens
-from rectiflow.models.token_network import Informed
+from rectiflow.models.token_network import InformedTokens
 from rectiflow.origin import Origin
 from rectiflow.ranges import at_least
 from rectiflow.registry import built
@@ -87,13 +87,13 @@ class Trained:
     def _guided(self, spec: Mapping[str, Any], scale: float) -> dict[str, Any]:
         """The same steps with guidance."""
         at_least(0, guidance=scale)
-        if not isinstance(self.model, Conditional | Informed):
+        if not isinstance(self.model, Conditional | InformedTokens):
             raise ValueError(f"guidance: {scale:g}: this model is not conditional; there is nothing to go by")
         if not self.model.dropout:
             raise ValueError(
                 f"guidance: {scale:g}: the model was trained with a dropout of 0, and knows nothing without a class"
             )
-        if spec["name"] == "guided" or isinstance(self.model, Informed):
+        if spec["name"] == "guided" or isinstance(self.model, InformedTokens):
             return {**spec, "scale": scale}
         if spec["name"] not in TABLEAUX:
             raise ValueError(f"sampler: {spec['name']!r} takes no guidance; {', '.join(TABLEAUX)} do")

@@ -9,7 +9,7 @@ from torch import Generator, Tensor
 
 from rectiflow.models.model import Tokens
 from rectiflow.models.posterior import said
-from rectiflow.models.token_network import Informed, TokenNetwork
+from rectiflow.models.token_network import InformedTokens, TokenNetwork
 from rectiflow.tokens import check
 
 
@@ -50,5 +50,5 @@ class Autoregressive(TokenNetwork, Causal):
 
 
 @dataclass(frozen=True)
-class ConditionalAutoregressive(Informed, Autoregressive):
+class ConditionalAutoregressive(InformedTokens, Autoregressive):
     """The same for every condition."""

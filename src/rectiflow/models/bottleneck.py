@@ -148,7 +148,7 @@ class Bottleneck(Noisy, Encoder):
         log_deviation = [part.expand(batch) for part in self.part("log_deviation").unbind()]
         return torch.stack(log_deviation), torch.stack([(-2 * part[:1]).exp().expand(batch) for part in log_deviation])
 
-    # ---- Encoder as points.
+    # ---- Latents as points.
 
     @abstractmethod
     def latents(self, x: Tensor, noise: Tensor) -> Tensor:

@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
-import torch
 from torch import Generator, Tensor
 
 from rectiflow.models.frame import Frame
 from rectiflow.models.guided import Guided
+from rectiflow.models.informed import Forgetful, complete
 from rectiflow.models.model import Field
 from rectiflow.models.velocity import Velocity
 from rectiflow.networks.network import Build
@@ -17,18 +17,13 @@ from rectiflow.ranges import inside
 
 
 @dataclass(frozen=True)
-class Conditional(Velocity):
-    """`v(t, x, c)`, which carries the source to the law of x1 given c. Its network sees c as so many further rows,
-    `conditions`, which are zeros where nothing is given.
-
-    In training the condition is left out of a share of the rows, the `dropout`, so that `v(t, x)` without one is the field
-    of all together, which guidance needs (Ho and Salimans, arXiv 2207.12598). `given` binds the conditions of draws.
+class Conditional(Forgetful, Velocity):
+    """`v(t, x, c)`, which carries the source to the law of x1 given c; `v(t, x)` without one is the field of all together.
+    `given` binds the conditions of draws.
     """
 
     conditions: int = 0
     dropout: float = 0.1
-
-    conditional: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         inside("[0, 1)", dropout=self.dropout)
@@ -38,16 +33,12 @@ class Conditional(Velocity):
         cls, build: Build, data: Pairs, generators: Sequence[Generator], frame: Frame, conditions: int = 0, **options: Any
     ) -> Self:
         """Untrained, for the conditions of the data. Raises ValueError where it has none, or a seed's rows lack a class."""
-        needed("conditional", data)
-        begun = super().begin(build, data, generators, frame, data.conditions, **options)
-        return replace(begun, conditions=data.conditions)
+        known = complete(cls, data)
+        return replace(super().begin(build, data, generators, frame, known, **options), conditions=known)
 
     def seen(self, t: Tensor, xt: Tensor, data: Pairs, rows: Tensor, generator: Generator) -> Tensor:
         """Points and conditions, of which a share is left out at random."""
-        kept = (torch.rand(rows.shape, generator=generator) >= self.dropout).to(xt)
-        given = data.given(rows)
-        assert given is not None
-        return self.columns(t, xt, given * kept[..., None])
+        return self.columns(t, xt, self.told(data, rows, generator))
 
     def __call__(self, t: Tensor, x: Tensor, c: Tensor | None = None) -> Tensor:
         """v for x `(seeds, batch, dim)`, t `()` or `(seeds, batch)`, and c `(seeds, batch, conditions)`, or none."""
@@ -66,18 +57,5 @@ class Conditional(Velocity):
         """v without a condition, and its derivatives along directions `(k, seeds, batch, dim)`."""
         return Field.slopes(self, t, x, directions)
 
-    def given(self, conditions: Tensor | None) -> Any:
-        """The field of draws with these conditions `(seeds, batch, conditions)`. Raises ValueError for another number."""
-        if conditions is None:
-            return self
-        if conditions.shape[-1] != self.conditions:
-            raise ValueError(f"conditions: {conditions.shape[-1]} numbers; the model has learned {self.conditions}")
+    def under(self, conditions: Tensor) -> Guided:
         return Guided(self, conditions)
-
-
-def needed(model: str, data: Pairs) -> None:
-    """Raises ValueError where there is nothing to learn conditions from."""
-    if not data.conditions:
-        raise ValueError(f"model: {model} needs a data set with labels or conditions, and this one has none")
-    if (missing := data.missing) is not None:
-        raise ValueError(f"model: {model}: class {missing} of {data.classes} is in no row to learn from")

@@ -3,12 +3,13 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Self
 
 import torch
 from torch import Generator, Tensor
 
 from rectiflow.models.frame import Frame
+from rectiflow.models.informed import Informed, needed
 from rectiflow.models.model import Density, Maps
 from rectiflow.networks.activations import seedwise
 from rectiflow.networks.network import Build, sized
@@ -19,31 +20,22 @@ LOG_2PI = math.log(2 * math.pi)
 
 
 @dataclass(frozen=True)
-class Gaussian(Maps, Density):
+class Gaussian(Informed, Maps, Density):
     """`p(x | c) = N(m(c), (A(c)^T A(c))^-1)` in units of the frame, A lower triangular with the diagonal `exp(a)`: the
     network says m, a and what is below the diagonal of the conditions c.
     """
 
     conditions: int = 0
 
-    conditional: ClassVar[bool] = True
-
     @classmethod
     def begin(cls, build: Build, data: Points, generators: Sequence[Generator]) -> Self:
         """Untrained, in the units of the points. Raises ValueError where these have no conditions."""
-        if not data.conditions:
-            raise ValueError("model: gaussian needs a data set with labels or conditions, and this one has none")
-        dim = data.dim
-        network = sized(build, inputs=data.conditions, outputs=dim * (dim + 3) // 2, shape=data.shape)
+        dim, known = data.dim, needed(cls, data)
+        network = sized(build, inputs=known, outputs=dim * (dim + 3) // 2, shape=data.shape)
         frame = Frame.around(data.x)
-        return cls(network, {"theta": initial(network, generators).to(data.x.device)}, frame, data.conditions)
+        return cls(network, {"theta": initial(network, generators).to(data.x.device)}, frame, known)
 
-    def given(self, conditions: Tensor | None) -> "GaussianGiven | Gaussian":
-        """The law of draws with these conditions `(seeds, batch, conditions)`. Raises ValueError for another number."""
-        if conditions is None:
-            return self
-        if conditions.shape[-1] != self.conditions:
-            raise ValueError(f"conditions: {conditions.shape[-1]} numbers; the model has learned {self.conditions}")
+    def under(self, conditions: Tensor) -> "GaussianGiven":
         return GaussianGiven(self, conditions)
 
     def push(self, x0: Tensor) -> Tensor:

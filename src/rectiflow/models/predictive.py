@@ -11,6 +11,7 @@ from torch import Generator, Tensor
 
 from rectiflow.models.encoder import Encoder
 from rectiflow.models.frame import Frame
+from rectiflow.models.informed import Informed
 from rectiflow.networks.network import Build, Network
 from rectiflow.pairs import Points
 from rectiflow.ranges import at_least
@@ -30,7 +31,7 @@ class Step(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Predictive(Encoder):
+class Predictive(Informed, Encoder):
     """`z' = g(f(s), a)` for the latent `f(s)` of a state s and an action a, and a decoder from latents to states, which the
     others know nothing of. x is the next state in the units of the condition, which begins with the state before; what is
     drawn of it is the decoder's state of z', one for each condition.
@@ -41,7 +42,6 @@ class Predictive(Encoder):
     latent: int = 2
     conditions: int = 0
 
-    conditional: ClassVar[bool] = True
     whole: ClassVar[bool] = True
     noise: ClassVar[int] = 0
 
@@ -90,7 +90,7 @@ class Predictive(Encoder):
         return self.networks[part].through(unpack(self.theta, self.shapes)[part], columns.contiguous())
 
     def encode(self, x: Tensor) -> Tensor:
-        """Encoder of states `(seeds, batch, dim)`, as columns."""
+        """The latents of states `(seeds, batch, dim)`, as columns."""
         return self.through("encoder", self.network.columns((x - self.frame.shift) / self.frame.scale))
 
     def step(self, x: Tensor, c: Tensor) -> Step:
@@ -114,12 +114,7 @@ class Predictive(Encoder):
         """Conditions `(seeds, n, numbers)` with the latent in place of the state."""
         return torch.cat([self.encode(condition[..., : self.dim]).mT, condition[..., self.dim :]], -1)
 
-    def given(self, conditions: Tensor | None) -> "Predicted | Predictive":
-        """What follows these conditions `(seeds, batch, conditions)`. Raises ValueError for another number."""
-        if conditions is None:
-            return self
-        if conditions.shape[-1] != self.conditions:
-            raise ValueError(f"conditions: {conditions.shape[-1]} numbers; the model has learned {self.conditions}")
+    def under(self, conditions: Tensor) -> "Predicted":
         return Predicted(self, conditions)
 
     def push(self, x0: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 from torch import Generator, Tensor
 
 from rectiflow.models.frame import Frame
+from rectiflow.models.informed import Forgetful, complete
 from rectiflow.models.model import Tokens
 from rectiflow.networks.network import Build, Network
 from rectiflow.pairs import Points
@@ -72,14 +73,10 @@ class TokenNetwork(Tokens):
 
 
 @dataclass(frozen=True)
-class Informed(TokenNetwork):
-    """A law of tokens for every condition. In training the condition is left out of a share of the rows, the `dropout`, so
-    that the law without one is that of all together, which guidance needs.
-    """
+class InformedTokens(Forgetful, TokenNetwork):
+    """A law of tokens for every condition."""
 
     dropout: float = 0.1
-
-    conditional: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -88,25 +85,9 @@ class Informed(TokenNetwork):
     @classmethod
     def known(cls, data: Points) -> int:
         """Those of the data. Raises ValueError where it has none, or a seed's rows lack a class."""
-        if not data.conditions:
-            raise ValueError("model: it is conditional, and needs a data set with labels or conditions; this one has none")
-        if (missing := data.missing) is not None:
-            raise ValueError(f"model: class {missing} of {data.classes} is in no row to learn from")
-        return data.conditions
+        return complete(cls, data)
 
-    def told(self, data: Points, rows: Tensor, generator: Generator) -> Tensor:
-        """The conditions of the rows, of which a share is left out at random."""
-        kept = torch.rand(rows.shape, generator=generator) >= self.dropout
-        given = data.given(rows)
-        assert given is not None
-        return given * kept[..., None].to(given)
-
-    def given(self, conditions: Tensor | None) -> Any:
-        """The law of draws with these conditions `(seeds, batch, conditions)`. Raises ValueError for another number."""
-        if conditions is None:
-            return self
-        if conditions.shape[-1] != self.conditions:
-            raise ValueError(f"conditions: {conditions.shape[-1]} numbers; the model has learned {self.conditions}")
+    def under(self, conditions: Tensor) -> "Asked":
         return Asked(self, conditions)
 
 
@@ -114,7 +95,7 @@ class Informed(TokenNetwork):
 class Asked:
     """A law of tokens whose draws are to be of conditions c `(seeds, batch, conditions)`."""
 
-    model: Informed
+    model: InformedTokens
     c: Tensor
 
 

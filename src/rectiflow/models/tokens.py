@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rectiflow.kappas import KAPPAS, Kappa, Linear, check_rises
 from rectiflow.models.posterior import Posterior
-from rectiflow.models.token_network import Informed, TokenNetwork
+from rectiflow.models.token_network import InformedTokens, TokenNetwork
 from rectiflow.ranges import among
 from rectiflow.token_sources import EARLY, SOURCES
 from rectiflow.tokens import HIDDEN
@@ -49,5 +49,5 @@ class TokenFlow(TokenNetwork, Posterior):
 
 
 @dataclass(frozen=True)
-class ConditionalTokenFlow(Informed, TokenFlow):
+class ConditionalTokenFlow(InformedTokens, TokenFlow):
     """p(x1 | xt, c)."""
