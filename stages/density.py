@@ -30,7 +30,7 @@ from stages.shared.models import read_model
 from stages.shared.params import GRID, PARAMS, Refused, Settings, finish, load, merged, named, parse, read, section
 from stages.shared.places import ENDED
 from stages.shared.progress import progress
-from stages.shared.rows import DensityRow, load_workers
+from stages.shared.rows import MeasuredRow, load_workers
 from stages.shared.scores import Found, Known, Scores, finite, measures, points_table
 from stages.shared.start import run
 from stages.shared.tasks import Task, write_measures
@@ -166,7 +166,7 @@ def map_table(name: str, points: Splits, own: Score, known: Known, side: int, de
 def main(args: list[str]) -> None:
     """`python -m stages.density NAME`, NAME a row of `densities`."""
     (name,) = args
-    device, workers, row = prepare(), load_workers(), load(DensityRow, f"densities.{name}", GRID)
+    device, workers, row = prepare(), load_workers(), load(MeasuredRow, f"densities.{name}", GRID)
     if (note := places.trained(name) / ENDED).exists():
         return copy(note, places.density(name) / ENDED)
     plan, known = build_plan(read(), row.override), read_known(row.known, row.dataset)

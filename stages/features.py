@@ -14,11 +14,13 @@ second sample. Of a table this one may have rows that were trained on, whose rec
 
 from collections.abc import Iterator, Mapping
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 from pydantic import Field
 
 from rectiflow.features import frechet, kernel_distance, nearest
+from rectiflow.histograms import total_variation
 from rectiflow.models.classifier import Classifier
 from rectiflow.modes import NEIGHBOURS, precision, recall
 from stages.judge import Seen, look, looked
@@ -70,7 +72,7 @@ def shares(judged: np.ndarray, classes: int) -> np.ndarray:
 def classes_tv(judged: np.ndarray, others: np.ndarray) -> float:
     """`1/2 sum |shares - shares'|`, the total variation between two samples' histograms over the classes."""
     classes = 1 + max(judged.max(), others.max())
-    return float(np.abs(shares(judged, classes) - shares(others, classes)).sum() / 2)
+    return total_variation(shares(judged, classes), shares(others, classes))
 
 
 def compared(draw: Draw, suffix: str, seen: Seen, test: Seen, neighbours: int) -> Iterator[Task]:
@@ -99,9 +101,21 @@ def near(draw: Draw, suffix: str, x: np.ndarray, train: np.ndarray) -> Task:
     return Task(draw, f"neighbour{suffix}", lambda: np.median(nearest(x, train)))
 
 
-def tasks(row: FeaturesRow, samples: Table, seen: Seen, neighbours: int) -> Iterator[Task]:
+class Real(NamedTuple):
+    """What a judge sees of the test set and of the target's second sample, seed by seed."""
+
+    test: dict[int, Seen]
+    floor: dict[int, Seen]
+
+    @classmethod
+    def of(cls, judge: str) -> "Real":
+        """That of a judge."""
+        return cls(*(split_of(judge, split) for split in ("test", "floor")))
+
+
+def tasks(row: FeaturesRow, samples: Table, seen: Seen, of: Real, neighbours: int) -> Iterator[Task]:
     """All numbers of a model of a data set: those of its draws, then the floors."""
-    test, floor = (split_of(row.judge, split) for split in ("test", "floor"))
+    test, floor = of
     train, real = (read_split(row.dataset, "target", split) for split in ("train", "test"))
     trained = dict(zip(train.seeds, train.x, strict=True))
     for draw, rows in draw_rows(samples):
@@ -117,9 +131,9 @@ def tasks(row: FeaturesRow, samples: Table, seen: Seen, neighbours: int) -> Iter
             yield right(Draw(seed), "_floor", floor[seed]["judged"], floor[seed]["label"])
 
 
-def reconstruction_tasks(row: FeaturesRow, samples: Table, seen: Seen, made: Mapping[str, Seen]) -> Iterator[Task]:
+def reconstruction_tasks(samples: Table, seen: Seen, real: Real, made: Mapping[str, Seen]) -> Iterator[Task]:
     """How far draws are from reconstructions, and these from the test set."""
-    test, other = (split_of(row.judge, split) for split in ("test", "floor"))
+    test, other = real
     first, second = (dict(zip(test, made[split]["x"], strict=True)) for split in ("test", "floor"))
     for draw, rows in draw_rows(samples):
         both = scaled(test[draw.seed]["x"], seen["x"][rows], first[draw.seed])
@@ -142,12 +156,13 @@ def main(args: list[str]) -> None:
     model, samples = model.to(device), read_table(places.samples(name))
     seen = see(name, model, seeds, samples)
     write_table(judges.drawn(name), seen)
-    found = [*tasks(row, samples, seen, neighbours)]
+    real = Real.of(row.judge)
+    found = [*tasks(row, samples, seen, real, neighbours)]
     if (path := places.reconstructions(name)).exists():
         splits = {split: by_seed(read_table(path, split=split))[1]["x"] for split in ("test", "floor")}
         made = {split: looked(model, x) for split, x in splits.items()}
         write_parts(judges.reconstructed(name), split_parts(seeds, made))
-        found += reconstruction_tasks(row, samples, seen, made)
+        found += reconstruction_tasks(samples, seen, real, made)
     return write_measures(judges.measured(name), found, workers)
 
 

@@ -19,19 +19,19 @@ from torch import Generator, Tensor
 from rectiflow import metrics
 from rectiflow.pairs import Points
 from rectiflow.parts import halved
+from rectiflow.samplers import counted
 from rectiflow.transitions import Transitions
 from stages.shared import given, places
 from stages.shared.compute import prepare, stream
 from stages.shared.files import rounded
-from stages.shared.given import GivenRow
 from stages.shared.io import write_table
 from stages.shared.models import read_model
 from stages.shared.pairs import read_labelled
 from stages.shared.params import GRID, Settings, load, parse
 from stages.shared.progress import progress
-from stages.shared.rows import load_workers
+from stages.shared.rows import MeasuredRow, load_workers
 from stages.shared.start import run
-from stages.shared.systems import drawn, given_of, law_of, samplers_of
+from stages.shared.systems import given_of, law_of, samplers_of
 from stages.shared.tasks import Draw, Task, side_by_side, write_measures
 
 
@@ -93,7 +93,7 @@ def known(points: Points) -> np.ndarray:
     return found.numpy()
 
 
-def compared(row: GivenRow, settings: Cells, seeds: Sequence[int]) -> Iterator[Compared]:
+def compared(row: MeasuredRow, settings: Cells, seeds: Sequence[int]) -> Iterator[Compared]:
     """What there is to compare with, seed by seed."""
     if (law := law_of(row.known)) is not None:
         yield from (of_law(law, settings, stream(f"given/{row.dataset}", seed)) for seed in seeds)
@@ -146,7 +146,7 @@ def write(name: str, found: list[Cell], conditions: Sequence[np.ndarray], seeds:
 def main(args: list[str]) -> None:
     """`python -m stages.given NAME`, NAME a row of `given`."""
     (name,) = args
-    device, workers, row = prepare(), load_workers(), load(GivenRow, f"given.{name}", GRID)
+    device, workers, row = prepare(), load_workers(), load(MeasuredRow, f"given.{name}", GRID)
     settings = parse(Cells, row.override, f"given.{name}.override", GRID)
     model, seeds = read_model(places.model(places.trained(name)))
     model, samplers = model.to(device), samplers_of(name, type(model))
@@ -155,8 +155,8 @@ def main(args: list[str]) -> None:
         x0, told = of.x0.to(device), of.told.to(device)
         for sampler, role in samplers:
             generator = stream(f"given/{name}/{sampler.label}/{sampler.steps}", seed)
-            x, nfe = drawn(model.seed(k), sampler, x0, told, generator)
-            found += in_cells(Draw(seed, sampler.label, nfe, role), "given_w2", of, x.cpu().numpy(), of.cell)
+            x, nfe = counted(model.seed(k), sampler, x0[None], [generator], told)
+            found += in_cells(Draw(seed, sampler.label, nfe, role), "given_w2", of, x[0].cpu().numpy(), of.cell)
         found += in_cells(Draw(seed), "given_w2_floor", of, of.second, of.second_cell)
         conditions.append(of.conditions)
         say(k + 1, f"seed {seed}")

@@ -21,19 +21,17 @@ from rectiflow.objectives import OBJECTIVES
 from stages.shared.bounds import BoundRow
 from stages.shared.collapse import CollapseRow
 from stages.shared.files import write_text
-from stages.shared.given import GivenRow
 from stages.shared.judges import Asked, FeaturesRow, Judge, Judging
 from stages.shared.latents import Decoded, Encoded, Latents
 from stages.shared.modes import ModesRow
 from stages.shared.movements import GradientFlow, Movement
 from stages.shared.params import GRID, PARAMS, Refused, Settings, merged, name_in, parse, parse_file
-from stages.shared.rows import BaselineRow, Choice, Couple, DensityRow, Draws, Override, Relation, Round
+from stages.shared.rows import BaselineRow, Choice, Couple, Draws, MeasuredRow, Override, Relation, Round
 from stages.shared.start import run
 from stages.shared.studies import Study
 from stages.shared.teachers import Learning, Taught
-from stages.shared.tokens import TokensRow
 
-Measuring = TypeVar("Measuring", DensityRow, BoundRow, TokensRow, GivenRow)
+Measuring = TypeVar("Measuring", MeasuredRow, BoundRow)
 Rows = dict[str, dict[str, dict[str, Any]]]
 
 NAMED = (
@@ -108,7 +106,7 @@ class Sections(Settings):
         return "tables" if self.origin(dataset) in self.tables else "datasets"
 
     def known(self, dataset: str) -> str:
-        """The key of what is known of a data set, as a DensityRow has it; of latents all is in their artifacts, too."""
+        """The key of what is known of a data set, as a MeasuredRow has it; of latents all is in their artifacts, too."""
         return f"datasets.{dataset}" if dataset in self.datasets else "compute"
 
 
@@ -386,14 +384,14 @@ def of_models(
     }
 
 
-def densities(sections: Sections, cells: Iterable[Cell]) -> dict[str, DensityRow]:
+def densities(sections: Sections, cells: Iterable[Cell]) -> dict[str, MeasuredRow]:
     """The models whose densities are measured."""
-    return of_models(sections, cells, "density", DensityRow, known=sections.known)
+    return of_models(sections, cells, "density", MeasuredRow, known=sections.known)
 
 
-def tokens(sections: Sections, cells: Iterable[Cell]) -> dict[str, TokensRow]:
+def tokens(sections: Sections, cells: Iterable[Cell]) -> dict[str, MeasuredRow]:
     """The models of tokens that are measured."""
-    return of_models(sections, cells, "tokens", TokensRow, known=sections.known)
+    return of_models(sections, cells, "tokens", MeasuredRow, known=sections.known)
 
 
 def asked_of_draws(sections: Sections, cells: list[Cell], option: str) -> dict[str, tuple[str, dict[str, Any]]]:
@@ -440,9 +438,9 @@ def bounds(sections: Sections, cells: Iterable[Cell]) -> dict[str, BoundRow]:
     return of_models(sections, cells, "bound", BoundRow)
 
 
-def given(sections: Sections, cells: Iterable[Cell], option: str) -> dict[str, GivenRow]:
+def given(sections: Sections, cells: Iterable[Cell], option: str) -> dict[str, MeasuredRow]:
     """The conditional models that are measured by `given` or `rollouts`."""
-    return of_models(sections, cells, option, GivenRow, known=sections.known)
+    return of_models(sections, cells, option, MeasuredRow, known=sections.known)
 
 
 def collapses(sections: Sections, cells: Iterable[Cell]) -> dict[str, CollapseRow]:

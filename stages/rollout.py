@@ -22,18 +22,17 @@ from torch import Generator, Tensor
 from rectiflow import metrics
 from rectiflow.models.model import Model
 from rectiflow.rollouts import Band, band, changes, drift, held, roll
-from rectiflow.samplers import Sampler
+from rectiflow.samplers import Sampler, counted
 from rectiflow.transitions import Transitions
 from stages.shared import given, places
 from stages.shared.compute import prepare, stream
-from stages.shared.given import GivenRow
 from stages.shared.io import write_table
 from stages.shared.models import read_model
 from stages.shared.params import GRID, Settings, load, parse
 from stages.shared.progress import progress
-from stages.shared.rows import load_workers
+from stages.shared.rows import MeasuredRow, load_workers
 from stages.shared.start import run
-from stages.shared.systems import drawn, given_of, law_of, samplers_of
+from stages.shared.systems import given_of, law_of, samplers_of
 from stages.shared.tasks import Draw, Task, write_measures
 
 SHOWN, FAN = 4, 30  # starts whose bands are written, and roll-outs from each
@@ -114,9 +113,9 @@ def follow(
 
     def step(s: Tensor, a: Tensor) -> Tensor:
         told, x0 = given_of(law.condition(s, a)).to(device), torch.randn(s.shape, generator=generator).to(device)
-        x, nfe = drawn(model, sampler, x0, told, generator)
+        x, nfe = counted(model, sampler, x0[None], [generator], told)
         spent.append(nfe)
-        after = law.after(s, x.cpu())
+        after = law.after(s, x[0].cpu())
         there = ((after > low - width) & (after < high + width)).all(1, keepdim=True)
         return torch.where(there, after, s)  # so far from all that was learned a roll-out stops
 
@@ -183,7 +182,7 @@ def bands_table(seeds: Sequence[int], found: Sequence[list[Band]]) -> dict[str, 
 def main(args: list[str]) -> None:
     """`python -m stages.rollout NAME`, NAME a row of `rollouts`."""
     (name,) = args
-    device, workers, row = prepare(), load_workers(), load(GivenRow, f"rollouts.{name}", GRID)
+    device, workers, row = prepare(), load_workers(), load(MeasuredRow, f"rollouts.{name}", GRID)
     settings, law = parse(Rolled, row.override, f"rollouts.{name}.override", GRID), law_of(row.known)
     assert law is not None
     model, seeds = read_model(places.model(places.trained(name)))

@@ -45,10 +45,9 @@ from stages.shared.pairs import read_labelled
 from stages.shared.params import GRID, Refused, Settings, load, parse
 from stages.shared.points import About, read_about, read_split
 from stages.shared.progress import progress
-from stages.shared.rows import load_workers
+from stages.shared.rows import MeasuredRow, load_workers
 from stages.shared.start import run
 from stages.shared.tasks import Draw, Task, write_measures
-from stages.shared.tokens import TokensRow
 
 LogProb = Callable[[np.ndarray], np.ndarray]
 
@@ -105,13 +104,13 @@ def supported(x: np.ndarray, law: LogProb) -> float:
     return float(np.isfinite(law(x)).mean())
 
 
-def known_law(row: TokensRow) -> LogProb | None:
+def known_law(row: MeasuredRow) -> LogProb | None:
     """The law of the target; None where it is not known."""
     law = read_known(row.known, row.dataset).target
     return None if law is None else lambda x: law(torch.from_numpy(x)).numpy()
 
 
-def draw_tasks(name: str, row: TokensRow, blocks: int) -> Iterator[Task]:
+def draw_tasks(name: str, row: MeasuredRow, blocks: int) -> Iterator[Task]:
     """The numbers of the draws, then the floors, and those of independent columns."""
     about, law = read_about(row.dataset), known_law(row)
     test, floor = (read_split(row.dataset, "target", split) for split in ("test", "floor"))
@@ -149,7 +148,7 @@ def first(points: Points, k: int, rows: int) -> tuple[Tensor, Tensor | None]:
 
 
 @torch.no_grad()
-def model_tasks(name: str, row: TokensRow, settings: Measured, device: torch.device) -> Iterator[Task]:
+def model_tasks(name: str, row: MeasuredRow, settings: Measured, device: torch.device) -> Iterator[Task]:
     """What a model says of rows of both sets, the entropy, and what independent columns say."""
     about, splits = read_about(row.dataset), {"": "test", "_train": "train"}
     model, seeds = read_model(places.model(places.trained(name)))
@@ -179,7 +178,7 @@ def mean_nll(log_prob: LogProb, x: np.ndarray) -> float:
 def main(args: list[str]) -> None:
     """`python -m stages.tokens NAME`, NAME a row of `tokens`."""
     (name,) = args
-    device, workers, row = prepare(), load_workers(), load(TokensRow, f"tokens.{name}", GRID)
+    device, workers, row = prepare(), load_workers(), load(MeasuredRow, f"tokens.{name}", GRID)
     settings = parse(Measured, row.override, f"tokens.{name}.override", GRID)
     found = [*draw_tasks(name, row, settings.blocks), *model_tasks(name, row, settings, device)]
     write_measures(tokens.measured(name), found, workers)

@@ -7,8 +7,8 @@ from scipy.stats import norm
 
 from rectiflow.datasets import DATASETS, SCALINGS, Dataset, Empirical, table
 from rectiflow.mixtures import GaussianMixture, normal
-from rectiflow.transitions import Transitions
 from rectiflow.units import Logit
+from stages.shared.splits import told
 
 BUILT = {name: build() for name, build in DATASETS.items() if name not in ("fashion", "parquet")}  # a folder, a file
 every_dataset = pytest.mark.parametrize("dataset", BUILT.values(), ids=BUILT)
@@ -58,11 +58,9 @@ def test_draws_continue_with_the_generator(side, generator):
 
 @every_dataset
 def test_both_sides_have_one_dimension(dataset, generator):
-    if isinstance(dataset.target, Transitions):
-        pytest.skip("what is drawn of transitions has their condition beside x")
     sides = (dataset.source, dataset.target)
-    widths = {len((side.rows if isinstance(side, Empirical) else side.sample(1, generator))[0]) for side in sides}
-    assert len(widths) == 1
+    widths = [len((side.rows if isinstance(side, Empirical) else side.sample(1, generator))[0]) for side in sides]
+    assert widths[0] == widths[1] - told(dataset)  # what is drawn with conditions has these beside x
 
 
 @pytest.mark.parametrize("name", BUILT)

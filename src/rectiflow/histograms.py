@@ -42,7 +42,7 @@ def total_variation(p: np.ndarray, q: np.ndarray) -> float:
 def in_blocks(p: np.ndarray, vocabulary: Vocabulary, blocks: int) -> np.ndarray:
     """The shares of blocks of rows, so many for each column, from those of all rows: token k is in block `k blocks // V`."""
     sizes = [min(blocks, size) for size in vocabulary]
-    where = np.stack([every(vocabulary)[:, k] * sizes[k] // size for k, size in enumerate(vocabulary)])
+    where = [column * few // size for column, few, size in zip(every(vocabulary).T, sizes, vocabulary, strict=True)]
     places = np.ravel_multi_index(tuple(where), tuple(sizes))
     return np.bincount(places, weights=p, minlength=math.prod(sizes))
 

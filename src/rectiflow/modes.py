@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from scipy.spatial.distance import cdist
 
+from rectiflow.histograms import total_variation
 from rectiflow.ranges import at_least, inside, positive
 
 REACH = 3.0
@@ -87,7 +88,7 @@ def mode_tv(x: Sample, modes: Modes, *, reach: float = REACH) -> float:
 
     The target's own samples have some that are invalid, and chance moves the others: they are not at zero, but at the floor.
     """
-    return float(np.abs(shares(x, modes, reach=reach) - np.append(modes.weights, 0)).sum() / 2)
+    return total_variation(shares(x, modes, reach=reach), np.append(modes.weights, 0))
 
 
 # ---- Precision and recall.

@@ -261,14 +261,21 @@ def _seed(given: Tensor | None, k: int) -> Tensor | None:
 def transport(
     model: Model, sampler: Sampler, x0: Tensor, generators: Sequence[Generator | None], given: Tensor | None = None
 ) -> Tensor:
-    """Where a model takes x0 `(seeds, n, dim)`, as `sample` has it: CHUNK points at a time, which stay in the cache."""
+    """Where a model takes x0 `(seeds, n, dim)`, as `sample` has it."""
+    return counted(model, sampler, x0, generators, given)[0]
+
+
+def counted(
+    model: Model, sampler: Sampler, x0: Tensor, generators: Sequence[Generator | None], given: Tensor | None = None
+) -> tuple[Tensor, int]:
+    """The same, CHUNK points at a time, which stay in the cache; and the most evaluations that a draw took."""
     starts = x0.split(CHUNK, 1)
     conditions = [None] * len(starts) if given is None else given.split(CHUNK, 1)
     parts = [
-        torch.cat([found.end for found in sample(model, sampler, part, generators, given=of_part)])
-        for part, of_part in zip(starts, conditions, strict=True)
+        sample(model, sampler, part, generators, given=of_part) for part, of_part in zip(starts, conditions, strict=True)
     ]
-    return torch.cat(parts, 1)
+    ends = torch.cat([torch.cat([found.end for found in part]) for part in parts], 1)
+    return ends, max(found.nfe for part in parts for found in part)
 
 
 CHUNK = 2000

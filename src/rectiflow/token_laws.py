@@ -17,8 +17,8 @@ from rectiflow.tokens import MOST, check, check_vocabulary, equally
 STORED = torch.int16  # what draws, tables and files hold tokens in
 
 
-def places(x: Tensor, vocabulary: Sequence[int]) -> Tensor:
-    """Where rows x `(..., dim)` are among all rows there can be, in the order of words of a dictionary, `(...)`."""
+def numbered(x: Tensor, vocabulary: Sequence[int]) -> Tensor:
+    """The numbers `(...)` of rows x `(..., dim)` among all there can be, in the order of words of a dictionary."""
     strides = torch.tensor([math.prod(vocabulary[k + 1 :]) for k in range(len(vocabulary))], device=x.device)
     return (x.long() * strides).sum(-1)
 
@@ -38,13 +38,13 @@ def any_of(rows: Tensor, vocabulary: Sequence[int]) -> Law:
     """Every one of some different rows `(m, dim)` as likely as any other, among fewer than 2^63 that there can be."""
     check_vocabulary(vocabulary)
     check(rows, vocabulary)
-    known, nats = places(rows, vocabulary), math.log(len(rows))
+    known, nats = numbered(rows, vocabulary), math.log(len(rows))
 
     def draw(n: int, generator: Generator) -> Tensor:
         return rows[torch.randint(len(rows), (n,), generator=generator)].to(STORED)
 
     def log_prob(x: Tensor) -> Tensor:
-        there = torch.isin(places(x, vocabulary), known.to(x.device))
+        there = torch.isin(numbered(x, vocabulary), known.to(x.device))
         return x.new_full(there.shape, -math.inf, dtype=torch.float64).masked_fill(there, -nats)
 
     return Law(draw, log_prob, lambda: nats)

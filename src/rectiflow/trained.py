@@ -179,6 +179,7 @@ class Trained:
                 progress(sum(map(len, found)), len(begun))
         return self._out(torch.cat(found).numpy())
 
+    @threads(1)
     def rollout(
         self,
         states: Any,

@@ -18,13 +18,15 @@ from stages.shared.params import Refused
 ROWS = 10_000
 
 
-def named(labels: Sequence[str], rows: int, classes: Sequence[Label]) -> list[Label] | None:
-    """The classes of so many rows, of those that were said in turn; None where none was. Raises Refused for another."""
+def named(labels: Sequence[str], rows: int, classes: Sequence[Label], where: str = "") -> list[Label] | None:
+    """The classes of so many rows, of those that were said in turn; None where none was. Raises Refused for another, naming
+    `where` it was said.
+    """
     known = {str(name): name for name in classes}
     for label in labels:
         if label not in known:
             choices = ", ".join(known) or "any, as the model was trained without classes"
-            raise Refused(f"label: {label!r} is not one of {choices}")
+            raise Refused(f"{where}label: {label!r} is not one of {choices}")
     return [known[label] for label in islice(cycle(labels), rows)] if labels else None
 
 

@@ -94,10 +94,7 @@ def given(origin: Origin, rows: Path, n: int, label: str | None, condition: str 
     found: dict[str, Any] = {}
     if origin.classes:
         (labels,) = read_columns(rows, ["label"])
-        known = {str(name): name for name in origin.classes}
-        if unknown := sorted({str(each) for each in labels} - known.keys()):
-            raise Refused(f"{rows}: label: {unknown[0]!r} is not one of {', '.join(known)}")
-        found["label"] = [known[str(each)] for each in labels]
+        found["label"] = named([str(each) for each in labels], n, origin.classes, f"{rows}: ")
     if origin.condition:
         found["condition"] = read_rows(rows, [(name, 1) for name in origin.condition.names])
     return found

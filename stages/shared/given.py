@@ -1,24 +1,8 @@
-"""Laws given a condition, and roll-outs: their rows in `grid.yaml`, and where what is measured lies."""
+"""Where the measures of laws given a condition, and of roll-outs, lie."""
 
 from pathlib import Path
-from typing import Any
 
-from stages.shared.params import Settings
 from stages.shared.places import DATA
-
-
-class GivenRow(Settings):
-    """A model whose draws are measured given their conditions, or rolled out. `known` is the key of `params.yaml` that says
-    what is known of the data set, as a DensityRow has it. `override` is what the row has in place of the defaults of its
-    stage.
-    """
-
-    dataset: str
-    known: str
-    model: str
-    network: str
-    override: dict[str, Any]
-
 
 # Below a folder that is there in any case: the report needs it.
 

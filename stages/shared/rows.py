@@ -115,10 +115,10 @@ class Round(Settings):
     network: str
 
 
-class DensityRow(Settings):
-    """A model whose density is measured. `known` is the key of `params.yaml` that says what is known of the data set,
+class MeasuredRow(Settings):
+    """A trained model that is measured beside what is known of its target. `known` is the key of `params.yaml` that says it,
     `datasets.NAME`; of a table all that is known is in its artifacts, and it has `compute`, which is read anyway. `override`
-    is what the row has in place of single keys of the section `density`.
+    is what the row has in place of the defaults of its stage or, of a density, of single keys of the section `density`.
     """
 
     dataset: str
@@ -129,8 +129,8 @@ class DensityRow(Settings):
 
 
 class BaselineRow(Settings):
-    """A data set that densities and baselines are measured on; `known` as a DensityRow has it, `train` and `outliers` as the
-    section `density` has them for it, which checks them.
+    """A data set that densities and baselines are measured on; `known` as a MeasuredRow has it, `train` and `outliers` as
+    the section `density` has them for it, which checks them.
     """
 
     known: str

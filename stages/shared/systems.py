@@ -1,11 +1,9 @@
 """What steps: the system that a data set is drawn from, and a trained model in its place."""
 
-import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
-from rectiflow.models.model import Model
 from rectiflow.pairs import Points
-from rectiflow.samplers import CHUNK, Sampler, sample
+from rectiflow.samplers import Sampler
 from rectiflow.transitions import Transitions
 from stages.generate import outline
 from stages.sample import Sample, build_samplers, role, serving
@@ -34,14 +32,3 @@ def samplers_of(name: str, kind: type) -> list[tuple[Sampler, str]]:
     found = serving(build_samplers(settings.samplers, "sample.samplers"), kind)
     found += build_samplers(own.samplers, f"{GRID}: samples.{name}.samplers")
     return [(sampler, role(sampler, found, settings.reference)) for sampler in found]
-
-
-def drawn(model: Model, sampler: Sampler, x0: Tensor, told: Tensor, generator: Generator) -> tuple[Tensor, int]:
-    """A draw of one seed's model for each source point x0 `(n, dim)` and what is given with it, `told` `(1, n, ...)`; and
-    the evaluations that a draw took.
-    """
-    parts = [
-        sample(model, sampler, part[None], [generator], given=given)[0]
-        for part, given in zip(x0.split(CHUNK), told.split(CHUNK, 1), strict=True)
-    ]
-    return torch.cat([part.end[0] for part in parts]), max(part.nfe for part in parts)

@@ -5,7 +5,7 @@ log p is carried along, so that the energy of the points' law is their own.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
 
@@ -61,7 +61,7 @@ class Step:
     def begin(self, data: Points, generators: Sequence[Generator], start: Residual | None = None) -> Residual:
         """A map that hardly moves; or the one of the step before, `start`."""
         if start:
-            return replace(start, weights={"theta": start.theta.clone()})
+            return start.copied()
         network = self.network(inputs=data.dim, outputs=data.dim)
         return Residual(network, {"theta": initial(network, generators)}, Frame.around(data.x))
 

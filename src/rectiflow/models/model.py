@@ -51,6 +51,10 @@ class Model(ABC):
         row = slice(k, k + 1)
         return replace(self, weights={name: part[row] for name, part in self.weights.items()}, frame=self.frame.seed(k))
 
+    def copied(self) -> Self:
+        """The same with weights of its own, which training may change."""
+        return replace(self, weights={name: part.clone() for name, part in self.weights.items()})
+
     def given(self, conditions: Tensor | None) -> Any:
         """The model of draws with these conditions `(seeds, batch, conditions)`, as `Points.given` has them: itself, unless
         it is conditional.

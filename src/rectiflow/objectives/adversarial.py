@@ -1,7 +1,7 @@
 """Adversarial training: a generator against a critic that learns to tell its points from data."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -51,7 +51,7 @@ class Adversarial:
         point has, and for a single point, which there is nothing to learn of.
         """
         if start:
-            return replace(start, weights={name: part.clone() for name, part in start.weights.items()})
+            return start.copied()
         if self.latent > data.dim:
             raise ValueError(f"latent: {self.latent} must be at most {data.dim}, the numbers of a point")
         if data.rows < 2:

@@ -1,7 +1,7 @@
 """The likelihood of a causal law of tokens: the next one, given those before it."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -31,7 +31,7 @@ class NextToken:
     def begin(self, data: Points, generators: Sequence[Generator], start: Autoregressive | None = None) -> Autoregressive:
         """An untrained law; or one that goes on from `start`. Raises ValueError as the model does."""
         if start:
-            return replace(start, weights={name: part.clone() for name, part in start.weights.items()})
+            return start.copied()
         return self.model(self.network, data, generators)
 
     def draw(

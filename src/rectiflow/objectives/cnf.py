@@ -1,7 +1,7 @@
 """Continuous normalizing flows: a velocity field trained by the likelihood of what it makes of noise."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -56,7 +56,7 @@ class Cnf:
         the divergence takes.
         """
         if start:
-            return replace(start, weights={"theta": start.theta.clone()})
+            return start.copied()
         dim = data.dim
         try:
             self.divergence.directions(torch.zeros(1, dim), torch.Generator())

@@ -60,7 +60,7 @@ class Consistency:
     def begin(self, data: Pairs, generators: Sequence[Generator], start: Trained | None = None) -> Trained:
         """Fresh weights in the units of the pairs; or those of `start`."""
         if start:
-            return replace(start, weights={"theta": start.theta.clone()}, path=self.interpolant)
+            return replace(start.copied(), path=self.interpolant)
         network = sized(self.network, inputs=data.dim + 1, outputs=data.dim, shape=data.shape)
         theta = initial(network, generators).to(data.x0.device)
         return Trained(network, {"theta": theta}, Frame.of(data.x0, data.x1), self.interpolant)

@@ -1,7 +1,7 @@
 """Cross entropy: what a classifier is trained by."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -43,7 +43,7 @@ class CrossEntropy:
             sides = " x ".join(map(str, data.shape))
             raise ValueError(f"shift: {self.shift} is for pictures, channels x height x width; a row is of shape {sides}")
         if start:
-            return replace(start, weights={name: part.clone() for name, part in start.weights.items()})
+            return start.copied()
         return self.model(self.network, data, generators)
 
     def draw(self, model: Classifier, data: Points, rows: Tensor, generator: Generator, done: float) -> tuple[Tensor, ...]:

@@ -1,7 +1,7 @@
 """Flow matching with an adversarial term on its own few-step samples."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -59,7 +59,7 @@ class DiffFlow:
     def begin(self, data: Pairs, generators: Sequence[Generator], start: FlowMap | None = None) -> FlowMap:
         """Fresh weights of both players in the units of the pairs; or those of `start`."""
         if start:
-            return replace(start, weights={name: part.clone() for name, part in start.weights.items()})
+            return start.copied()
         network = sized(self.network, inputs=data.dim + 2, outputs=data.dim, shape=data.shape)
         weights = {
             "theta": initial(network, generators),

@@ -1,7 +1,7 @@
 """Distillation by regression: from where pairs begin to where they end."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Generator, Tensor
@@ -32,7 +32,7 @@ class Distil:
     def begin(self, data: Pairs, generators: Sequence[Generator], start: Displacement | None = None) -> Displacement:
         """Fresh weights in the units of the pairs; or those of `start`."""
         if start:
-            return replace(start, weights={"theta": start.theta.clone()})
+            return start.copied()
         network = sized(self.network, inputs=data.dim, outputs=data.dim, shape=data.shape)
         theta = initial(network, generators).to(data.x0.device)
         return Displacement(network, {"theta": theta}, Frame.of(data.x0, data.x1))

@@ -1,7 +1,7 @@
 """The evidence lower bound of a bottleneck: `min E beta rate + distortion`, in nats."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 from rectiflow.models.bottleneck import Bottleneck
 from rectiflow.models.model import Model
 from rectiflow.networks.network import Build
-from rectiflow.objectives.objective import ALONE, Turns
+from rectiflow.objectives.objective import ALONE, Turns, begun
 from rectiflow.pairs import Pairs, Points
 from rectiflow.ranges import at_least
 
@@ -39,12 +39,8 @@ class Elbo:
         does, and for more weight on the rate than a learned deviation bears.
         """
         if start:
-            return replace(start, weights={name: part.clone() for name, part in start.weights.items()})
-        try:
-            model = self.model(self.network, data, generators)
-        except ValueError as error:
-            key = "" if str(error).startswith("network.") else "model."  # whose options are not the model's
-            raise ValueError(f"{key}{error}") from error
+            return start.copied()
+        model = begun(self.model, self.network, data, generators)
         if model.learned and self.beta > 1:
             raise ValueError(
                 f"beta: {self.beta} must be at most 1 where the deviation is learned: it would grow to the data's, and z "

@@ -49,7 +49,7 @@ class ScoreMatching:
     def begin(self, data: Pairs, generators: Sequence[Generator], start: Energy | None = None) -> Energy:
         """Fresh weights in the units of the target; or those of `start`."""
         if start:
-            return replace(start, weights={"theta": start.theta.clone()}, path=self.interpolant)
+            return replace(start.copied(), path=self.interpolant)
         network = self.network(inputs=data.dim + 1, outputs=1)
         theta = initial(network, generators).to(data.x0.device)
         return Energy(network, {"theta": theta}, Frame.around(data.x1), self.interpolant)

@@ -66,7 +66,7 @@ class Jumping(ABC):
     def begin(self, data: Pairs, generators: Sequence[Generator], start: FlowMap | None = None) -> FlowMap:
         """Fresh weights in the units of the pairs; or those of `start`. Raises ValueError as the model does."""
         if start:
-            return replace(start, weights={"theta": start.theta.clone()}, path=self.interpolant)
+            return replace(start.copied(), path=self.interpolant)
         return self.model(self.network, data, generators, Frame.of(data.x0, data.x1), path=self.interpolant)
 
     def times(self, shape: Sequence[int], generator: Generator) -> tuple[Tensor, Tensor]:

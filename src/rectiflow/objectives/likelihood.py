@@ -1,14 +1,14 @@
 """Maximum likelihood: `min E -log p(x)` over the target's points, in nats, or `-log p(x | c)` where c is given."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Generator, Tensor
 
 from rectiflow.models.model import Density, Model
 from rectiflow.networks.network import Build
-from rectiflow.objectives.objective import ALONE, Turns
+from rectiflow.objectives.objective import ALONE, Turns, begun
 from rectiflow.pairs import Pairs, Points
 
 
@@ -32,12 +32,8 @@ class Likelihood:
         the model does.
         """
         if start:
-            return replace(start, weights={name: part.clone() for name, part in start.weights.items()})
-        try:
-            return self.model(self.network, data, generators)
-        except ValueError as error:
-            key = "" if str(error).startswith("network.") else "model."  # whose options are not the model's
-            raise ValueError(f"{key}{error}") from error
+            return start.copied()
+        return begun(self.model, self.network, data, generators)
 
     def draw(self, model: Density, data: Points, rows: Tensor, generator: Generator, done: float) -> tuple[Tensor, ...]:
         """The points, `(steps, batch, dim)`, and of a conditional model their conditions, `(steps, batch, conditions)`."""

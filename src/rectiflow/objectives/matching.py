@@ -56,7 +56,7 @@ class Matching:
             return self.model(self.network, data, generators, self._frame(data), **options)
         theta = initial(start.network, generators).to(data.x0.device)
         if start.prediction == self.prediction:
-            return replace(start, weights={"theta": start.theta.clone()}, path=self.interpolant)
+            return replace(start.copied(), path=self.interpolant)
         return replace(start, weights={"theta": theta}, frame=self._frame(data), **options)
 
     def _frame(self, pairs: Pairs) -> Frame:

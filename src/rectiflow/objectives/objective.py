@@ -1,13 +1,16 @@
 """What every objective is: it begins a model, draws what a step needs, and says what is to be small."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from torch import Generator, Tensor
 
 from rectiflow.models.model import Model
+from rectiflow.networks.network import Build
 from rectiflow.pairs import Pairs, Points
+
+Begun = TypeVar("Begun", bound=Model)
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,15 @@ class Turns:
 
 
 ALONE: Mapping[str, Turns] = {"theta": Turns()}
+
+
+def begun(model: Callable[..., Begun], network: Build, data: Any, generators: Sequence[Generator]) -> Begun:
+    """A model that begins by itself. Raises ValueError as it does, naming the key whose option is wrong."""
+    try:
+        return model(network, data, generators)
+    except ValueError as error:
+        key = "" if str(error).startswith("network.") else "model."  # whose options are not the model's
+        raise ValueError(f"{key}{error}") from error
 
 
 class Objective(Protocol):

@@ -3,7 +3,7 @@ its training.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 from rectiflow.models.model import Model
 from rectiflow.models.predictive import Predictive
 from rectiflow.networks.network import Build
-from rectiflow.objectives.objective import ALONE, Turns
+from rectiflow.objectives.objective import ALONE, Turns, begun
 from rectiflow.pairs import Pairs, Points
 from rectiflow.ranges import at_least
 
@@ -42,12 +42,8 @@ class Prediction:
     def begin(self, data: Points, generators: Sequence[Generator], start: Predictive | None = None) -> Predictive:
         """An untrained model; or one that goes on from `start`. Raises ValueError as the model does."""
         if start:
-            return replace(start, weights={name: part.clone() for name, part in start.weights.items()})
-        try:
-            return self.model(self.network, data, generators)
-        except ValueError as error:
-            key = "" if str(error).startswith("network.") else "model."  # whose options are not the model's
-            raise ValueError(f"{key}{error}") from error
+            return start.copied()
+        return begun(self.model, self.network, data, generators)
 
     def draw(self, model: Predictive, data: Points, rows: Tensor, generator: Generator, done: float) -> tuple[Tensor, ...]:
         """Next states `(steps, batch, dim)` and conditions `(steps, batch, conditions)`."""

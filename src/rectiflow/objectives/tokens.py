@@ -1,7 +1,7 @@
 """Flow matching of tokens: what network says each token of x1 best, given xt."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -42,7 +42,7 @@ class TokenMatching:
     def begin(self, data: Points, generators: Sequence[Generator], start: TokenFlow | None = None) -> TokenFlow:
         """An untrained flow; or one that goes on from `start`. Raises ValueError as the model does."""
         if start:
-            return replace(start, weights={name: part.clone() for name, part in start.weights.items()})
+            return start.copied()
         return self.model(self.network, data, generators)
 
     def draw(self, model: TokenFlow, data: Points, rows: Tensor, generator: Generator, done: float) -> tuple[Tensor, ...]:
