@@ -38,11 +38,11 @@ from stages.couple import Pairing
 from stages.density import Measured as Density
 from stages.features import Among
 from stages.generate import Seeds
-from stages.grid import Block
 from stages.modes import Near
 from stages.reflow import Reflow
 from stages.report.studies.kinds import STUDIES
 from stages.sample import Sample
+from stages.shared.blocks import Block
 from stages.shared.ingest import Table
 from stages.shared.judges import Asked, Judge
 from stages.shared.latents import Latents

@@ -9,7 +9,8 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from stages.grid import expand, member, studies
+from stages.grid import expand, studies
+from stages.shared.blocks import member
 from stages.shared.files import write_text
 from stages.shared.params import PARAMS, Refused, section
 

@@ -7,7 +7,8 @@ from rectiflow.interpolants import INTERPOLANTS
 from rectiflow.samplers import SAMPLERS
 from stages.check.methods import check_serves, free_paths
 from stages.check.params import Params, check_specs, has_gaussian_source
-from stages.grid import Rows, member
+from stages.grid import Rows
+from stages.shared.blocks import member
 from stages.shared.objectives import objective_of
 from stages.shared.params import PARAMS, Refused, named
 from stages.shared.rows import Choice, Relation

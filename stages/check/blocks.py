@@ -22,9 +22,9 @@ from stages.check.params import Params, check_specs
 from stages.density import build_plan
 from stages.generate import Description
 from stages.given import Cells
-from stages.grid import Block, network
 from stages.modes import Near
 from stages.rollout import Rolled
+from stages.shared.blocks import Block, network
 from stages.shared.objectives import objective_of, sees_pictures, try_begin
 from stages.shared.params import PARAMS, Refused, Settings, finish, parse
 from stages.tokens import Measured as Tokens

@@ -11,7 +11,8 @@ from rectiflow.models import MODELS
 from rectiflow.models.velocity import Velocity
 from stages.check.params import Params, has_gaussian_source
 from stages.generate import build_dataset
-from stages.grid import Rows, member
+from stages.grid import Rows
+from stages.shared.blocks import member
 from stages.shared.descents import Teacher, build_descent, fitting
 from stages.shared.movements import GradientFlow
 from stages.shared.objectives import objective_of

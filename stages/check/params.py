@@ -8,9 +8,9 @@ import torch
 from rectiflow.models import MODELS
 from rectiflow.training import Training
 from stages.generate import Description, description, gaussian_source, outline
-from stages.grid import Sections
 from stages.reflow import Reflow
 from stages.sample import Sample
+from stages.shared.blocks import Sections
 from stages.shared.objectives import build_network, made_up, objective_of
 from stages.shared.params import build, finish, merged
 from stages.shared.rows import Compute, Workers

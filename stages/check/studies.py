@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from stages.check.params import Params
-from stages.grid import Rows, member
+from stages.grid import Rows
 from stages.report.studies.kinds import STUDIES
+from stages.shared.blocks import member
 from stages.shared.measures import shown_in
 from stages.shared.params import PARAMS, Refused
 from stages.shared.studies import Published, Study
