@@ -21,7 +21,8 @@ import numpy as np
 from pydantic import Field
 from torch import Tensor
 
-from rectiflow.datasets import DATASETS, FINITE, Dataset, Distribution, Empirical
+from rectiflow.dataset import Dataset, Distribution, Empirical
+from rectiflow.datasets import DATASETS, FINITE
 from rectiflow.entropy import LogProb
 from rectiflow.registry import described, name_of
 from rectiflow.units import UNITS

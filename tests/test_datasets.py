@@ -5,8 +5,10 @@ import pytest
 import torch
 from scipy.stats import norm
 
-from rectiflow.datasets import DATASETS, SCALINGS, Dataset, Empirical, table
+from rectiflow.dataset import Dataset, Empirical
+from rectiflow.datasets import DATASETS
 from rectiflow.mixtures import GaussianMixture, normal
+from rectiflow.tabular import SCALINGS, table
 from rectiflow.units import Logit
 from stages.shared.splits import told
 

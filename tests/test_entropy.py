@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from rectiflow.datasets import DATASETS, checkerboard, gaussians, mixture_entropy, moons, scurve, spirals
+from rectiflow.dataset import mixture_entropy
+from rectiflow.datasets import DATASETS, checkerboard, gaussians, moons, scurve, spirals
 from rectiflow.entropy import entropy, gaussian_entropy
 from rectiflow.mixtures import GaussianMixture, normal
 

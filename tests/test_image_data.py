@@ -18,7 +18,8 @@ from ruamel.yaml import YAML
 from test_generate import DIM, ROWS, SINGLE, largest
 
 from rectiflow import pictures
-from rectiflow.datasets import DATASETS, FINITE, conditions
+from rectiflow.datasets import DATASETS, FINITE
+from rectiflow.tabular import conditions
 from stages.check.data import check_data
 from stages.check.params import Params
 from stages.generate import build_dataset, description, draw, outline

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from rectiflow.baselines import BASELINES
-from rectiflow.datasets import table
 from rectiflow.detection import detect
 from rectiflow.models.coupling_layers import CouplingLayers
 from rectiflow.networks.mlp import MLP
 from rectiflow.objectives.likelihood import Likelihood
 from rectiflow.pairs import Points
+from rectiflow.tabular import table
 from rectiflow.training import Training, fit
 
 

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from rectiflow.arrays import as_array, as_rows, names_of
-from rectiflow.datasets import SCALINGS, Label, Labels
+from rectiflow.dataset import Label, Labels
+from rectiflow.tabular import SCALINGS
 from rectiflow.units import Scaled
 
 

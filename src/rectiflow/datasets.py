@@ -1,141 +1,28 @@
-"""Pairs of distributions to transport, source -> target.
-
-A distribution draws `sample(n, generator) -> (n, dim)` in float32. Where both sides are Gaussian mixtures the flow between
-them is known in closed form (see `mixtures`). Real data is a finite table, `Empirical`: its rows are split, not drawn.
-Points are flat rows everywhere; `Dataset.shape` says what a row is a picture of. Rows of tokens are whole numbers, and their
-source are uniform tokens (see `token_laws`).
-"""
+"""Data sets, each a row of DATASETS: laws in the plane, tokens, real data, systems, and a user's table."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import wraps
 from inspect import Parameter, signature
-from typing import Any, Protocol, cast
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Generator, Tensor
 
 from rectiflow import pictures
-from rectiflow.entropy import LogProb, entropy, gaussian_entropy
-from rectiflow.laws import Law, checkerboard_squares, s_curve, two_moons, two_spirals
+from rectiflow.dataset import Conditions, Dataset, Distribution, Empirical, Label, Labels
+from rectiflow.laws import checkerboard_squares, s_curve, two_moons, two_spirals
 from rectiflow.mixtures import GaussianMixture, normal
 from rectiflow.pictures import Pictures
 from rectiflow.ranges import among
 from rectiflow.systems import SYSTEMS, System
+from rectiflow.tabular import ROWS, fits, table
 from rectiflow.token_laws import STORED, checkerboard_cells, ones_then_zeros, uniform
 from rectiflow.tokens import check, check_vocabulary
 from rectiflow.transitions import Transitions
 from rectiflow.units import Logit, Scaled, Units
-
-Label = str | int | bool
-
-
-class Distribution(Protocol):
-    """Anything with independent draws, `(n, dim)` float32, or integers that are tokens."""
-
-    def sample(self, n: int, generator: Generator) -> Tensor: ...
-
-
-@dataclass(frozen=True)
-class Empirical:
-    """A finite data set, `(rows, dim)`, of float32 or of integers."""
-
-    rows: Tensor
-
-    @staticmethod
-    def unread(rows: int, dim: int) -> "Empirical":
-        """So many rows of zeros, which take no memory: what is known of a table that is not read."""
-        return Empirical(torch.zeros(()).expand(rows, dim))
-
-
-@dataclass(frozen=True)
-class Labels:
-    """The classes of finite sides: their names in sorted order, and for each side that has classes the place of every row's
-    class among the names, `(rows,)` of int32.
-    """
-
-    classes: tuple[Label, ...]
-    target: Tensor
-    source: Tensor | None = None
-
-
-@dataclass(frozen=True)
-class Conditions:
-    """Numbers that come with rows: their names, what brought them to mean 0 and deviation 1, and for each finite side that
-    has some those of every row, `(rows, k)` float32. A side that is drawn has them beside its points.
-    `whole` says that a row is the next state, in the units of the state that its condition begins with.
-    """
-
-    names: tuple[str, ...]
-    units: Scaled
-    target: Tensor | None = None
-    source: Tensor | None = None
-    whole: bool = False
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """A transport problem: x0 ~ source, x1 ~ target. A row holds the numbers of an array of this `shape`, in C order.
-    `units` says what scaled the rows, None where nothing did; `outliers` are rows of it that are known not to be of the
-    target; `condition` has the numbers that a model may be told with a row, as `labels` has the classes. `vocabulary` is how
-    many values each column has where rows are tokens, `words` which these are, where they are not the tokens themselves.
-    """
-
-    source: Distribution | Empirical
-    target: Distribution | Empirical
-    shape: tuple[int, ...] = (2,)
-    labels: Labels | None = None
-    units: Units | None = None
-    outliers: Empirical | None = None
-    condition: Conditions | None = None
-    vocabulary: tuple[int, ...] = ()
-    words: tuple[tuple[Label, ...], ...] = ()
-
-    @property
-    def oracle(self) -> tuple[GaussianMixture, GaussianMixture] | None:
-        """Both sides as mixtures when the problem has a closed form, else None."""
-        source, target = self.source, self.target
-        known = isinstance(source, GaussianMixture) and isinstance(target, GaussianMixture)
-        return cast(tuple[GaussianMixture, GaussianMixture], (source, target)) if known else None
-
-    @property
-    def gaussian_source(self) -> bool:
-        """Whether x0 ~ N(0, I), which some paths and every score conversion need."""
-        source = self.source
-        if not isinstance(source, GaussianMixture) or len(source.weights) > 1:
-            return False
-        return bool((source.means == 0).all() and (source.stds == 1).all())
-
-    def log_prob(self, side: str) -> LogProb | None:
-        """The log density of the `source` or the `target` in nats, or the log probability of tokens, for points `(n, dim)`,
-        in double precision; None where it is not known.
-        """
-        law = {"source": self.source, "target": self.target}[side]
-        if isinstance(law, GaussianMixture):
-            return law.double().log_prob
-        return law.log_prob if isinstance(law, Law) else None
-
-    def entropy(self) -> float | None:
-        """The entropy of the target in nats, below which no negative log-likelihood is on average: the differential entropy,
-        or that of tokens; None where it is not known.
-        """
-        if isinstance(self.target, GaussianMixture):
-            return mixture_entropy(self.target)
-        found = self.target.entropy if isinstance(self.target, Law) else None
-        return found() if found else None
-
-
-def mixture_entropy(mixture: GaussianMixture) -> float | None:
-    """Of a single Gaussian in closed form, of several in the plane by quadrature, else None."""
-    if len(mixture.weights) == 1:
-        return gaussian_entropy(mixture.dim, float(mixture.stds))
-    if mixture.dim != 2:
-        return None
-    low, high = ((mixture.means.double() + sign * 9 * mixture.stds[:, None].double()) for sign in (-1, 1))
-    step = float(mixture.stds.min()) / 3
-    return entropy(mixture.double().log_prob, low.amin(0).tolist(), high.amax(0).tolist(), step)
 
 
 def _mixture(means: Tensor, std: float) -> GaussianMixture:
@@ -350,139 +237,6 @@ def _transitions(build: Callable[..., System]) -> Callable[..., Dataset]:
     vars(made)["__signature__"] = both.replace(parameters=[*both.parameters.values(), more])
     return made
 
-
-class Columns(Protocol):
-    """A table `(rows, dim)` that gives `table[:, a:b]`: a tensor, or what reads the columns it is asked for."""
-
-    @property
-    def shape(self) -> Sequence[int]: ...
-
-    @property
-    def dtype(self) -> torch.dtype: ...
-
-    def __getitem__(self, where: tuple[slice, slice], /) -> Tensor: ...
-
-
-def table(
-    target: Columns | Tensor,
-    source: Columns | Tensor | None = None,
-    labels: Labels | None = None,
-    marked: Tensor | None = None,
-    *,
-    scaling: str = "none",
-    shape: list[int] | None = None,
-) -> Dataset:
-    """A user's rows as target `(rows, dim)`; the source is N(0, I) or a second table of the same columns.
-
-    `scaling` brings the target's columns to `standard` (mean 0, deviation 1) or `range` ([-1, 1]) units, or leaves them, and
-    then integers stay integers. A second table gets the same map, which comes from all rows, the test's included. `shape`
-    is that of a row's array, `(dim,)` if it is left out. Rows that are `marked` `(rows,)` are outliers, of which the target
-    has none; they get the same map. Raises ValueError for a shape of another size, and for constant
-    columns, which have no scale. The tables are asked for a block of columns at a time, and no double copy of more exists.
-    """
-    among(SCALINGS, scaling=scaling)
-    dim = target.shape[1]
-    fits(shape, dim)
-    kept = slice(None) if marked is None else ~marked
-    rows = target.shape[0] if marked is None else int((~marked).sum())
-    whole = _empty(target, rows, scaling)
-    outliers = None if marked is None else _empty(target, target.shape[0] - rows, scaling)
-    start = None if source is None else _empty(source, source.shape[0], scaling)
-    shifts, scales = np.zeros(dim), np.ones(dim)
-    for a, b in _blocks(dim):
-        block = target[:, a:b]
-        beside = None if marked is None else block[marked]
-        block = block[kept]
-        shift, scale = SCALINGS[scaling](block)
-        if not (scale > 0).all():
-            constant = a + int((~(scale > 0)).nonzero()[0])
-            raise ValueError(f"scaling: {scaling!r} cannot scale column {constant}: it is constant")
-        shifts[a:b], scales[a:b] = shift.numpy(), scale.numpy()
-        _scale(block, shift, scale, scaling, whole[:, a:b])
-        del block  # before the next, or the source's, is read
-        if beside is not None and outliers is not None:
-            _scale(beside, shift, scale, scaling, outliers[:, a:b])
-        if source is not None and start is not None:
-            _scale(source[:, a:b], shift, scale, scaling, start[:, a:b])
-    return Dataset(
-        normal(dim) if start is None else Empirical(start),
-        Empirical(whole),
-        tuple(shape or [dim]),
-        labels,
-        None if scaling == "none" else Scaled(shifts.tolist(), scales.tolist()),
-        None if outliers is None else Empirical(outliers),
-    )
-
-
-def conditions(names: Sequence[str], target: Columns | Tensor, source: Columns | Tensor | None = None) -> Conditions:
-    """Columns of numbers, `(rows, k)` for k names, brought to mean 0 and deviation 1 over the target's rows; those of a
-    source get the same map. Raises ValueError for a column that is constant.
-    """
-    numbers = target[:, 0 : len(names)]
-    shift, scale = SCALINGS["standard"](numbers)
-    if not (scale > 0).all():
-        raise ValueError(f"condition: {names[int((~(scale > 0)).nonzero()[0])]!r} is constant; it tells nothing")
-    units = Scaled(shift.tolist(), scale.tolist())
-    there, beside = (
-        None if side is None else torch.from_numpy(units(side[:, 0 : len(names)].numpy())) for side in (numbers, source)
-    )
-    assert there is not None
-    return Conditions(tuple(names), units, there, beside)
-
-
-def fits(shape: Sequence[int] | None, dim: int) -> None:
-    """Raises ValueError unless an array of this shape, if there is one, holds `dim` numbers."""
-    if shape is not None and (not shape or min(shape) < 1 or math.prod(shape) != dim):
-        sizes = " x ".join(map(str, shape)) or "nothing"
-        raise ValueError(f"shape: {list(shape)} should hold as many numbers as there are columns, {dim}; it is {sizes}")
-
-
-BLOCK = 32  # columns
-ROWS = 4096  # of a block, that are scaled at a time
-
-
-def _blocks(dim: int) -> Iterator[tuple[int, int]]:
-    """`(a, b)`: columns a to b, BLOCK of them, in the last block up to twice as many.
-
-    torch sums 32 columns in one order and what is left of them in another, by the number of columns. In these blocks every
-    column is summed as in the whole table.
-    """
-    starts = range(0, max(dim - BLOCK, 0) + 1, BLOCK)
-    return zip(starts, [*starts[1:], dim], strict=True)
-
-
-def _empty(table: Columns | Tensor, rows: int, scaling: str) -> Tensor:
-    whole = scaling == "none" and not table.dtype.is_floating_point
-    return torch.empty(rows, table.shape[1], dtype=table.dtype if whole else torch.float32)
-
-
-def _scale(block: Tensor, shift: Tensor, scale: Tensor, scaling: str, out: Tensor) -> None:
-    """Fills `out` with `(block - shift) / scale` in float32, rounded once; integers that nothing scales stay as they are."""
-    if not out.is_floating_point():
-        out.copy_(block)
-        return
-    for rows, points in zip(block.split(ROWS), out.split(ROWS), strict=True):
-        points.copy_((rows.double() - shift).div_(scale))
-        if not torch.isfinite(points).all():
-            raise ValueError(f"scaling: {scaling!r} leaves values that single precision cannot hold")
-
-
-def _none(rows: Tensor) -> tuple[Tensor, Tensor]:
-    return torch.zeros(rows.shape[1]), torch.ones(rows.shape[1])
-
-
-def _standard(rows: Tensor) -> tuple[Tensor, Tensor]:
-    rows = rows.double()
-    return rows.mean(0), rows.std(0)
-
-
-def _range(rows: Tensor) -> tuple[Tensor, Tensor]:
-    rows = rows.double()
-    low, high = rows.amin(0), rows.amax(0)
-    return (high + low) / 2, (high - low) / 2
-
-
-SCALINGS: dict[str, Callable[[Tensor], tuple[Tensor, Tensor]]] = {"none": _none, "standard": _standard, "range": _range}
 
 DATASETS: dict[str, Callable[..., Dataset]] = {
     "bimodal": bimodal,

@@ -14,7 +14,8 @@ from torch import Generator, Tensor
 
 from rectiflow.arrays import as_rows, names_of
 from rectiflow.conditions import Condition, labels
-from rectiflow.datasets import Dataset, Distribution, Empirical, Labels, table, tokens
+from rectiflow.dataset import Dataset, Distribution, Empirical, Labels
+from rectiflow.datasets import tokens
 from rectiflow.models.model import Field, Model, Tokens
 from rectiflow.models.velocity import Velocity
 from rectiflow.objectives.matching import Matching
@@ -25,6 +26,7 @@ from rectiflow.recipes import Recipe, Row, recipe_of
 from rectiflow.registry import built
 from rectiflow.samplers import SAMPLERS, transport
 from rectiflow.streams import stream
+from rectiflow.tabular import table
 from rectiflow.threads import threads
 from rectiflow.trained import Trained
 from rectiflow.training import fit as minimised

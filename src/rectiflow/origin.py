@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from rectiflow.conditions import Condition, placed
-from rectiflow.datasets import DATASETS, Distribution, Empirical, Label
+from rectiflow.dataset import Distribution, Empirical, Label
+from rectiflow.datasets import DATASETS
 from rectiflow.mixtures import GaussianMixture, normal
 from rectiflow.pairs import Points
 from rectiflow.registry import built

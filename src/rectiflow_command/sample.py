@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 import numpy as np
 
-from rectiflow.datasets import Label
+from rectiflow.dataset import Label
 from rectiflow.origin import Origin
 from rectiflow_command.models import load
 from rectiflow_command.outputs import FORMATS, format_of, free, read_rows, write_rows

@@ -2,7 +2,7 @@
 
 import math
 
-from rectiflow.datasets import Dataset, Empirical
+from rectiflow.dataset import Dataset, Empirical
 from rectiflow.models import MODELS
 from rectiflow.models.bottleneck import Bottleneck
 from rectiflow.models.encoder import Encoder

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Generator, Tensor
 
-from rectiflow.datasets import Dataset, Empirical
+from rectiflow.dataset import Dataset, Empirical
 from rectiflow.gradient_flows.energies import ENERGIES
 from rectiflow.gradient_flows.flow import Score
 from rectiflow.gradient_flows.line import Line

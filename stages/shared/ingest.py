@@ -9,20 +9,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from rectiflow.datasets import (
-    Conditions,
-    Dataset,
-    Empirical,
-    Labels,
-    conditions,
-    fits,
-    outlined,
-    outlined_pictures,
-    pictured,
-    table,
-    tokens,
-)  # fmt: skip
+from rectiflow.dataset import Conditions, Dataset, Empirical, Labels
+from rectiflow.datasets import outlined, outlined_pictures, pictured, tokens
 from rectiflow.pictures import Pictures
+from rectiflow.tabular import conditions, fits, table  # fmt: skip
 from rectiflow.units import Scaled
 from stages.shared.images import column_pictures, folder_pictures
 from stages.shared.params import PARAMS, Refused, composed, finish

@@ -7,7 +7,7 @@ from pydantic import Field
 from torch import Generator, Tensor
 from torch.nn.functional import pad
 
-from rectiflow.datasets import Dataset, Distribution, Empirical
+from rectiflow.dataset import Dataset, Distribution, Empirical
 from stages.shared.params import PARAMS, Refused, Settings
 
 Splits = dict[tuple[str, str], Tensor]

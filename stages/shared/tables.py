@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from rectiflow.datasets import Label, Labels
+from rectiflow.dataset import Label, Labels
 from rectiflow.tokens import FEWEST, MOST
 from stages.shared.params import PARAMS, Refused
 

@@ -9,7 +9,8 @@ import pyarrow as pa
 from pydantic import Field
 from torch import Tensor, from_numpy
 
-from rectiflow.datasets import Conditions, Dataset, Empirical, conditions, table
+from rectiflow.dataset import Conditions, Dataset, Empirical
+from rectiflow.tabular import conditions, table
 from rectiflow.units import Scaled
 from stages.shared.params import PARAMS, Refused, finish, parse
 from stages.shared.splits import Sizes
