@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from pydantic import Field
 from torch import Generator, Tensor
 
 from rectiflow import metrics
@@ -24,26 +23,16 @@ from rectiflow.transitions import Transitions
 from stages.shared import given, places
 from stages.shared.compute import prepare, stream
 from stages.shared.files import rounded
+from stages.shared.given import Cells
 from stages.shared.io import write_table
 from stages.shared.models import read_model
 from stages.shared.pairs import read_labelled
-from stages.shared.params import GRID, Settings, load, parse
+from stages.shared.params import GRID, load, parse
 from stages.shared.progress import progress
 from stages.shared.rows import MeasuredRow, load_workers
 from stages.shared.start import run
 from stages.shared.systems import given_of, law_of, samplers_of
 from stages.shared.tasks import Draw, Task, side_by_side, write_measures
-
-
-class Cells(Settings):
-    """The cells: of a system `states` and `actions` places on each axis of its box, and so many `draws` at each; of any
-    other data set without classes so many `parts`, a power of two.
-    """
-
-    states: int = Field(5, ge=1)
-    actions: int = Field(3, ge=1)
-    draws: int = Field(500, ge=2)
-    parts: int = Field(8, ge=1)
 
 
 class Compared(NamedTuple):

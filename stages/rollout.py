@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from pydantic import Field
 from torch import Generator, Tensor
 
 from rectiflow import metrics
@@ -24,12 +23,13 @@ from rectiflow.models.model import Model
 from rectiflow.rollouts import Band, band, changes, drift, held, roll
 from rectiflow.samplers import Sampler, counted
 from rectiflow.transitions import Transitions
-from stages.shared import given, places
+from stages.shared import places, rollouts
 from stages.shared.compute import prepare, stream
 from stages.shared.io import write_table
 from stages.shared.models import read_model
-from stages.shared.params import GRID, Settings, load, parse
+from stages.shared.params import GRID, load, parse
 from stages.shared.progress import progress
+from stages.shared.rollouts import Rolled
 from stages.shared.rows import MeasuredRow, load_workers
 from stages.shared.start import run
 from stages.shared.systems import given_of, law_of, samplers_of
@@ -38,17 +38,6 @@ from stages.shared.tasks import Draw, Task, write_measures
 SHOWN, FAN = 4, 30  # starts whose bands are written, and roll-outs from each
 AT_ONCE = 20000  # roll-outs of the system
 LATE = 5  # times of the last half whose states are compared
-
-
-class Rolled(Settings):
-    """From so many `starts` for so many `steps`, with actions that change every `hold` steps; beside so many `tracks` of the
-    system from each.
-    """
-
-    steps: int = Field(200, ge=2)
-    starts: int = Field(200, ge=2)
-    hold: int = Field(10, ge=1)
-    tracks: int = Field(400, ge=40)
 
 
 class Truth(NamedTuple):
@@ -201,9 +190,9 @@ def main(args: list[str]) -> None:
             found.append((draw, states))
             numbers += tasks(draw, "", law, states[: settings.starts], truth)
         say(k + 1, f"seed {seed}")
-    write_table(given.tracks(name), tracks_table(found, law, settings.starts))
-    write_table(given.bands(name), bands_table(seeds, bands))
-    write_measures(given.rolled(name), numbers, workers)
+    write_table(rollouts.tracks(name), tracks_table(found, law, settings.starts))
+    write_table(rollouts.bands(name), bands_table(seeds, bands))
+    write_measures(rollouts.measured(name), numbers, workers)
 
 
 if __name__ == "__main__":

@@ -190,7 +190,9 @@ def test_every_study_has_its_section_with_a_finding(where):
         "images",
         "latents",
         "tokens",
-    }  # see test_studies, test_images_section, test_latents, test_tokens_pipeline
+        "transitions",
+        "predictive",
+    }  # see test_studies, test_images_section, test_latents, test_tokens_pipeline, test_transitions_stages
     assert {*STUDIED, *elsewhere} == set(STUDIES)
     for kind in STUDIED:
         _, _, section = page.partition(f'id="{kind}"><summary><h2>The {kind}</h2>')

@@ -86,7 +86,7 @@ def test_an_edit_to_an_objective_retrains_what_it_trained(changed):
     assert tiny.run(changed, sys.executable, "-m", "stages.grid").returncode == 0
     density = {f"{stage}@bimodal-realnvp-round0" for stage in ("train", "sample", "evaluate")}
     assert set(tiny.repro(changed)) == {"check", "report", *density}
-    tiny.replace(changed, "src/rectiflow/objectives/likelihood.py", "return -model.log_prob", "return -1.5 * model.log_prob")
+    tiny.replace(changed, "src/rectiflow/objectives/likelihood.py", "Tensor = -(model", "Tensor = -1.5 * (model")
     stages = set(tiny.repro(changed))
     assert density <= stages
     assert {stage for stage in stages if "realnvp" not in stage} == {"code", "report"}

@@ -214,6 +214,7 @@ def test_a_number_leads_to_the_rows_it_was_made_of(page):
 def test_all_rows_can_be_paged_through_and_sorted(page):
     page.get_by_role("link", name="All measurements").click()
     table, said = page.locator("#measurements table"), page.locator("#measurements output")
+    expect(said).to_contain_text("rows")  # drawn once the page has shown the table
     rows_there = int(re.search(r"of (\d+) rows", said.inner_text())[1])
     frame = pd.DataFrame(RESULTS + DENSITY, columns=COLUMNS)
     assert rows_there == len(frame.drop(columns=["seed", "value"]).drop_duplicates()) + 2 * len(WIDE)

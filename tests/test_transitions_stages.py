@@ -18,7 +18,7 @@ from stages.check.prune import prune
 from stages.check.whole import check
 from stages.grid import expand, write_grid
 from stages.report import sources
-from stages.shared import given, places
+from stages.shared import given, places, rollouts
 from stages.shared.io import read_table
 from stages.shared.params import Refused
 from stages.shared.points import read_about, read_split
@@ -135,7 +135,7 @@ def test_cells_of_a_table_are_the_test_rows_of_a_part(inside):
 
 
 def test_floors_are_the_same_beside_every_model(inside):
-    for measured, metric in ((given.measured, "given_w2_floor"), (given.rolled, "rollout_share_floor")):
+    for measured, metric in ((given.measured, "given_w2_floor"), (rollouts.measured, "rollout_share_floor")):
         first, other = (read_table(measured(name), metric=metric) for name in ("well-next-round1", "well-regression-round0"))
         assert first["value"].tolist() == other["value"].tolist()
         assert len(first["value"]) == 2
@@ -144,7 +144,7 @@ def test_floors_are_the_same_beside_every_model(inside):
 def test_tracks_and_bands_give_the_share(inside):
     """For the starts that have a band on file."""
     name = "well-next-round0"
-    tracks, bands, found = (read_table(of(name)) for of in (given.tracks, given.bands, given.rolled))
+    tracks, bands, found = (read_table(of(name)) for of in (rollouts.tracks, rollouts.bands, rollouts.measured))
     steps, starts = ROLLED["steps"], ROLLED["starts"]
     watched = np.concatenate([tracks["s"], tracks["energy"][:, None]], 1)
     energy = SYSTEMS["double_well"]().energy
@@ -171,7 +171,7 @@ def test_one_step_without_a_round_loses_the_noise_and_a_round_brings_it_back(ins
     """Even so small a training shows it."""
 
     def spread(name, role):
-        table = read_table(given.tracks(name), role=role)
+        table = read_table(rollouts.tracks(name), role=role)
         rows = (table["start"] == 0) & (table["track"] > 0) & (table["step"] == 12) & (table["seed"] == 0)
         return table["s"][rows].std()
 
@@ -210,7 +210,8 @@ def test_an_edit_of_an_option_runs_its_stage_alone(inside):
 
 def test_what_goes_is_pruned(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for path in (given.measured("well-next-round0"), given.rolled("well-next-round0"), given.rolled("gone-next-round0")):
+    kept, gone = (rollouts.measured(f"{name}-next-round0") for name in ("well", "gone"))
+    for path in (given.measured("well-next-round0"), kept, gone):
         path.parent.mkdir(parents=True)
         path.touch()
     asked = content()
@@ -220,8 +221,8 @@ def test_what_goes_is_pruned(tmp_path, monkeypatch):
     assert rows["given"]["tank-next-round0"]["known"] == "compute"
     prune(asked, rows)
     assert not given.measured("well-next-round0").exists()
-    assert given.rolled("well-next-round0").exists()
-    assert not given.rolled("gone-next-round0").exists()
+    assert kept.exists()
+    assert not gone.exists()
     assert expand(tiny.params())["given"] == expand(tiny.params())["rollouts"] == {}
     assert sources.given is given
     assert places.DATA.name == "data"
@@ -239,7 +240,7 @@ MISTAKES = [
     ),
     (
         ("grid", "next", "methods"), ["plain"],
-        r"grid\.next\.given: 'velocity', the model of 'plain', is given no condition; take one of conditional, gaussian",
+        r"grid\.next\.given: 'velocity', the model of 'plain', is given no condition; take one of conditional, .*gaussian",
     ),
     (("grid", "regression", "density"), {}, r"grid\.regression\.density: Gaussian, the model of 'regression', has no dens"),
     (("datasets", "well", "noise"), 0.0, r"datasets\.well\.noise: 0\.0 must be greater than 0"),

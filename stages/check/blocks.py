@@ -21,12 +21,12 @@ from stages.check.methods import check_source
 from stages.check.params import Params, check_specs
 from stages.density import build_plan
 from stages.generate import Description
-from stages.given import Cells
 from stages.modes import Near
-from stages.rollout import Rolled
 from stages.shared.blocks import Block, network
+from stages.shared.given import Cells
 from stages.shared.objectives import objective_of, sees_pictures, try_begin
 from stages.shared.params import PARAMS, Refused, Settings, finish, parse
+from stages.shared.rollouts import Rolled
 from stages.tokens import Measured as Tokens
 
 

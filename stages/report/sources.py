@@ -14,7 +14,7 @@ from stages.report.figures import Drawn
 from stages.report.gradient_flows import Followed
 from stages.report.results import Key, curves, tidy
 from stages.report.token_albums import TokenAlbum, TokenRoll, Way, shades
-from stages.shared import bounds, collapse, given, judges, modes, movements, places, tokens
+from stages.shared import bounds, collapse, given, judges, modes, movements, places, rollouts, tokens
 from stages.shared.io import read_table, read_weights
 from stages.shared.latents import Decoded
 from stages.shared.params import GRID, parse, read
@@ -89,7 +89,7 @@ def measured(name: str) -> dict[str, np.ndarray]:
     """The measurements of a model, and of what else of it is measured."""
     further = (
         places.density_measures, modes.measured, bounds.measured, judges.measured, tokens.measured, given.measured,
-        given.rolled, collapse.measured,
+        rollouts.measured, collapse.measured,
     )  # fmt: skip
     paths = (places.evaluated(name), *(place(name) for place in further))
     tables = [read_table(path) for path in paths if path.exists()]
@@ -252,7 +252,7 @@ def tracks(names: Mapping[Key, str]) -> pd.DataFrame:
     """
     frames, seen = [], set[str]()
     for key, name in names.items():
-        if (path := given.tracks(name)).exists():
+        if (path := rollouts.tracks(name)).exists():
             frame = unpacked(first_seed(path), key, {"s": [f"s_{one}" for one in read_about(key[0]).state]})
             system = frame.solver == ""
             frame.loc[system, "role"] = "system"
@@ -265,7 +265,7 @@ def bands(names: Mapping[Key, str]) -> pd.DataFrame:
     """The bands of the first seed's first starts, columns `low_NAME` and `high_NAME`, once a data set."""
     frames: dict[str, pd.DataFrame] = {}
     for key, name in names.items():
-        if key[0] not in frames and (path := given.bands(name)).exists():
+        if key[0] not in frames and (path := rollouts.bands(name)).exists():
             numbers = [*(f"s_{one}" for one in read_about(key[0]).state), "energy"]
             columns = {end: [f"{end}_{one}" for one in numbers] for end in ("low", "high")}
             frames[key[0]] = unpacked(first_seed(path), key, columns)

@@ -1,8 +1,23 @@
-"""Where the measures of laws given a condition, and of roll-outs, lie."""
+"""Where a law given its condition is measured: the cells of conditions. Where its measures lie."""
 
 from pathlib import Path
 
+from pydantic import Field
+
+from stages.shared.params import Settings
 from stages.shared.places import DATA
+
+
+class Cells(Settings):
+    """The cells: of a system `states` and `actions` places on each axis of its box, and so many `draws` at each; of any
+    other data set without classes so many `parts`, a power of two.
+    """
+
+    states: int = Field(5, ge=1)
+    actions: int = Field(3, ge=1)
+    draws: int = Field(500, ge=2)
+    parts: int = Field(8, ge=1)
+
 
 # Below a folder that is there in any case: the report needs it.
 
@@ -15,18 +30,3 @@ def measured(name: str) -> Path:
 def cells(name: str) -> Path:
     """The same cell by cell."""
     return DATA / "evaluate" / "given" / name / "cells.parquet"
-
-
-def rolled(name: str) -> Path:
-    """How far roll-outs stay with the simulator's."""
-    return DATA / "evaluate" / "rollout" / name / "measures.parquet"
-
-
-def tracks(name: str) -> Path:
-    """The states of a model's roll-outs."""
-    return DATA / "evaluate" / "rollout" / name / "tracks.parquet"
-
-
-def bands(name: str) -> Path:
-    """What the simulator does from some of the starts."""
-    return DATA / "evaluate" / "rollout" / name / "bands.parquet"
