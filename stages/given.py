@@ -3,8 +3,9 @@
 `cells.parquet` has the W2 in every cell, rows `(seed, solver, nfe, role, cell, w2, condition)`, those without a solver the
 floor, and `measures.parquet` its mean over the cells, rows as those of `stages.evaluate`. Where the law is that of a system,
 a cell is one condition of a grid, and its points are drawn there; the floor is the W2 of a second sample. Of any other data
-set a cell has rows that are alike: of one class, or one of so many parts, nearly of a size, that the conditions are halved
-into. Draws have the conditions of the test set's rows, and the floor is that of the rows of the second sample in the cell.
+set a cell has test rows that are alike: of one class, or one of so many parts, nearly of a size, that the conditions are
+halved into. Draws have the conditions of a second sample, whose own W2 to the test rows of the cell is the floor: with the
+conditions of the test rows they would be nearer to these than another sample is.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -37,8 +38,9 @@ from stages.shared.tasks import Draw, Task, side_by_side, write_measures
 
 class Compared(NamedTuple):
     """What draws of one seed are compared with: source points x0 `(n, dim)` and what is given with each, `(1, n, ...)`;
-    points x of the law and a second sample of it; the cells that draws and x, and the second sample, are in, and of each
-    cell the mean of the conditions in standard units, or the place of the class, `(cells, numbers)`.
+    points x of the law and a second sample of it, which has the conditions that are given; the cells that x is in, and those
+    of the second sample and the draws, and of each cell the mean of the conditions in standard units, or the place of the
+    class, `(cells, numbers)`.
     """
 
     x0: Tensor
@@ -62,8 +64,8 @@ def of_law(law: Transitions, settings: Cells, generator: Generator) -> Compared:
 
 
 def of_rows(x0: Tensor, test: Points, second: Points, parts: int) -> Compared:
-    """The test set's rows of one seed, and those of a second sample."""
-    told = test.given()
+    """The test set's rows of one seed, and a second sample, whose conditions draws are given."""
+    told = second.given()
     assert told is not None
     numbers = [known(points) for points in (test, second)]
     if test.classes:
@@ -145,7 +147,7 @@ def main(args: list[str]) -> None:
         for sampler, role in samplers:
             generator = stream(f"given/{name}/{sampler.label}/{sampler.steps}", seed)
             x, nfe = counted(model.seed(k), sampler, x0[None], [generator], told)
-            found += in_cells(Draw(seed, sampler.label, nfe, role), "given_w2", of, x[0].cpu().numpy(), of.cell)
+            found += in_cells(Draw(seed, sampler.label, nfe, role), "given_w2", of, x[0].cpu().numpy(), of.second_cell)
         found += in_cells(Draw(seed), "given_w2_floor", of, of.second, of.second_cell)
         conditions.append(of.conditions)
         say(k + 1, f"seed {seed}")

@@ -20,7 +20,8 @@ def predictive(study: Study, evidence: Evidence) -> list[str]:
         note(
             "The effective rank is how many directions of the latents vary alike; latents that are one point have the "
             "deviation 0. Draws of a predictor are the decoder's states of the latent that it predicts, one for each state "
-            "and action, and have no noise: W2 given the condition tells how far they are from a law that has some."
+            "and action, and have no noise: W2 given the condition tells how far they are from a law that has some. W2 is "
+            "that to the test set, whose states and actions draws are given: it may be below its floor."
         ),
     ]
 
