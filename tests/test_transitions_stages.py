@@ -11,21 +11,32 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import tiny
+import torch
 
 from rectiflow import metrics
+from rectiflow.models.encoder import spread
+from rectiflow.pairs import Points
+from rectiflow.parts import halved
 from rectiflow.systems import SYSTEMS
 from stages.check.prune import prune
 from stages.check.whole import check
+from stages.given import in_cells, of_rows
 from stages.grid import expand, write_grid
 from stages.report import sources
-from stages.shared import given, places, rollouts
+from stages.shared import collapse, given, places, rollouts
 from stages.shared.io import read_table
+from stages.shared.models import read_model
 from stages.shared.params import Refused
 from stages.shared.points import read_about, read_split
+from stages.shared.tasks import Draw
 
 ROLLED = {"steps": 12, "starts": 9, "hold": 4, "tracks": 60}
 PLAN: dict[str, Any] = {
-    "datasets": {"well": {"name": "double_well", "train": 400, "validation": 50, "test": 60, "pool": 600}},
+    "datasets": {
+        "well": {"name": "double_well", "train": 400, "validation": 50, "test": 60, "pool": 600},
+        "states": {"name": "pendulum", "whole": True, "train": 400, "validation": 50, "test": 60, "pool": 600},
+    },
+    "latents": {"codes": {"dataset": "states", "method": "predictor"}},
     "tables": {
         "tank": {
             "path": "data/tank.parquet", "trajectory": "run", "time": "t", "states": ["level", "flow"], "actions": ["valve"],
@@ -38,6 +49,7 @@ PLAN: dict[str, Any] = {
             "coupling": "independent", "interpolant": {"name": "linear"}, "model": {"name": "conditional", "dropout": 0.0},
         },
         "regression": {"objective": "likelihood", "model": {"name": "gaussian"}},
+        "predictor": {"objective": "predictive", "model": {"name": "predictive", "latent": 3}},
         "plain": {"coupling": "independent", "interpolant": {"name": "linear"}},
     },
     "training": {"steps": 200, "batch": 64, "log_every": 100, "warmup": 20, "lr": 0.005},
@@ -48,10 +60,13 @@ PLAN: dict[str, Any] = {
         },
         "regression": {"datasets": ["well"], "methods": ["regression"], "given": {"states": 3, "actions": 2, "draws": 40},
                        "rollouts": ROLLED},
+        "worlds": {"datasets": ["states"], "methods": ["predictor"], "given": {"draws": 40}, "collapse": {}},
+        "codes": {"datasets": ["codes"], "methods": ["next"], "given": {"parts": 4}},
         "tank": {"datasets": ["tank"], "methods": ["next"], "given": {"parts": 4}},
     },
     "baselines": {},
     "studies": {
+        "worlds": {"kind": "predictive", "title": "", "datasets": ["states"], "methods": ["predictor", "codes-next"]},
         "next": {
             "kind": "transitions", "title": "What is next", "datasets": ["well"], "rounds": 1,
             "methods": ["next", "regression"],
@@ -122,8 +137,6 @@ def test_a_measure_is_the_mean_over_the_cells(inside, name):
 
 def test_cells_of_a_table_are_the_test_rows_of_a_part(inside):
     """Their W2 to the second sample's there is the floor."""
-    from rectiflow.parts import halved
-
     test, second = (read_split("tank", "target", split) for split in ("test", "floor"))
     cells = read_table(given.cells("tank-next-round0"))
     parts = halved(test.condition[0], 4)
@@ -132,6 +145,20 @@ def test_cells_of_a_table_are_the_test_rows_of_a_part(inside):
         n = min(len(mine), len(real))
         row = (cells["seed"] == 0) & (cells["solver"] == "") & (cells["cell"] == k)
         assert cells["w2"][row] == pytest.approx(metrics.w2(mine[:n], real[:n]), rel=1e-6)
+
+
+def test_draws_that_are_right_reach_the_floor():
+    """Where x is the condition itself, draws of the law are the second sample, as near to the test rows as that is."""
+    test, second = (
+        Points(x := torch.randn(1, 80, 2, generator=torch.Generator().manual_seed(k)), condition=x) for k in (0, 1)
+    )
+    of = of_rows(torch.zeros(80, 2), test.seed(0), second.seed(0), 4)
+    draws, floor = (
+        [cell.value() for cell in in_cells(Draw(0), "", of, x, of.second_cell)]
+        for x in (of.told[0, :, :2].numpy(), of.second)
+    )
+    assert draws == floor
+    assert min(floor) > 0
 
 
 def test_floors_are_the_same_beside_every_model(inside):
@@ -162,8 +189,6 @@ def test_tracks_and_bands_give_the_share(inside):
             name = "rollout_share" if solver else "rollout_share_floor"
             share = found["value"][(found["seed"] == seed) & (found["nfe"] == nfe) & (found["metric"] == name)][0]
             assert sum(held) - 1e-9 <= share * starts <= sum(held) + starts - 4 + 1e-9
-    import torch
-
     np.testing.assert_allclose(energy(torch.tensor(tracks["s"])).numpy(), tracks["energy"], atol=1e-6)
 
 
@@ -180,6 +205,34 @@ def test_one_step_without_a_round_loses_the_noise_and_a_round_brings_it_back(ins
     assert lost < 0.4 * system
     assert spread("well-next-round1", "one_step") > 1.5 * lost
     assert spread("well-next-round0", "reference") > 1.5 * lost
+
+
+def test_latents_of_next_states_have_the_latents_before_as_condition(inside):
+    """Those of the model, and the actions in their own units."""
+    model, _ = read_model(places.model(places.trained("states-predictor-round0")))
+    own, codes = read_split("states", "target", "test"), read_split("codes", "target", "test")
+    assert read_about("codes").condition.names == ("z0", "z1", "z2", "torque")
+    with torch.no_grad():
+        z = model.latents(torch.tensor(own.x), torch.zeros(2, 60, 0))
+        before = model.latents(torch.tensor(own.condition[..., :2]), torch.zeros(2, 60, 0))
+    np.testing.assert_allclose(codes.x, z.numpy(), atol=1e-5)
+    np.testing.assert_allclose(codes.condition, np.concatenate([before.numpy(), own.condition[..., 2:]], 2), atol=1e-5)
+    actions = read_about("codes").condition.units.back(codes.condition[0])[:, 3]
+    assert 0.4 < abs(actions).max() < 0.51
+    decoded = read_table(places.samples("states-codes-next-round0"))
+    assert decoded["x"].shape[1] == 2
+
+
+def test_collapse_is_that_of_the_test_sets_latents(inside):
+    found = pd.DataFrame(read_table(collapse.measured("states-predictor-round0"))).set_index(["seed", "metric"]).value
+    model, seeds = read_model(places.model(places.trained("states-predictor-round0")))
+    x = torch.tensor(read_split("states", "target", "test").x)
+    for k, seed in enumerate(seeds):
+        with torch.no_grad():
+            deviation, rank = spread(model.latents(x, torch.zeros(2, 60, 0))[k])
+        assert found[seed, "latent_deviation"] == pytest.approx(float(deviation), rel=1e-5)
+        assert 1 < found[seed, "latent_rank"] == pytest.approx(float(rank), rel=1e-5)
+        assert found[seed, "latent_rank_ceiling"] == 3
 
 
 def test_the_page_tells_of_it(inside):
@@ -229,6 +282,14 @@ def test_what_goes_is_pruned(tmp_path, monkeypatch):
 
 
 MISTAKES = [
+    (
+        ("datasets", "states", "whole"), False,
+        r"methods\.predictor\.model: 'predictive' needs next states, .*'states' should be transitions with `whole: true`",
+    ),
+    (("grid", "next", "collapse"), {}, r"grid\.next\.collapse: Conditional, the model of 'next', has no latents"),
+    (("grid", "worlds", "collapse"), {"k": 1}, r"grid\.worlds\.collapse\.k: 1: unknown key"),
+    (("latents", "codes", "noise"), True, r"latents\.codes\.noise: true: the decoder of 'predictor' has no noise"),
+    (("methods", "predictor", "floor"), -1.0, r"methods\.predictor\.floor: -1\.0 must be at least 0"),
     (("grid", "next", "given"), {"draws": 1}, r"grid\.next\.given\.draws: 1: .*greater than or equal to 2"),
     (("grid", "next", "given"), {"draw": 9}, r"grid\.next\.given\.draw: 9: unknown key"),
     (("grid", "tank", "given"), {"parts": 3}, r"grid\.tank\.given\.parts: 3 must be a power of two"),
