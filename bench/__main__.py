@@ -87,6 +87,19 @@ def pictured() -> Iterator[Row]:
     )  # fmt: skip
 
 
+def stepped() -> Iterator[Row]:
+    """Both sides have the same networks; what is drawn of tokens has the same law."""
+    rolled, hidden = {"starts": 200, "steps": 200, "euler": 50}, {"rows": 20_000, "steps": 64}
+    yield Row(
+        "a roll-out of 200 steps from 200 states, Euler-50 a step, 4 x 128; against eager PyTorch", "states/s", 1,
+        ("rollout", rolled), ("rollout", rolled), 3, 1e-3, ALONE,
+    )  # fmt: skip
+    yield Row(
+        "20 000 draws of two tokens of 64 values, masked flow, 64 steps, 3 x 128; against eager PyTorch", "rows/s", 5,
+        ("unmasking", hidden), ("unmasking", hidden), 3, 2e-2, ALONE,
+    )  # fmt: skip
+
+
 def transports() -> Iterator[Row]:
     for dim, target in ((2, 3), (784, 2.5)):
         for n, times in ((256, 16), (1024, 2), (2048, 2)):
@@ -241,6 +254,7 @@ def table(device: str, only: str, neighbours: Path) -> Iterator[dict[str, Any]]:
                 *trainings(),
                 *one_steps(),
                 *pictured(),
+                *stepped(),
                 *transports(),
                 *distances(folder),
                 *movements(folder),

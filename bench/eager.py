@@ -4,10 +4,10 @@ hold its losses against the project's.
 
 import copy
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 from torch.func import functional_call, jvp
 
 Loss = Callable[..., Tensor]  # of the model, its average, and what was drawn
@@ -111,4 +111,32 @@ def euler(model: nn.Module, x: Tensor, steps: int) -> Tensor:
     """The ends of the flow that begins at points x, all at once."""
     for t in torch.linspace(0, 1, steps + 1)[:-1]:
         x = x + model(torch.cat([x, t.expand(len(x), 1)], 1)) / steps
+    return x
+
+
+@torch.no_grad()
+def follow(model: nn.Module, law: Any, s: Tensor, actions: Tensor, steps: int, generator: Generator) -> Tensor:
+    """The last states of roll-outs from states s by a flow of a law of what is next, which sees rows of a point, a time, the
+    condition and a one.
+    """
+    for a in actions:
+        c = torch.cat([law.condition(s, a), torch.ones(len(s), 1)], 1)
+        x = torch.randn(s.shape, generator=generator)
+        for t in torch.linspace(0, 1, steps + 1)[:-1]:
+            x = x + model(torch.cat([x, t.expand(len(x), 1), c], 1)) / steps
+        s = law.after(s, x)
+    return s
+
+
+@torch.no_grad()
+def unmask(model: nn.Module, rows: int, tokens: int, values: int, steps: int) -> Tensor:
+    """Draws of a masked flow whose share of the data is the time: in every step all rows are asked, and each token that is
+    hidden is drawn with probability `h / (1 - t)`. The model sees a one for every token that is known.
+    """
+    x, hidden = torch.zeros(rows, tokens, dtype=torch.long), torch.ones(rows, tokens, dtype=torch.bool)
+    for k in range(steps):
+        seen = nn.functional.one_hot(x, values) * ~hidden[..., None]
+        p = model(seen.flatten(1).float()).view(rows * tokens, values).softmax(-1)
+        jumps = hidden & (torch.rand(rows, tokens) < 1 / (steps - k))
+        x, hidden = torch.where(jumps, torch.multinomial(p, 1).view(rows, tokens), x), hidden & ~jumps
     return x

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from bench import pictures
+from bench import laws, pictures
 from bench.clouds import clouds, read_arrays, read_problems
 from bench.worker import Call, Done
 from rectiflow.datasets import DATASETS
@@ -25,8 +25,10 @@ from rectiflow.interpolants import Linear
 from rectiflow.likelihood import Exact, Pushforward
 from rectiflow.metrics import w2_squared
 from rectiflow.mixtures import GaussianMixture, normal
+from rectiflow.models.conditional import Conditional
 from rectiflow.models.coupling_layers import CouplingLayers
 from rectiflow.models.frame import Frame
+from rectiflow.models.tokens import TokenFlow
 from rectiflow.models.transforms import Spline
 from rectiflow.models.velocity import Velocity
 from rectiflow.networks.mlp import MLP
@@ -37,8 +39,10 @@ from rectiflow.objectives.matching import Matching
 from rectiflow.objectives.meanflow import MeanFlow
 from rectiflow.objectives.objective import Objective
 from rectiflow.pairs import Pairs, Points
-from rectiflow.samplers import SAMPLERS, sample, transport
+from rectiflow.rollouts import roll
+from rectiflow.samplers import SAMPLERS, counted, sample, transport
 from rectiflow.solvers import SOLVERS
+from rectiflow.tokens import HIDDEN
 from rectiflow.training import Training, fit
 from rectiflow.transport.couplings import COUPLINGS
 from rectiflow.weights import initial, unpack
@@ -49,6 +53,7 @@ from stages.shared.pairs import paired
 from stages.shared.params import GRID, read
 from stages.shared.points import read_split
 from stages.shared.start import keep_memory
+from stages.shared.systems import given_of
 
 keep_memory()
 os.environ.setdefault("MKL_CBWR", "AVX2,STRICT")  # as stages.shared.compute sets it for every stage
@@ -173,6 +178,42 @@ def picture_sampling(points: int, steps: int) -> Call:
     def call() -> Done:
         solved = sample(velocity, euler, x0, [None])[0]
         return Done(points, float(solved.end.norm(dim=-1).double().mean()), solved.nfe)
+
+    return call
+
+
+def rollout(starts: int, steps: int, euler: int) -> Call:
+    """Roll-outs of a conditional flow; the amount is the number of states. Found: their mean energy at the end."""
+    law, identity = laws.PENDULUM, Frame(torch.zeros(1, 1, laws.PENDULUM.dim), *(torch.ones(1, 1, 1) for _ in range(2)))
+    model = Conditional(laws.NEXT, {"theta": laws.weights(laws.NEXT)}, identity, conditions=len(law.names) + 1)
+    (s, actions), sampler = laws.starts(starts, steps), SAMPLERS["euler"](steps=euler)
+
+    @torch.no_grad()
+    def call() -> Done:
+        generator, spent = Generator().manual_seed(2), list[int]()
+
+        def step(s: Tensor, a: Tensor) -> Tensor:
+            told, x0 = given_of(law.condition(s, a)), torch.randn(s.shape, generator=generator)
+            x, nfe = counted(model, sampler, x0[None], [generator], told)
+            spent.append(nfe)
+            return law.after(s, x[0])
+
+        states = roll(step, s, actions)
+        return Done(starts * steps, float(law.system.energy(states[-1]).double().mean()), sum(spent))
+
+    return call
+
+
+def unmasking(rows: int, steps: int) -> Call:
+    """Draws of a masked flow of tokens; the amount is the number of rows. Found: the mean token, which is drawn."""
+    weights = {"theta": laws.weights(laws.CELLS)}
+    model = TokenFlow(laws.CELLS, weights, Frame.none(1, laws.TOKENS), vocabulary=(laws.VALUES,) * laws.TOKENS)
+    x0, sampler = torch.full((1, rows, laws.TOKENS), HIDDEN), SAMPLERS["ctmc"](steps=steps)
+
+    @torch.no_grad()
+    def call() -> Done:
+        x, nfe = counted(model, sampler, x0, [Generator().manual_seed(3)])
+        return Done(rows, float(x.double().mean()), nfe)
 
     return call
 

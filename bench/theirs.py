@@ -11,7 +11,7 @@ import ot
 import torch
 import zuko
 from flow_matching.solver import ODESolver
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 from torchcfm.conditional_flow_matching import ConditionalFlowMatcher, ExactOptimalTransportConditionalFlowMatcher
 from torchcfm.models.models import MLP
 from torchcfm.optimal_transport import OTPlanSampler
@@ -20,7 +20,7 @@ from torchdiffeq import odeint
 from torchdyn.core import NeuralODE
 from torchdyn.models.cnf import CNF, autograd_trace
 
-from bench import eager, pictures
+from bench import eager, laws, pictures
 from bench.clouds import clouds, read_arrays, read_problems
 from bench.worker import Call, Done
 
@@ -90,6 +90,28 @@ def picture_sampling(points: int, steps: int) -> Call:
 
     def call() -> Done:
         return Done(points, float(eager.euler(model, x0, steps).norm(dim=-1).double().mean()), steps)
+
+    return call
+
+
+def rollout(starts: int, steps: int, euler: int) -> Call:
+    """Roll-outs in plain PyTorch; the amount is the number of states. Found: their mean energy at the end."""
+    model, law, (s, actions) = laws.module(laws.NEXT), laws.PENDULUM, laws.starts(starts, steps)
+
+    def call() -> Done:
+        end = eager.follow(model, law, s, actions, euler, Generator().manual_seed(2))
+        return Done(starts * steps, float(law.system.energy(end).double().mean()), steps * euler)
+
+    return call
+
+
+def unmasking(rows: int, steps: int) -> Call:
+    """Draws of a masked flow of tokens in plain PyTorch; the amount is the number of rows. Found: the mean token."""
+    model = laws.module(laws.CELLS)
+
+    def call() -> Done:
+        torch.manual_seed(3)
+        return Done(rows, float(eager.unmask(model, rows, laws.TOKENS, laws.VALUES, steps).double().mean()), steps)
 
     return call
 

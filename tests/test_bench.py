@@ -10,9 +10,9 @@ import pytest
 import torch
 from imports import ROOT
 
-from bench import costs, eager, growing, pictures
-from bench.__main__ import Row, agreement, line, measure, one_steps, pictured, trainings
-from bench.ours import one_step, picture_sampling, picture_training, plans, training
+from bench import costs, eager, growing, laws, pictures
+from bench.__main__ import Row, agreement, line, measure, one_steps, pictured, stepped, trainings
+from bench.ours import one_step, picture_sampling, picture_training, plans, rollout, training, unmasking
 from bench.sides import ALONE, THREADS, TWO, Process, Rate, Side
 from rectiflow.models.consistency import Consistency
 from rectiflow.models.flow_map import FlowMap
@@ -104,6 +104,24 @@ def test_objectives_of_one_step_do_as_many_steps_of_as_many_points_on_both_sides
     for row in one_steps():
         ours, theirs = row.ours[1], row.theirs[1]
         assert ours == {**theirs, "seeds": 3}
+
+
+def test_roll_outs_and_tokens_are_drawn_by_as_much_work_on_both_sides():
+    assert all(row.ours[1] == row.theirs[1] for row in stepped())
+    found, (s, actions) = rollout(starts=7, steps=12, euler=3)(), laws.starts(7, 12)
+    end = eager.follow(laws.module(laws.NEXT), laws.PENDULUM, s, actions, 3, torch.Generator().manual_seed(2))
+    assert (found.amount, found.nfe) == (7 * 12, 12 * 3)
+    assert found.found == pytest.approx(laws.PENDULUM.system.energy(end).double().mean().item(), rel=1e-4)
+
+
+def test_tokens_are_drawn_from_one_law_on_both_sides():
+    """The network's answer where nothing is known is the law of the first token that is drawn, in either way."""
+    found, rows = unmasking(rows=4000, steps=4)(), 4000
+    torch.manual_seed(3)
+    x = eager.unmask(laws.module(laws.CELLS), rows, laws.TOKENS, laws.VALUES, 4)
+    assert ((x >= 0) & (x < laws.VALUES)).all()
+    error = x.double().std() / x.numel() ** 0.5
+    assert abs(found.found - x.double().mean()) < 4 * 2**0.5 * error
 
 
 DOUBLE = torch.float64
