@@ -50,7 +50,7 @@ def told(model: Any, of: Points, side: str, k: int) -> np.ndarray:
     if side == "source" or of.condition is None:
         return np.zeros((of.rows, model.latent + model.actions), np.float32)
     with torch.no_grad():
-        found: np.ndarray = model.told(of.condition[k][None].to(model.theta.device))[0].cpu().numpy()
+        found: np.ndarray = model.recoded(of.condition[k][None].to(model.theta.device))[0].cpu().numpy()
     return found
 
 

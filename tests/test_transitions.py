@@ -392,7 +392,7 @@ def test_a_predictor_finds_the_next_state_by_its_latents(world):
 
 def test_latents_of_conditions_are_those_of_their_states(world):
     data = next_states(50, 6)
-    told = world.told(data.condition)
+    told = world.recoded(data.condition)
     assert told.shape == (1, 50, 5)
     assert torch.equal(told[..., 4:], data.condition[..., 2:])
     torch.testing.assert_close(told[..., :4], world.latents(data.condition[..., :2], torch.zeros(1, 50, 0)))

@@ -110,7 +110,7 @@ class Predictive(Informed, Encoder):
     def means(self, z: Tensor) -> Tensor:
         return self.through("decoder", z.mT).mT * self.frame.scale + self.frame.shift
 
-    def told(self, condition: Tensor) -> Tensor:
+    def recoded(self, condition: Tensor) -> Tensor:
         """Conditions `(seeds, n, numbers)` with the latent in place of the state."""
         return torch.cat([self.encode(condition[..., : self.dim]).mT, condition[..., self.dim :]], -1)
 
