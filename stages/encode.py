@@ -60,7 +60,7 @@ def condition(model: Any, about: About) -> dict[str, Any]:
     dim, units = math.prod(about.shape), described("scaled", about.condition.units)
     for name, one in (("shift", 0.0), ("scale", 1.0)):
         units[name] = [one] * model.latent + list(units[name][dim:])
-    return {"names": [*(f"z{k}" for k in range(model.latent)), *about.condition.names[dim:]], "units": units}
+    return {"names": [*(f"z{k}" for k in range(model.latent)), *about.condition.names[dim:]], "units": units, "whole": True}
 
 
 def nothing_known(dim: int) -> dict[str, np.ndarray | list[str]]:

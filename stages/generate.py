@@ -193,7 +193,7 @@ def about(dataset: Dataset) -> dict[str, Any]:
     scaled: dict[str, Any] = {} if units is None else {"units": described(name_of(UNITS, units), units)}
     if condition is not None:
         told = {"names": list(condition.names), "units": described(name_of(UNITS, condition.units), condition.units)}
-        scaled["condition"] = told
+        scaled["condition"] = told | ({"whole": True} if condition.whole else {})
     if dataset.vocabulary:
         scaled["vocabulary"] = list(dataset.vocabulary)
     if dataset.words:

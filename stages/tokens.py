@@ -1,12 +1,12 @@
 """How the draws of a model of tokens are like their target, and what it says of real rows:
 `data/evaluate/tokens/NAME.parquet`, rows as those of `stages.evaluate`.
 
-Every draw has its total variation to the target: over all rows that there can be, where these can be counted; of two columns
-of numbers over blocks of these; and over pairs of columns, as a mean. Where the law of the target is known it is that of the
-draws' histogram to the law, otherwise to the histogram of the test set; and where a law has a support, the share of the
-draws in it is measured. Their floors, one of each a seed, are those of the target's second sample, of the same size;
-`_independent` are those of this sample with the columns shuffled one by one: what a model that takes columns for independent
-has.
+Every draw has its total variation to the target: over all rows that there can be, where these can be counted; of two
+columns of numbers over blocks of these; and over pairs of columns, as a mean, to the pairs of the test set. The others are,
+where the law of the target is known, those of the draws' histogram to the law, otherwise to the histogram of the test set;
+and where a law has a support, the share of the draws in it is measured. Their floors, one of each a seed, are those of the
+target's second sample, of the same size; `_independent` are those of this sample with the columns shuffled one by one: what
+a model that takes columns for independent has.
 
 A model whose probabilities are known has the NLL of the test set and of rows of the training set, in nats a row; of the
 others there is a bound alone, with the standard error that its draws leave. Beside them are the entropy, where it is known,
@@ -62,7 +62,7 @@ class Measured(Settings):
 
     blocks: int = Field(16, ge=2)
     rows: int = Field(10_000, ge=2)
-    samples: int = Field(16, ge=2)
+    samples: int = Field(16, ge=2, multiple_of=2)
 
 
 class Target(NamedTuple):

@@ -269,6 +269,17 @@ def test_a_flow_s_likelihood_is_the_mean_over_orders():
     assert (bound.mean + 3 * bound.error > -model.log_prob(x)).all()
 
 
+@pytest.mark.parametrize("samples", [16, 2])
+@pytest.mark.parametrize("source", ["masked", "uniform"])
+def test_the_error_of_a_bound_is_how_far_bounds_are_spread(source, samples):
+    """Between seeds, row by row."""
+    model, x, times = flow(source), every(MIXED), 200
+    found = [model.bound(x, generators(seed), samples) for seed in range(times)]
+    spread = torch.stack([bound.mean for bound in found]).var(0).mean().sqrt()
+    error = torch.stack([bound.error.square() for bound in found]).mean().sqrt()
+    assert 0.85 < float(error / spread) < 1.15
+
+
 def test_a_uniform_source_s_bounds_are_those_of_probabilities():
     bound = flow("uniform").bound(every(MIXED), generators(0), 400)
     assert (-bound.mean).exp().sum() < 1
@@ -647,7 +658,7 @@ def test_what_a_network_or_a_model_does_not_know_is_refused():
         ConditionalTokenFlow.begin(NETWORKS["mlp"], lacking, generators(0))
     with pytest.raises(ValueError, match="11 tokens"):
         strings(length=11).log_prob(torch.zeros(1, 1, 11, dtype=torch.long))
-    with pytest.raises(ValueError, match="samples: 1 must be at least 2"):
+    with pytest.raises(ValueError, match="samples: 1 must be even, and at least 2"):
         flow().bound(every(MIXED), generators(0), 1)
 
 

@@ -296,9 +296,12 @@ def test_a_bound_never_stands_under_the_name_of_a_likelihood(inside):
     assert "blocks_tv" not in said["cars-masked-round0"]  # no word is near to another
 
 
-def test_the_bound_of_a_masked_source_is_the_likelihood_within_its_error(inside):
+def test_the_bound_of_a_masked_source_is_no_better_than_the_likelihood_and_near_it(inside):
+    """By as much as the posterior's orders differ it is worse, which its error does not cover."""
     of = inside["board-masked-round0"].groupby(["seed", "metric"]).value.first().unstack()
-    assert (abs(of.elbo - of.nll) < 4 * of.elbo_error).all()
+    assert (of.elbo > of.nll - 4 * of.elbo_error).all()
+    assert (of.elbo - of.nll < 0.02 * of.nll_independent).all()
+    assert (of.elbo_error < 0.01).all()
 
 
 def test_a_seeds_numbers_do_not_depend_on_the_others(project, tmp_path, monkeypatch):
@@ -390,6 +393,19 @@ CORRECTOR = [{"name": "ctmc", "steps": 2, "eta": 1.0}]
             [{"name": "any_order"}],
             r"samplers\.uniform\.0: 'any_order' .*the source 'uniform', .*masked",
         ),
+        (
+            ("sample", "samplers"),
+            [{"name": "ctmc", "steps": 8}, {"name": "any_order"}, {"name": "autoregressive"}],
+            r"sample\.samplers\.1: 'any_order' .*the source 'uniform', that of 'uniform', they come in no order",
+        ),
+        (
+            ("sample", "samplers"),
+            [{"name": "ctmc", "scale": 2.0}, {"name": "autoregressive"}],
+            r"sample\.samplers\.0\.scale: 2 goes beyond what is asked for, and 'masked' is asked nothing",
+        ),
+        (("grid", "board", "given"), {}, r"grid\.board\.given: the rows of 'board' are tokens, which have no distance"),
+        (("grid", "board", "tokens", "samples"), 3, r"grid\.board\.tokens\.samples: 3: .*multiple of 2"),
+        (("datasets", "strings", "length"), 64, r"datasets\.strings\.length: 64 should be at most 62"),
         (("samplers", "next"), [{"name": "ctmc"}], r"samplers\.next\.0: 'ctmc' cannot draw from 'autoregressive'"),
         (("datasets", "board", "cells"), 30, r"datasets\.board\.cells: 30 should be a multiple of 4"),
         (("grid", "board", "tokens", "blocks"), 1, r"grid\.board\.tokens\.blocks: 1: .*greater than or equal to 2"),

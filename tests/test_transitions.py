@@ -298,9 +298,8 @@ def test_what_is_no_trajectory_is_one_line(tmp_path, changes, said):
 # ---- Rolled out from one's own states.
 
 
-@pytest.fixture(scope="module")
-def tank():
-    """What is next of a level under a valve, by a regression."""
+def levels(whole):
+    """What is next of a level under a valve, or how it changes."""
     torch.set_num_threads(1)
     draw = np.random.default_rng(0)
     level, valve = draw.uniform(-2, 2, (20000, 1)), draw.uniform(-1, 1, (20000, 1))
@@ -308,7 +307,12 @@ def tank():
     method = {"objective": "likelihood", "model": "gaussian"}
     told = pd.DataFrame(np.hstack([level, valve]), columns=["level", "valve"])
     network, training = {"width": 32, "depth": 2}, {"steps": 1500, "batch": 256, "lr": 0.005}
-    return rectiflow.fit(change, method, condition=told, network=network, training=training)
+    return rectiflow.fit(level + change if whole else change, method, condition=told, network=network, training=training)
+
+
+@pytest.fixture(scope="module")
+def tank():
+    return levels(whole=False)
 
 
 def test_roll_outs_follow_the_actions(tank, tmp_path):
@@ -322,6 +326,28 @@ def test_roll_outs_follow_the_actions(tank, tmp_path):
     again = rectiflow.load(tmp_path / "tank.safetensors").rollout(np.zeros((400, 1)), np.full((60, 1), 0.6))
     np.testing.assert_array_equal(again, opened)
     assert not np.array_equal(tank.rollout(np.zeros((400, 1)), np.full((60, 1), 0.6), seed=1), opened)
+
+
+def test_roll_outs_of_whole_states_are_these(tmp_path):
+    """The model says where the state is, not how it changes; a file keeps that."""
+    found = levels(whole=True)
+    found = replace(found, origin=replace(found.origin, condition=replace(found.origin.condition, whole=True)))
+    found.save(tmp_path / "tank.safetensors")
+    opened = rectiflow.load(tmp_path / "tank.safetensors").rollout(np.full((400, 1), 2.0), np.full((60, 1), 0.6))
+    assert opened[:, 1].mean() == pytest.approx(2 - 0.4 + 0.18, abs=0.05)
+    assert opened[:, 30:].mean() == pytest.approx(0.9, abs=0.06)
+
+
+def test_a_regression_has_a_density_given_the_condition(tank):
+    """In the rows' own units; without a condition there is none, and a line says so."""
+    draw = np.random.default_rng(1)
+    told = np.hstack([draw.uniform(-1.5, 1.5, (3000, 1)), draw.uniform(-1, 1, (3000, 1))])
+    change = told @ [[-0.2], [0.3]] + 0.1 * draw.normal(size=(3000, 1))
+    truth = -0.5 * math.log(2 * math.pi * math.e * 0.01)
+    assert tank.log_prob(change, condition=told).mean() == pytest.approx(truth, abs=0.05)
+    assert tank.log_prob(change, condition=told[::-1].copy()).mean() < truth - 1
+    with pytest.raises(ValueError, match=r"^conditions: none; the model has learned 3$"):
+        tank.log_prob(change)
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,7 @@ PLAN: dict[str, Any] = {
     "baselines": {},
     "studies": {
         "worlds": {"kind": "predictive", "title": "", "datasets": ["states"], "methods": ["predictor", "codes-next"]},
+        "tank": {"kind": "transitions", "title": "What is next of a tank", "datasets": ["tank"], "methods": ["next"]},
         "next": {
             "kind": "transitions", "title": "What is next", "datasets": ["well"], "rounds": 1,
             "methods": ["next", "regression"],
@@ -239,7 +240,11 @@ def test_the_page_tells_of_it(inside):
     page = (inside / "reports" / "index.html").read_text()
     assert "What is next" in page
     assert "roll-outs from one start against steps" in page
-    assert "the W2 of next given the condition is" in page
+    assert page.count("the W2 of next given the condition is") == 2
+    of_tank = page.partition("What is next of a tank</h2>")[2].partition("<h2")[0]
+    assert "the W2 of next given the condition is" in of_tank  # and nothing of roll-outs, which a table has none of
+    assert "within the band:" not in of_tank
+    assert "there is no" not in of_tank
     known = json.loads((inside / "reports" / "metrics.json").read_text())["well"]["next"]["round1"]
     assert {"given_w2", "given_w2_1step", "rollout_share", "rollout_share_floor", "rollout_drift"} <= set(known)
 
@@ -303,7 +308,7 @@ MISTAKES = [
         ("grid", "next", "methods"), ["plain"],
         r"grid\.next\.given: 'velocity', the model of 'plain', is given no condition; take one of conditional, .*gaussian",
     ),
-    (("grid", "regression", "density"), {}, r"grid\.regression\.density: Gaussian, the model of 'regression', has no dens"),
+    (("grid", "regression", "density"), {}, r"grid\.regression\.density: Gaussian, the model of 'regression', has a dens"),
     (("datasets", "well", "noise"), 0.0, r"datasets\.well\.noise: 0\.0 must be greater than 0"),
     (("datasets", "well", "damping"), 1.0, r"datasets\.well\.damping: 1\.0: unknown key"),
     (("tables", "tank", "actions"), ["pump"], r"tables\.tank\.actions: 'pump' is not one of run, t, level, flow, valve"),

@@ -63,11 +63,12 @@ def _values(label: Any) -> list[Label]:
 @dataclass(frozen=True)
 class Condition:
     """Numbers that come with a row: their names, and the units that bring them to mean 0 and deviation 1, in which a
-    network sees them.
+    network sees them. `whole` says that a row is the next state, in the units of the state that the numbers begin with.
     """
 
     names: tuple[str, ...]
     units: Scaled
+    whole: bool = False
 
     @classmethod
     def of(cls, condition: Any, n: int) -> tuple["Condition", Tensor]:

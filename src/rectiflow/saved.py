@@ -138,9 +138,10 @@ def origin_of(spec: Mapping[str, Any]) -> Origin:
 
 def condition_spec(condition: Condition) -> dict[str, Any]:
     """The names and units of numbers that come with a row, in plain values."""
-    return {"names": list(condition.names), "units": described(name_of(UNITS, condition.units), condition.units)}
+    units = described(name_of(UNITS, condition.units), condition.units)
+    return {"names": list(condition.names), "units": units, **({"whole": True} if condition.whole else {})}
 
 
 def condition_of(spec: Mapping[str, Any]) -> Condition:
     """The inverse of `condition_spec`."""
-    return Condition(tuple(spec["names"]), built(UNITS, spec["units"]))
+    return Condition(tuple(spec["names"]), built(UNITS, spec["units"]), spec.get("whole", False))

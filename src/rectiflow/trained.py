@@ -190,12 +190,13 @@ class Trained:
         seed: int = 0,
     ) -> np.ndarray:
         """The states `(n, times + 1, dim)` that follow from `states` `(n, dim)` under `actions` `(n, times, numbers)`, or
-        `(times, numbers)` for all: of a model whose rows are changes of a state, told the state and the action before, in
-        this order. Each time is drawn in `steps` steps by a `sampler`, as `sample` has them.
+        `(times, numbers)` for all: of a model whose rows are changes of a state, or `whole` next states, told the state and
+        the action before, in this order. Each time is drawn in `steps` steps by a `sampler`, as `sample` has them.
 
         Raises ValueError for another number of states or actions than the model's, and for values that are missing.
         """
-        rows, names = as_rows(states, "states"), self.origin.condition.names if self.origin.condition else ()
+        rows, condition = as_rows(states, "states"), self.origin.condition
+        names = condition.names if condition else ()
         known, numbers = names[: self.origin.dim], len(names) - self.origin.dim
         if numbers < 1 or self.origin.classes:
             raise ValueError("states: this model was trained without states and actions as condition")
@@ -214,7 +215,8 @@ class Trained:
         for at in np.moveaxis(taken, 1, 0):
             told = np.concatenate([found[-1], at], 1)
             begun, given = self.origin.law().sample(len(rows), generator), self._given(len(rows), None, told)
-            found.append(found[-1] + self._drawn(how, begun, given, generator))
+            drawn = self._drawn(how, begun, given, generator)
+            found.append(drawn if condition and condition.whole else found[-1] + drawn)
         return np.stack(found, 1)
 
     @threads(1)
@@ -267,7 +269,7 @@ class Trained:
     def _score(self, solver: Solver, divergence: str | Mapping[str, Any] | None) -> Score:
         model, device = self.model.seed(0), self.device
         if isinstance(model, Density):
-            return lambda x, _: model.log_prob(x[None].to(device))[0]
+            return lambda x, given: model.given(given).log_prob(x[None].to(device))[0]
         if isinstance(model, Tokens):
             return lambda x, given: model.log_prob(x[None].to(device), given)[0]
         if not isinstance(model, Field):

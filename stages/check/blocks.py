@@ -165,6 +165,11 @@ def check_density(key: str, dataset: str, block: Block, content: Mapping[str, An
         model = MODELS[params.methods[method].model["name"]]
         if issubclass(model, Density) and not model.conditional:
             continue
+        if issubclass(model, Density):
+            raise Refused(
+                f"{PARAMS}: {key}.density: {model.__name__}, the model of {method!r}, has a density given a condition "
+                f"alone, which is not measured; leave it out"
+            )
         if not issubclass(model, Field):
             raise Refused(
                 f"{PARAMS}: {key}.density: {model.__name__}, the model of {method!r}, has no density; leave it out"
@@ -197,6 +202,8 @@ def check_conditional(key: str, block: Block, params: Params) -> None:
 def check_given(key: str, dataset: str, block: Block, content: Mapping[str, Any], params: Params) -> None:
     """What a block measures is given conditions, and there are rows for every cell."""
     assert block.given is not None
+    if params.of_tokens(dataset):
+        raise Refused(f"{PARAMS}: {key}.given: the rows of {dataset!r} are tokens, which have no distance; leave it out")
     check_conditional(f"{key}.given", block, params)
     settings, known = parse(Cells, block.given, f"{key}.given"), params.describe(dataset, content)
     finish(check_parts, {"parts": settings.parts, "rows": params.rows(dataset)["test"]}, f"{key}.given")

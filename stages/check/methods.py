@@ -74,6 +74,9 @@ def check_method(name: str, content: Mapping[str, Any], params: Params) -> None:
         if sampler.label in (other.label for other in samplers[:k] if other.steps == sampler.steps):
             raise Refused(f"{PARAMS}: {where}: {sampler.label} of {sampler.steps} steps is there already")
     shared = build_samplers(params.sample.samplers, "sample.samplers")
+    for k, sampler in enumerate(shared):
+        if serving([sampler], model):
+            check_token_sampler(f"sample.samplers.{k}", sampler, name, params)
     if model.conditional:
         check_guidance(name, serving([*shared, *samplers], model), params)
     if not serving([*shared, *samplers], model):

@@ -142,7 +142,8 @@ def interval(seeds: int) -> str:
 READ = {
     "w2": (
         "W2 is the exact distance between as many draws as test points; its floor is the distance of a second sample of the "
-        "target from the same test points, so values near the floor are as good as this test can tell. Straightness, chord "
+        "target from the same test points, so values near the floor are as good as this test can tell; draws that are told "
+        "the conditions of the test points may be nearer to these than that. Straightness, chord "
         "deviation and NPE are measured on the reference paths of flows; the field error is relative to the closed form, "
         "where there is one. "
     ),

@@ -216,7 +216,9 @@ def token_roll(name: str, seed: int) -> TokenRoll:
     table, states = read_table(places.samples(name), seed=seed, role="reference"), read_table(places.states(name), seed=seed)
     times = np.unique(states["t"])
     way = Way(times, states["x"].reshape(len(times), -1, states["x"].shape[1]))
-    return TokenRoll(str(table["solver"][0]), int(table["nfe"][0]), table["x"], way, "label" in table)
+    said = read_weights(places.model(places.trained(name)))[1]["model"]
+    told, even = said.get("conditions", 0) > 0, said.get("kappa", {}).get("name") == "linear"
+    return TokenRoll(str(table["solver"][0]), int(table["nfe"][0]), table["x"], way, told, even)
 
 
 def roll(name: str, seed: int, rows: np.ndarray, about: About) -> Roll:

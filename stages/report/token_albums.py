@@ -19,7 +19,8 @@ class Way(NamedTuple):
 
 class TokenRoll(NamedTuple):
     """What one model drew as its reference, `(n, dim)`, by which sampler and in how many evaluations, and some rows on their
-    way there. `asked` says whether it was told their classes.
+    way there. `asked` says whether it was told classes or conditions; `even` that of a flow as large a share of all tokens
+    comes in every step.
     """
 
     solver: str
@@ -27,6 +28,7 @@ class TokenRoll(NamedTuple):
     x: np.ndarray
     way: Way
     asked: bool = False
+    even: bool = False
 
 
 class TokenAlbum(NamedTuple):

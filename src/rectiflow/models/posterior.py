@@ -48,10 +48,6 @@ class Posterior(Tokens):
         or `(seeds, batch)`, is the data's.
         """
 
-    def logits(self, t: Tensor, xt: Tensor, c: Tensor | None = None) -> Tensor:
-        """Those at a time t, `()` or `(seeds, batch)`."""
-        return self.at(self.kappa(t), xt, c)
-
     def rates(self, t: Tensor, xt: Tensor, c: Tensor | None = None) -> Tensor:
         """How fast each token becomes which at a time t, `()` or `(seeds, batch)`: `(seeds, batch, dim, V + 1)` in double
         precision, the last for HIDDEN. Off the token's own place they are the chances of a jump per unit of time; its own is
@@ -74,22 +70,23 @@ class Posterior(Tokens):
     # ---- A bound of the likelihood, for every source.
 
     def bound(self, x: Tensor, generators: Sequence[Generator], samples: int, c: Tensor | None = None) -> Estimate:
-        """-ELBO of x, an upper bound of `-log p(x | c)` in nats, by so many draws of xt for each row, two at least. The
-        draws' shares are spread evenly. Raises ValueError for what is no token.
+        """-ELBO of x, an upper bound of `-log p(x | c)` in nats, by an even number of draws of xt for each row. Their shares
+        are spread evenly, two in each of `samples / 2` parts of [0, 1), whose difference tells the error: with d_k that of
+        the k-th part it is `sqrt(sum_k d_k^2) / samples`. Raises ValueError for what is no token.
         """
         check(x, self.vocabulary)
-        if samples < 2:
-            raise ValueError(f"samples: {samples} must be at least 2, to tell the error")
-        x = x.long()
-        parts = torch.stack([self._gaps(x, place, samples, generators, c) for place in range(samples)])
-        error = parts.std(0) / math.sqrt(samples)
-        return Estimate(parts.mean(0), error)
+        if samples < 2 or samples % 2:
+            raise ValueError(f"samples: {samples} must be even, and at least 2, to tell the error")
+        x, strata = x.long(), samples // 2
+        parts = [[self._gaps(x, place, strata, generators, c) for place in range(strata)] for _ in range(2)]
+        first, second = (torch.stack(part) for part in parts)
+        return Estimate((first + second).mean(0) / 2, (first - second).square().sum(0).sqrt() / samples)
 
-    def _gaps(self, x: Tensor, place: int, samples: int, generators: Sequence[Generator], c: Tensor | None) -> Tensor:
-        """One draw of the bound of every row, in double precision."""
+    def _gaps(self, x: Tensor, place: int, strata: int, generators: Sequence[Generator], c: Tensor | None) -> Tensor:
+        """One draw of the bound of every row, its share in one of so many parts of [0, 1), in double precision."""
         drawn = []
         for mine, generator in zip(x, generators, strict=True):
-            u = (place + torch.rand(mine.shape[:-1], generator=generator, dtype=torch.float64).to(x.device)) / samples
+            u = (place + torch.rand(mine.shape[:-1], generator=generator, dtype=torch.float64).to(x.device)) / strata
             drawn.append(self.origin.level(u, mine, self.vocabulary, generator))
         share, xt, weight = (torch.stack(part) for part in zip(*drawn, strict=True))
         found = weight * gap(self.at(share, xt, c).double().log_softmax(-1), xt, x).sum(-1)

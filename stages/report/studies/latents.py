@@ -29,7 +29,9 @@ def of_dataset(study: Study, evidence: Evidence, dataset: str) -> list[str]:
         note(
             "Reconstructions are what the bottleneck makes of real points, with the decoder's noise where draws have it: "
             "a flow that reached the latents would be as far from the test set as they are on average. How far the draws "
-            "are from reconstructions of the test set says what the flow adds."
+            "are from reconstructions of the test set says what the flow adds. Of next states draws are told the "
+            "state and the action before each row of the test set: they may be nearer to it than reconstructions of other "
+            "rows, and than the floor."
         ),
     ]
 

@@ -6,11 +6,14 @@ from rectiflow.statistics import estimate
 from stages.report.evidence import Evidence, finding, measured, values
 from stages.report.html import note, table
 from stages.report.printing import plain, shown
-from stages.report.results import select
-from stages.shared.measures import MEASURES
+from stages.report.studies.latents import cell
+from stages.shared.measures import measure
 from stages.shared.studies import Study
 
 NAMES = ("latent_rank", "latent_deviation", "w2", "given_w2")
+
+
+WITH = {"smaller": " (floor)", "larger": " (most)"}
 
 
 def predictive(study: Study, evidence: Evidence) -> list[str]:
@@ -32,13 +35,18 @@ def of_dataset(study: Study, evidence: Evidence, dataset: str) -> list[str]:
     ranks = [f"{method} {plain(estimate(values(evidence, 'latent_rank', dataset, method, 0)))}" for method in there]
     said = f"effective ranks of the latents: {', '.join(ranks)}; {measured(evidence, 'latent_rank', dataset, there)}"
     names = [name for name in NAMES if any(values(evidence, name, dataset, method, 0) for method in study.methods)]
-    rows = [[escape(m), *(shown(values(evidence, name, dataset, m, 0)) for name in names)] for m in study.methods]
-    floors = [floor(evidence, dataset, name) for name in names]
-    head = ["method", *(MEASURES[name].title for name in names)]
-    return [finding(dataset, f"{said}."), table(head, [*rows, ["floor, or the most there is", *map(shown, floors)]])]
+    rows = [[escape(m), *(number(evidence, name, dataset, m) for name in names)] for m in study.methods]
+    head = ["method", *(f"{measure(name).title}{beside(name)}" for name in names)]
+    return [finding(dataset, f"{said}."), table(head, rows)]
 
 
-def floor(evidence: Evidence, dataset: str, name: str) -> list[float]:
-    """The floor or ceiling of a measure, seed by seed: the same beside every method."""
-    of = MEASURES[name].floor
-    return select(evidence.results, of, dataset=dataset).groupby("seed").value.first().tolist() if of else []
+def beside(name: str) -> str:
+    """What stands beside a measure, as its column says."""
+    return WITH[measure(name).better] if measure(name).floor else ""
+
+
+def number(evidence: Evidence, name: str, dataset: str, method: str) -> str:
+    """A measure, with its floor or with the most that there is where it has one."""
+    if measure(name).floor:
+        return cell(evidence, name, dataset, method, 0)
+    return shown(values(evidence, name, dataset, method, 0))

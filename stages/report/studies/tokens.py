@@ -22,7 +22,7 @@ from stages.shared.measures import MEASURES, measure
 from stages.shared.studies import Study
 
 COLUMNS = ("in_support", "cells_tv", "blocks_tv", "pairs_tv")
-RANKS = ("cells_tv", "pairs_tv")  # the first that a data set has is what its draws are ranked by
+RANKS = ("cells_tv", "pairs_tv", "in_support")  # the first that a data set has is what its draws are ranked by
 LIKELIHOODS = (
     "nll", "nll_train", "nll_ordered", "nll_ordered_train", "elbo", "elbo_train", "elbo_error", "bits_per_token",
     "bits_per_token_bound",
@@ -49,15 +49,17 @@ def tokens(study: Study, evidence: Evidence) -> list[str]:
 READING = (
     "Likelihoods are in nats a row; their floor is the entropy, where it is known, and independent columns are what a model "
     "without any dependence has. A bound is no likelihood: the likelihood is at least as good. Total variations are those "
-    "of as many draws as test rows, to the law of the target or, where it is not known, to the test set; the floor is that "
-    "of a second sample of the target. Draws that are told the classes of the test set's rows may be nearer to it than that."
+    "of as many draws as test rows, to the law of the target or, where it is not known and for pairs, to the test set; the "
+    "floor is that of a second sample of the target. Draws that are told the classes of the test set's rows, or their "
+    "conditions, may be nearer to it than that."
 )
 
 
 def of_dataset(of: Draws) -> list[str]:
     """All of a data set."""
     if not of.draws:
-        return [findings(of.dataset, ["nothing was drawn"])]
+        said = [*likelihood(of), "no measure of draws is for such rows"]
+        return [findings(of.dataset, said), *likelihoods(of), *pictures(of)]
     said = [*likelihood(of), *drawn(of), *supported(of)]
     return [findings(of.dataset, said), *likelihoods(of), numbers(of), *pictures(of)]
 
@@ -79,9 +81,15 @@ def likelihood(of: Draws) -> list[str]:
 
 
 def asked(of: Draws) -> list[str]:
-    """The methods that are told the class of a row: what they say of it is no likelihood of the row alone."""
+    """The methods that are told the class of a row, or more: what they say of it is no likelihood of the row alone."""
     album = of.evidence.tokens(of.dataset)
     return [method for method, roll in album.rolls.items() if roll.asked] if album else []
+
+
+def even(of: Draws) -> list[str]:
+    """The methods that draw as large a share of all tokens in every step."""
+    album = of.evidence.tokens(of.dataset)
+    return [method for method, roll in album.rolls.items() if roll.even] if album else []
 
 
 def of_any(of: Draws, name: str) -> list[float]:
@@ -126,7 +134,7 @@ def expected(of: Draws, draw: Draw) -> list[float]:
     """The share in support of exact rates in N equal steps of two tokens from a masked source, seed by seed: in 1 of N rows
     both come in one step, each by itself, and `1 - (1 - q) / N` is left, q the share of independent columns in support.
     """
-    masked = values(of.evidence, "nll_ordered", of.dataset, draw.method, 0)
+    masked = draw.method in even(of) and values(of.evidence, "nll_ordered", of.dataset, draw.method, 0)
     if not masked or draw.solver != "ctmc" or "blocks_tv" not in of.names:
         return []
     return [1 - (1 - q) / draw.nfe for q in of_any(of, "in_support_independent")]
@@ -157,7 +165,7 @@ def likelihoods(of: Draws) -> list[str]:
         if cells := [shown(values(of.evidence, name, of.dataset, method, 0)) for name in there]:
             mine = spent[(spent.dataset == of.dataset) & (spent.method == method) & (spent["round"] == 0)]
             size = [f"{mine.iloc[0][part]:,}" for part in ("weights", "updates")] if len(mine) else ["", ""]
-            given = " (given the class)" if method in asked(of) else ""
+            given = " (given what it is told)" if method in asked(of) else ""
             rows.append([escape(f"{method}{given}"), *cells, *size])
     floors = [shown(of_any(of, FLOORS[name])) if name in FLOORS else "" for name in there]
     rows += [["entropy (floor)", *floors, "", ""]] if any(floors) else []
@@ -200,7 +208,7 @@ def curves(found: Sequence[Draws]) -> str:
     """A panel for the share in support and one for the total variation of each data set that has them, a line for each model
     and sampler.
     """
-    wanted = [(of, name) for of in found if of.draws for name in ("in_support", rank(of)) if name in of.names]
+    wanted = [(of, name) for of in found if of.draws for name in dict.fromkeys(("in_support", rank(of))) if name in of.names]
     drawn, axes = panels(len(wanted))
     for ax, (of, name) in zip(axes, wanted, strict=False):
         lines(ax, of, name)

@@ -13,7 +13,6 @@ from stages.report.figures import COLOURS, GREY, plt, uri
 from stages.report.html import figure, note, table
 from stages.report.printing import plain, shown
 from stages.report.results import Values
-from stages.report.studies.predictive import floor
 from stages.shared.measures import MEASURES, measure
 from stages.shared.studies import Study
 
@@ -41,13 +40,14 @@ def transitions(study: Study, evidence: Evidence) -> list[str]:
     """Each data set's finding, table and pictures."""
     return [
         note(
-            "W2 is that of draws and the law of the next state at the same state and action, in deviations of a step's "
-            "noise, its mean over all conditions. Roll-outs draw states one after the other from the same starts under the "
-            "same actions. Within the band are those that never leave, in any state or in the energy, the band that holds "
-            "95 % of the system's roll-outs from the same start whole. The energy drift is how many deviations of the "
-            "system the late energies are from its mean, on average; with the W2 of late states it tells of those that stay "
-            "too close together, which the band does not. The last row is what the system itself has: by a second sample, "
-            "and by a roll-out that has no part in the band."
+            "W2 is that of draws and the law of the next state given the condition, the mean over all conditions: of a "
+            "system at the same states and actions, of any other data set in parts of the rows that are alike; in the "
+            "units of x, which of a system are deviations of a step's noise. Roll-outs draw states one after the other "
+            "from the same starts under the same actions. Within the band are those that never leave, in any state or in "
+            "the energy, the band that holds 95 % of the system's roll-outs from the same start whole. The energy drift "
+            "is how many deviations of the system the late energies are from its mean, on average; with the W2 of late "
+            "states it tells of those that stay too close together, which the band does not. The last row is what the "
+            "system itself has: by a second sample, and by a roll-out that has no part in the band."
         ),
         *(part for dataset in study.datasets for part in of_dataset(study, evidence, dataset)),
     ]
@@ -57,12 +57,24 @@ def rows_of(study: Study, evidence: Evidence, dataset: str) -> list[Row]:
     """All draws that were measured, in the order of the methods."""
     rounds = range((study.rounds or 0) + 1)
     found = [Row(method, k, one) for method in study.methods for k in rounds for one in (False, True)]
-    return [row for row in found if measured(evidence, dataset, row, "given_w2")]
+    return [row for row in found if any(measured(evidence, dataset, row, name) for name in NAMES)]
 
 
 def measured(evidence: Evidence, dataset: str, row: Row, name: str) -> list[float]:
     """A measure of a row, seed by seed."""
     return values(evidence, row.of(name), dataset, row.method, row.round)
+
+
+def ratio(evidence: Evidence, dataset: str, row: Row) -> list[float]:
+    """W2 given the condition over the floor beside it, seed by seed; empty where it was not measured."""
+    floors = values(evidence, measure("given_w2").floor or "", dataset, row.method, row.round)
+    return over(found, floors) if (found := measured(evidence, dataset, row, "given_w2")) else []
+
+
+def floor(evidence: Evidence, dataset: str, rows: list[Row], name: str) -> list[float]:
+    """The floor of a measure beside the first row that has one, seed by seed."""
+    of = measure(name).floor or ""
+    return next((found for row in rows if (found := values(evidence, of, dataset, row.method, row.round))), [])
 
 
 def over(top: list[float], bottom: list[float]) -> list[float]:
@@ -75,19 +87,18 @@ def of_dataset(study: Study, evidence: Evidence, dataset: str) -> list[str]:
     rows = rows_of(study, evidence, dataset)
     if not rows:
         return [finding(dataset, "nothing was measured")]
-    floors = {name: floor(evidence, dataset, name) for name in NAMES}
+    floors = {name: floor(evidence, dataset, rows, name) for name in NAMES}
     cells = [
         [
-            escape(row.label), evaluations(evidence, dataset, row),
-            shown(found := measured(evidence, dataset, row, "given_w2")), shown(over(found, floors["given_w2"])),
-            *(shown(measured(evidence, dataset, row, name)) for name in NAMES[1:]),
+            escape(row.label), evaluations(evidence, dataset, row), shown(measured(evidence, dataset, row, "given_w2")),
+            shown(ratio(evidence, dataset, row)), *(shown(measured(evidence, dataset, row, name)) for name in NAMES[1:]),
         ]
         for row in rows
     ]  # fmt: skip
-    last = ["the system", "", shown(floors["given_w2"]), "", *(shown(floors[name]) for name in NAMES[1:])]
+    last = ["a second sample", "", shown(floors["given_w2"]), "", *(shown(floors[name]) for name in NAMES[1:])]
     head = ["drawn from", "evaluations a roll-out", MEASURES["given_w2"].title, "over its floor"]
     return [
-        finding(dataset, f"{'; '.join(said(study, evidence, dataset, rows, floors['given_w2']))}."),
+        finding(dataset, f"{'; '.join(said(study, evidence, dataset, rows))}."),
         table([*head, *(MEASURES[name].title for name in NAMES[1:])], [*cells, last]),
         *pictures(evidence, dataset, rows),
     ]
@@ -101,27 +112,37 @@ def evaluations(evidence: Evidence, dataset: str, row: Row) -> str:
     return "" if rows.empty else f"{rows.nfe.mean():.5g}"
 
 
-def said(study: Study, evidence: Evidence, dataset: str, rows: list[Row], floors: list[float]) -> Iterator[str]:
+def said(study: Study, evidence: Evidence, dataset: str, rows: list[Row]) -> Iterator[str]:
     """What a round does to one step, and which method is nearest and stays longest."""
     many = [row for row in rows if not row.one and row.round == 0]
     for row in many:
-        ratio = plain(estimate(over(measured(evidence, dataset, row, "given_w2"), floors)))
-        yield f"the W2 of {row.method} given the condition is {ratio} of its floor"
+        if of_floor := ratio(evidence, dataset, row):
+            yield f"the W2 of {row.method} given the condition is {plain(estimate(of_floor))} of its floor"
     for row in many:
-        before, after = row._replace(one=True), row._replace(one=True, round=1)
-        if before in rows and after in rows:
-            reference = measured(evidence, dataset, row, "given_w2")
-            found = [measured(evidence, dataset, one, "given_w2") for one in (before, after)]
-            ratios = [plain(estimate(over(each, reference))) for each in found]
-            yield (
-                f"one step of {row.method} is at {ratios[0]} of that of its reference draws before a round of rectification "
-                f"and at {ratios[1]} after it"
-            )
-            drifts = [plain(estimate(measured(evidence, dataset, one, "rollout_drift"))) for one in (before, after)]
-            yield f"in single steps its energy drifts by {drifts[0]} deviations before the round and by {drifts[1]} after it"
+        yield from rectified(evidence, dataset, row)
     for name in ("given_w2", "rollout_share"):
         told = [Values(row.label, measured(evidence, dataset, row, name)) for row in rows if not row.one or row.round]
-        yield verdict(told, MEASURES[name].title, MEASURES[name].better)
+        if any(row.values for row in told):
+            yield verdict(told, MEASURES[name].title, MEASURES[name].better)
+
+
+def rectified(evidence: Evidence, dataset: str, row: Row) -> Iterator[str]:
+    """What a round does to the single steps of a method, of what was measured."""
+    single = (row._replace(one=True), row._replace(one=True, round=1))
+    reference = measured(evidence, dataset, row, "given_w2")
+    found, drifts = ([measured(evidence, dataset, one, name) for one in single] for name in ("given_w2", "rollout_drift"))
+    if reference and all(found):
+        before, after = (plain(estimate(over(each, reference))) for each in found)
+        yield (
+            f"one step of {row.method} is at {before} of that of its reference draws before a round of rectification and at "
+            f"{after} after it"
+        )
+    if all(drifts):
+        before, after = (plain(estimate(each)) for each in drifts)
+        yield (
+            f"in single steps the energy of {row.method} drifts by {before} deviations before a round and by {after} "
+            f"after it"
+        )
 
 
 # ---- Pictures.
