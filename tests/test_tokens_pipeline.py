@@ -405,7 +405,6 @@ CORRECTOR = [{"name": "ctmc", "steps": 2, "eta": 1.0}]
         ),
         (("grid", "board", "given"), {}, r"grid\.board\.given: the rows of 'board' are tokens, which have no distance"),
         (("grid", "board", "tokens", "samples"), 3, r"grid\.board\.tokens\.samples: 3: .*multiple of 2"),
-        (("datasets", "strings", "length"), 64, r"datasets\.strings\.length: 64 should be at most 62"),
         (("samplers", "next"), [{"name": "ctmc"}], r"samplers\.next\.0: 'ctmc' cannot draw from 'autoregressive'"),
         (("datasets", "board", "cells"), 30, r"datasets\.board\.cells: 30 should be a multiple of 4"),
         (("grid", "board", "tokens", "blocks"), 1, r"grid\.board\.tokens\.blocks: 1: .*greater than or equal to 2"),
