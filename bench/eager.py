@@ -3,7 +3,7 @@ hold its losses against the project's.
 """
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, cast
 
 import torch
@@ -19,6 +19,15 @@ def network(inputs: int, outputs: int, width: int = 128, depth: int = 4) -> nn.S
     for i in range(depth):
         layers += [nn.Linear(width if i else inputs, width), nn.SiLU()]
     return nn.Sequential(*layers, nn.Linear(width, outputs))
+
+
+def load(layers: Iterable[nn.Module], parts: Iterable[Tensor]) -> None:
+    """Gives the linear ones of some layers their weights `(inputs, outputs)` and biases `(1, outputs)`, in turn."""
+    linear, found = [layer for layer in layers if isinstance(layer, nn.Linear)], iter(parts)
+    with torch.no_grad():
+        for layer, weight, bias in zip(linear, found, found, strict=True):
+            layer.weight.copy_(weight.T)
+            layer.bias.copy_(bias[0])
 
 
 def two_times(x0: Tensor, x1: Tensor) -> tuple[Tensor, ...]:
@@ -107,7 +116,7 @@ def match(model: nn.Module, x1: Tensor, steps: int, batch: int) -> float:
 
 
 @torch.no_grad()
-def euler(model: nn.Module, x: Tensor, steps: int) -> Tensor:
+def euler(model: Callable[[Tensor], Tensor], x: Tensor, steps: int) -> Tensor:
     """The ends of the flow that begins at points x, all at once."""
     for t in torch.linspace(0, 1, steps + 1)[:-1]:
         x = x + model(torch.cat([x, t.expand(len(x), 1)], 1)) / steps
@@ -121,10 +130,13 @@ def follow(model: nn.Module, law: Any, s: Tensor, actions: Tensor, steps: int, g
     """
     for a in actions:
         c = torch.cat([law.condition(s, a), torch.ones(len(s), 1)], 1)
-        x = torch.randn(s.shape, generator=generator)
-        for t in torch.linspace(0, 1, steps + 1)[:-1]:
-            x = x + model(torch.cat([x, t.expand(len(x), 1), c], 1)) / steps
-        s = law.after(s, x)
+        x0 = torch.randn(s.shape, generator=generator)
+
+        def field(rows: Tensor, c: Tensor = c) -> Tensor:
+            found: Tensor = model(torch.cat([rows, c], 1))
+            return found
+
+        s = law.after(s, euler(field, x0, steps))
     return s
 
 

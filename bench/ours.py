@@ -16,6 +16,7 @@ from torch import Generator, Tensor
 
 from bench import laws, pictures
 from bench.clouds import clouds, read_arrays, read_problems
+from bench.weights import weights
 from bench.worker import Call, Done
 from rectiflow.datasets import DATASETS
 from rectiflow.gradient_flows.energies import KL
@@ -171,8 +172,7 @@ def picture_training(steps: int, batch: int) -> Call:
 
 def picture_sampling(points: int, steps: int) -> Call:
     """Ends of a U-Net's flow by Euler's method; the amount is the number of pictures. Found: their mean length."""
-    identity = Frame(torch.zeros(1, 1, pictures.DIM), *(torch.ones(1, 1, 1) for _ in range(2)))
-    velocity = Velocity(pictures.NETWORK, {"theta": pictures.weights()}, identity)
+    velocity = Velocity(pictures.NETWORK, {"theta": weights(pictures.NETWORK)}, Frame.none(1, pictures.DIM))
     x0, euler = pictures.noise(points, 2)[None], SAMPLERS["euler"](steps=steps)
 
     def call() -> Done:
@@ -184,8 +184,8 @@ def picture_sampling(points: int, steps: int) -> Call:
 
 def rollout(starts: int, steps: int, euler: int) -> Call:
     """Roll-outs of a conditional flow; the amount is the number of states. Found: their mean energy at the end."""
-    law, identity = laws.PENDULUM, Frame(torch.zeros(1, 1, laws.PENDULUM.dim), *(torch.ones(1, 1, 1) for _ in range(2)))
-    model = Conditional(laws.NEXT, {"theta": laws.weights(laws.NEXT)}, identity, conditions=len(law.names) + 1)
+    law = laws.PENDULUM
+    model = Conditional(laws.NEXT, {"theta": weights(laws.NEXT)}, Frame.none(1, law.dim), conditions=len(law.names) + 1)
     (s, actions), sampler = laws.starts(starts, steps), SAMPLERS["euler"](steps=euler)
 
     @torch.no_grad()
@@ -206,8 +206,8 @@ def rollout(starts: int, steps: int, euler: int) -> Call:
 
 def unmasking(rows: int, steps: int) -> Call:
     """Draws of a masked flow of tokens; the amount is the number of rows. Found: the mean token, which is drawn."""
-    weights = {"theta": laws.weights(laws.CELLS)}
-    model = TokenFlow(laws.CELLS, weights, Frame.none(1, laws.TOKENS), vocabulary=(laws.VALUES,) * laws.TOKENS)
+    theta = {"theta": weights(laws.CELLS)}
+    model = TokenFlow(laws.CELLS, theta, Frame.none(1, laws.TOKENS), vocabulary=(laws.VALUES,) * laws.TOKENS)
     x0, sampler = torch.full((1, rows, laws.TOKENS), HIDDEN), SAMPLERS["ctmc"](steps=steps)
 
     @torch.no_grad()
@@ -295,8 +295,7 @@ def likelihoods(points: int, weights: str, solver: dict[str, Any]) -> Call:
 def _stored(weights: str, models: int) -> Velocity:
     """The field whose weights both sides read, so many times."""
     one = torch.from_numpy(np.concatenate([array.ravel() for array in read_arrays(weights).values()]))
-    identity = Frame(torch.zeros(models, 1, 2), *(torch.ones(models, 1, 1) for _ in range(2)))
-    return Velocity(NETWORK(inputs=3, outputs=2), {"theta": one.repeat(models, 1)}, identity)
+    return Velocity(NETWORK(inputs=3, outputs=2), {"theta": one.repeat(models, 1)}, Frame.none(models, 2))
 
 
 # ---- Files that both sides read.

@@ -3,8 +3,9 @@
 import torch
 from torch import Generator, Tensor, nn
 
+from bench.weights import weights
 from rectiflow.networks.unet import UNet
-from rectiflow.weights import initial, unpack
+from rectiflow.weights import unpack
 
 SHAPE = (1, 28, 28)
 DIM = 28 * 28
@@ -16,15 +17,8 @@ def noise(n: int, seed: int) -> Tensor:
     return torch.randn(n, DIM, generator=Generator().manual_seed(seed))
 
 
-def weights() -> Tensor:
-    """Weights `(1, size)` of which none is zero."""
-    generator = Generator().manual_seed(0)
-    theta = initial(NETWORK, [generator])
-    return theta + 0.03 * torch.randn(theta.shape, generator=generator)
-
-
 def module() -> nn.Module:
     """The network as a module of torch with these weights."""
     found = NETWORK.module()
-    found.load_state_dict({name: weight[0] for name, weight in unpack(weights(), NETWORK.shapes).items()})
+    found.load_state_dict({name: weight[0] for name, weight in unpack(weights(NETWORK), NETWORK.shapes).items()})
     return found

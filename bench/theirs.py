@@ -298,10 +298,8 @@ def likelihoods(library: str, points: int, weights: str, solver: dict[str, Any])
 
 def _stored(weights: str) -> nn.Module:
     """The field whose weights both sides read."""
-    layers = [torch.from_numpy(array) for array in read_arrays(weights).values()]
     model = MLP(dim=2, time_varying=True).requires_grad_(False)
-    for linear, weight, bias in zip(model.net[::2], layers[::2], layers[1::2], strict=True):
-        linear.weight.copy_(weight.T), linear.bias.copy_(bias[0])
+    eager.load(model.net, map(torch.from_numpy, read_arrays(weights).values()))
     return model
 
 

@@ -133,11 +133,7 @@ def weights(inputs, seed):
     network = MLP(inputs=inputs, outputs=2, width=16, depth=3)
     theta = initial(network, [torch.Generator().manual_seed(seed)]).double()
     model = eager.network(inputs, 2, width=16, depth=3).double()
-    parts = [part[0] for part in unpack(theta, network.shapes).values()]
-    with torch.no_grad():
-        for linear, weight, bias in zip(model[::2], parts[::2], parts[1::2], strict=True):
-            linear.weight.copy_(weight.T)
-            linear.bias.copy_(bias[0])
+    eager.load(model, [part[0] for part in unpack(theta, network.shapes).values()])
     return network, {"theta": theta.requires_grad_()}, model
 
 
