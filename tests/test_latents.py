@@ -165,6 +165,7 @@ def test_the_report_shows_them_as_a_model_of_the_data(inside):
     spent = sources.spent({key: DECODED, ("a", "b", 0): "bimodal-vae-round0", ("c", "d", 0): "codes-icfm-round1"})
     assert spent.weights[0] == spent.weights[1] + spent.weights[2]
     assert spent.updates[0] == 600
+    assert spent.before.tolist() == [300, 0, 600]  # round 0, nothing, and round 0 with the bottleneck
     page = (inside / "reports" / "index.html").read_text()
     assert "codes-icfm, round 1" in page
     assert "W2 to reconstructions" in page

@@ -165,16 +165,23 @@ def test_one_step_is_set_beside_the_teachers_many_seed_by_seed():
         *[row | {"metric": "w2_floor", "role": ""} for row in drawn("", 0, "", 0, 0.45)],
     ]  # fmt: skip
     study = Study(kind="one_step", title="", datasets=["ring"], methods=["icfm", "map"])
-    evidence = Evidence(pd.DataFrame(rows, columns=COLUMNS))
-    ratios = {row.label: row.values for row in over_teacher(study, evidence, "ring")}
-    assert ratios["icfm, round 0"] == pytest.approx([10.0] * 5)
-    assert ratios["icfm, round 1"] == pytest.approx([1.1] * 5)
-    assert ratios["map, round 0"] == pytest.approx([1.2] * 5)  # by a jump, not by a step of Euler's
+    evidence = Evidence(pd.DataFrame(rows, columns=COLUMNS), {"spent": spent(icfm=0, map=3000)})
+    ratios = over_teacher(study, evidence, "ring")
+    assert ratios["icfm", 0] == pytest.approx([10.0] * 5)
+    assert ratios["icfm", 1] == pytest.approx([1.1] * 5)
+    assert ratios["map", 0] == pytest.approx([1.2] * 5)  # by a jump, not by a step of Euler's
     _, said, table, figure, curves = one_step(study, evidence)
     assert "the smallest ratio is that of icfm, round 1" in said
     assert table.count("<tr>") == 4
+    assert table.count("<td>3,000 + 3,000</td>") == 1
     assert "data:image/svg" in figure
     assert "data:image/svg" in curves
+
+
+def spent(**before):
+    """3000 updates of each method, and those of what it learned from."""
+    rows = [["ring", name, 0, 12345, 3000, others] for name, others in before.items()]
+    return lambda: pd.DataFrame(rows, columns=["dataset", "method", "round", "weights", "updates", "before"])
 
 
 def ends(**spreads):
@@ -237,11 +244,10 @@ def test_one_table_has_every_draw_with_likelihood_bound_or_none_and_says_which()
         *rows_of("flow", 50, "euler", w2=0.5, nll=2.1, modes_tv=0.1),
         *rows_of("", 0, "", w2_floor=0.45, nll_floor=2.0, modes_tv_floor=0.05),
     ]  # fmt: skip
-    weights = [["moons", method, 0, 12345, 3000] for method in ("vae", "flow", "gan")]
-    spent = pd.DataFrame(weights, columns=["dataset", "method", "round", "weights", "updates"])
+    tables = {"spent": lambda: spent(vae=0, flow=0, gan=0)().assign(dataset="moons")}
     claims = [claim(method="vae", than="flow", **{"is": "larger"}), claim(method="nobody")]
     study = Study(kind="paradigms", title="", datasets=["moons"], methods=["vae", "gan", "flow"], claims=claims)
-    evidence = Evidence(pd.DataFrame(rows, columns=COLUMNS), {"spent": lambda: spent})
+    evidence = Evidence(pd.DataFrame(rows, columns=COLUMNS), tables)
     said, table, _, figure, _, judged = paradigms(study, evidence)
     assert "the smallest W2 is that of flow by euler" in said
     assert table.count("<tr>") == 5  # the head, three draws, the floor

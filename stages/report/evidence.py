@@ -67,6 +67,17 @@ def at_nfe(evidence: Evidence, dataset: str, method: str, k: int, nfe: float, so
     return rows[(rows.solver == solver) & (rows.nfe == nfe)].sort_values("seed").value.tolist()
 
 
+def spent(evidence: Evidence, dataset: str, method: str, k: int) -> list[str]:
+    """The weights of a model and its updates, beside them those of what it learned from, as cells (see SPENT)."""
+    rows = evidence.table("spent")
+    for row in rows[(rows.dataset == dataset) & (rows.method == method) & (rows["round"] == k)].itertuples():
+        return [f"{row.weights:,}", f"{row.updates:,}" + f" + {row.before:,}" * (row.before > 0)]
+    return ["", ""]
+
+
+SPENT = ["weights", "updates (+ before)"]  # the header of these
+
+
 def finding(what: str, said: str) -> str:
     """What was found, of what."""
     return f"<p><b>{escape(what)}</b>: {escape(said)}</p>"

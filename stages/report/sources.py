@@ -42,6 +42,19 @@ def behind(name: str) -> list[str]:
     return [name] if row is None else [row["bottleneck"], row["flow"]]
 
 
+def learned_from(name: str) -> set[str]:
+    """The models that were trained before a trained one could be: teachers, earlier rounds, bottlenecks, and theirs."""
+    grid = read(GRID)
+    row = grid["flows"][name]
+    found = [grid["encoded"][row["dataset"]]["bottleneck"]] if row["dataset"] in grid["encoded"] else []
+    for kind, _, of in (row[part].partition("/") for part in ("data", "teacher")):
+        if kind == "reflow":
+            found.append(grid["reflows"][of]["flow"])
+        elif kind == "train":
+            found.append(of)
+    return set(found).union(*map(learned_from, found))
+
+
 def ended(names: Mapping[Key, str]) -> dict[Key, str]:
     """The rounds that were not worth it, and why."""
     notes = {key: places.trained(behind(name)[-1]) / places.ENDED for key, name in names.items()}
@@ -119,12 +132,17 @@ def losses(names: Mapping[Key, str]) -> pd.DataFrame:
 
 
 def spent(names: Mapping[Key, str]) -> pd.DataFrame:
-    """How many weights each model has, those of other players among them, and the updates of its training."""
+    """How many weights each model has, those of other players among them, the updates of its training, and those `before`,
+    of what it learned from.
+    """
     rows = []
     for key, name in names.items():
-        sizes = [weights_updates(model) for model in behind(name)]
-        rows.append([*key, *map(sum, zip(*sizes, strict=True))])
-    return pd.DataFrame(rows, columns=["dataset", "method", "round", "weights", "updates"])
+        drawn_by = behind(name)
+        sizes = [weights_updates(model) for model in drawn_by]
+        others = set().union(*map(learned_from, drawn_by)).difference(drawn_by)
+        before = sum(weights_updates(model)[1] for model in others)
+        rows.append([*key, *map(sum, zip(*sizes, strict=True)), before])
+    return pd.DataFrame(rows, columns=["dataset", "method", "round", "weights", "updates", "before"])
 
 
 def weights_updates(name: str) -> tuple[int, int]:

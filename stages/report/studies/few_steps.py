@@ -6,7 +6,7 @@ from stages.report.figures import COLOURS, levels, panels, uri
 from stages.shared.measures import MEASURES
 from stages.shared.studies import Study
 
-STEPS = (1, 2, 4, 50)
+STEPS = (1, 2, 4, 8, 50)
 SOLVERS = ("once", "jumps", "jumps(renoise)", "euler")  # the first by which so many evaluations were made
 Row = tuple[str, int]  # method and round
 

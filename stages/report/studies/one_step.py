@@ -1,19 +1,18 @@
 """Ways to one step: W2 after one evaluation over that of the teacher's many, seed by seed."""
 
+from collections.abc import Mapping
 from html import escape
 
 import numpy as np
 
 from rectiflow.statistics import estimate
-from stages.report.evidence import Evidence, at_nfe, finding, values, verdict
+from stages.report.evidence import SPENT, Evidence, finding, spent, values, verdict
 from stages.report.figures import COLOURS, panels, uri
 from stages.report.html import figure, note, table
 from stages.report.printing import plain, shown
 from stages.report.results import Values
-from stages.report.studies.few_steps import curves
+from stages.report.studies.few_steps import STEPS, Row, curves, label, rows, w2
 from stages.shared.studies import Study
-
-ONE = ("once", "euler")  # how one evaluation is made, the first that a model has
 
 
 def one_step(study: Study, evidence: Evidence) -> list[str]:
@@ -25,7 +24,7 @@ def one_step(study: Study, evidence: Evidence) -> list[str]:
             f"W2 of one evaluation over W2 of the reference draw of {escape(teacher)}, from the same source points to the "
             f"same test points: 1 is one step as good as all of the teacher's. A flow map is drawn from by one jump, a "
             f"field by one step of Euler's. A single seed's ratio scatters by about a tenth, as both distances are near "
-            f"their floor."
+            f"their floor. After a plus stand the updates of what a model learned from: a teacher, an earlier round."
         ),
         *parts,
         figure(ratios(study, evidence), "Ratios by data set; bars are 95 % intervals over seeds, the line is the teacher."),
@@ -39,33 +38,35 @@ def of_dataset(study: Study, evidence: Evidence, dataset: str) -> list[str]:
     found = over_teacher(study, evidence, dataset)
     if not found:
         return [finding(dataset, "nothing was drawn from in one step")]
-    said = f"the teacher's W2 is {plain(estimate(teacher))}; {verdict(found, 'ratio')}."
-    rows = [[escape(row.label), shown([r * t for r, t in zip(row.values, teacher, strict=True)]), shown(row.values)]
-            for row in found]  # fmt: skip
-    head = ["one evaluation of", "W2", "over the teacher's"]
-    return [finding(f"{dataset} (floor {evidence.floors[dataset]:.3f})", said), table(head, rows)]
+    said = f"the teacher's W2 is {plain(estimate(teacher))}; {verdict(named(found), 'ratio')}."
+    cells = [
+        [escape(label(row)), *(shown(w2(evidence, dataset, row, n)) for n in STEPS), shown(ratio),
+         spent(evidence, dataset, *row)[1]]
+        for row, ratio in found.items()
+    ]  # fmt: skip
+    head = ["W2 of", *(f"{n} step{'s' * (n > 1)}" for n in STEPS), "1 step over the teacher's", SPENT[1]]
+    return [finding(f"{dataset} (floor {evidence.floors[dataset]:.3f})", said), table(head, cells)]
 
 
-def over_teacher(study: Study, evidence: Evidence, dataset: str) -> list[Values]:
-    """The ratio of every method and round, seed by seed."""
-    teacher, found = np.array(values(evidence, "w2", dataset, study.methods[0], 0)), []
+def over_teacher(study: Study, evidence: Evidence, dataset: str) -> dict[Row, list[float]]:
+    """The ratio of every method and round that draws in one evaluation, seed by seed."""
+    teacher = np.array(values(evidence, "w2", dataset, study.methods[0], 0))
     if not len(teacher):
-        return []
-    mine = evidence.results[evidence.results.dataset == dataset]
-    mine = mine if study.rounds is None else mine[mine["round"] <= study.rounds]
-    for method in study.methods:
-        for k in sorted(set(mine["round"][mine.method == method].tolist())):
-            drawn = (at_nfe(evidence, dataset, method, k, 1, solver) for solver in ONE)
-            if w2 := next((each for each in drawn if each), None):
-                found.append(Values(f"{method}, round {k}", (np.array(w2) / teacher).tolist()))
-    return found
+        return {}
+    first = {row: w2(evidence, dataset, row, 1) for row in rows(study, evidence, dataset)}
+    return {row: (np.array(of) / teacher).tolist() for row, of in first.items() if of}
+
+
+def named(found: Mapping[Row, list[float]]) -> list[Values]:
+    """The same by label."""
+    return [Values(label(row), of) for row, of in found.items()]
 
 
 def ratios(study: Study, evidence: Evidence) -> str:
     """A panel for each data set, a bar for each method and round."""
     drawn, axes = panels(len(study.datasets))
     for ax, dataset in zip(axes, study.datasets, strict=False):
-        found = over_teacher(study, evidence, dataset)
+        found = named(over_teacher(study, evidence, dataset))
         for k, row in enumerate(found):
             of = estimate(row.values)
             ax.errorbar([of.mean], [k], xerr=[of.half], marker="o", ms=4, capsize=2, color=COLOURS[k % len(COLOURS)])

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rectiflow.statistics import Estimate, estimate, p_value, paired
-from stages.report.evidence import Evidence, finding, values, verdict
+from stages.report.evidence import SPENT, Evidence, finding, spent, values, verdict
 from stages.report.figures import COLOURS, levels, panels, uri
 from stages.report.html import figure, note, table
 from stages.report.printing import difference, shown
@@ -74,24 +74,25 @@ def of_dataset(study: Study, evidence: Evidence, dataset: str) -> list[str]:
         said.append(verdict(named, MEASURES["modes_tv"].title))
     cells = [cells_of(evidence, dataset, row, there) for row in rows]
     header = ["model", "drawn by", "evaluations", "W2", "NLL or bound", *(MEASURES[name].title for name in there)]
-    header += ["weights", "updates"]
+    header += SPENT
     floors = ["floor", "", "", shown(floor(evidence, "w2", dataset)), shown(floor(evidence, "nll", dataset))]
     floors += [shown(floor(evidence, name, dataset)) for name in there]
     return [
         finding(f"{dataset} (floor {evidence.floors[dataset]:.3f})", f"{'; '.join(said)}."),
         table(header, [*cells, [*floors, "", ""]]),
-        note("A bound is marked: the likelihood itself is at least as good. A dash: the model has no likelihood."),
+        note(
+            "A bound is marked: the likelihood itself is at least as good. A dash: the model has no likelihood. After a "
+            "plus stand the updates of what a model learned from: a teacher, an earlier round."
+        ),
     ]
 
 
 def cells_of(evidence: Evidence, dataset: str, row: Row, there: list[str]) -> list[str]:
     """A row of the table."""
     sharp = [shown(drawn_values(evidence, dataset, row, name)) for name in there]
-    spent = evidence.table("spent")
-    mine = spent[(spent.dataset == dataset) & (spent.method == row.method) & (spent["round"] == row.round)].iloc[0]
     return [
         escape(row.label), escape(row.solver), f"{row.nfe:.4g}", shown(drawn_values(evidence, dataset, row, "w2")),
-        likelihood(evidence, dataset, row), *sharp, f"{mine.weights:,}", f"{mine.updates:,}",
+        likelihood(evidence, dataset, row), *sharp, *spent(evidence, dataset, row.method, row.round),
     ]  # fmt: skip
 
 

@@ -1,6 +1,6 @@
 """Tokens: how near models come to the entropy and to the target, what sources and steps change, and rows on their way."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from itertools import pairwise
 
@@ -10,7 +10,7 @@ from matplotlib.ticker import NullLocator
 
 from rectiflow.statistics import LEVEL, estimate, p_value, paired
 from stages.report import token_figures
-from stages.report.evidence import Evidence, measured, values, verdict
+from stages.report.evidence import SPENT, Evidence, measured, spent, values, verdict
 from stages.report.figures import errorbars, levels, line_style, panels, uri
 from stages.report.html import figure, note, part, table
 from stages.report.printing import plain, shown
@@ -18,6 +18,7 @@ from stages.report.results import Values
 from stages.report.studies.draws import Draw, Draws, evaluations
 from stages.report.studies.images import findings
 from stages.report.studies.paradigms import claims
+from stages.report.token_albums import TokenRoll
 from stages.shared.measures import MEASURES, measure
 from stages.shared.studies import Study
 
@@ -82,14 +83,18 @@ def likelihood(of: Draws) -> list[str]:
 
 def asked(of: Draws) -> list[str]:
     """The methods that are told the class of a row, or more: what they say of it is no likelihood of the row alone."""
-    album = of.evidence.tokens(of.dataset)
-    return [method for method, roll in album.rolls.items() if roll.asked] if album else []
+    return [method for method, roll in rolls(of).items() if roll.asked]
 
 
 def even(of: Draws) -> list[str]:
     """The methods that draw as large a share of all tokens in every step."""
+    return [method for method, roll in rolls(of).items() if roll.even]
+
+
+def rolls(of: Draws) -> Mapping[str, TokenRoll]:
+    """What is known of how each method drew tokens."""
     album = of.evidence.tokens(of.dataset)
-    return [method for method, roll in album.rolls.items() if roll.even] if album else []
+    return album.rolls if album else {}
 
 
 def of_any(of: Draws, name: str) -> list[float]:
@@ -159,19 +164,16 @@ def supported(of: Draws) -> list[str]:
 def likelihoods(of: Draws) -> list[str]:
     """What each model says of real rows, beside the entropy and independent columns."""
     there = [name for name in LIKELIHOODS if any(values(of.evidence, name, of.dataset, m, 0) for m in of.study.methods)]
-    spent = of.evidence.table("spent")
     rows = []
     for method in of.study.methods:
         if cells := [shown(values(of.evidence, name, of.dataset, method, 0)) for name in there]:
-            mine = spent[(spent.dataset == of.dataset) & (spent.method == method) & (spent["round"] == 0)]
-            size = [f"{mine.iloc[0][part]:,}" for part in ("weights", "updates")] if len(mine) else ["", ""]
             given = " (given what it is told)" if method in asked(of) else ""
-            rows.append([escape(f"{method}{given}"), *cells, *size])
+            rows.append([escape(f"{method}{given}"), *cells, *spent(of.evidence, of.dataset, method, 0)])
     floors = [shown(of_any(of, FLOORS[name])) if name in FLOORS else "" for name in there]
     rows += [["entropy (floor)", *floors, "", ""]] if any(floors) else []
     apart = [shown(independent(of)) if name == "nll" or (name == "elbo" and "nll" not in there) else "" for name in there]
     rows.append(["independent columns", *apart, "", ""])
-    return [table(["model", *(MEASURES[name].title for name in there), "weights", "updates"], rows)] if there else []
+    return [table(["model", *(MEASURES[name].title for name in there), *SPENT], rows)] if there else []
 
 
 def numbers(of: Draws) -> str:
