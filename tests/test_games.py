@@ -7,6 +7,7 @@ import torch
 
 from rectiflow.datasets import DATASETS
 from rectiflow.games import DIVERGENCES, FGAN, GAMES, R3GAN, Hands, WassersteinGP
+from rectiflow.interpolants import INTERPOLANTS
 from rectiflow.mixtures import normal
 from rectiflow.models.critic import Critic, normalised
 from rectiflow.models.frame import Frame
@@ -183,6 +184,30 @@ def test_diffflow_without_a_weight_is_matching_on_the_diagonal():
     assert not torch.equal(model.weights["theta"], begun.weights["theta"])
 
 
+@pytest.mark.parametrize("together", [1, 2, 50])
+def test_every_number_of_jumps_has_its_turn_however_many_steps_are_drawn_at_a_time(together):
+    """All seeds have the same one in a step."""
+    data, objective = shifted([1, 2]), DiffFlow(NETWORK, jumps=[1, 2, 4])
+    model, found = objective.begin(data, generators([1, 2])), []
+    for start in range(0, 300, together):
+        rows = torch.zeros((together, 4), dtype=torch.long)
+        counts = [objective.draw(model.seed(k), data.seed(k), rows, generators([k])[0], start / 300)[-1] for k in (0, 1)]
+        assert torch.equal(*counts)
+        found += counts[0].tolist()
+    assert found[:90] == [0] * 90  # the share `start` of the training
+    assert all(50 < found.count(jumps) < 90 for jumps in (1, 2, 4))
+
+
+def test_data_and_draws_of_a_step_do_not_belong_together():
+    data, objective = shifted([1]), DiffFlow(NETWORK)
+    model, rows = objective.begin(data, generators([1])), torch.arange(24).reshape(3, 8)
+    for mine in (rows, rows[:1]):
+        _, _, x0, x1, _, _ = objective.draw(model.seed(0), data.seed(0), mine, generators([1])[0], 0.5)
+        assert torch.equal(x0, data.seed(0).x0[mine])
+        assert (x1 != data.seed(0).x1[mine]).all()
+        assert torch.equal(x1.flatten().sort()[0], data.seed(0).x1[mine].flatten().sort()[0])
+
+
 def test_the_adversarial_term_makes_one_jump_end_on_the_modes():
     data, found = shifted([1, 2]), {}
     x0 = points([8, 9], 2000, 1)
@@ -206,7 +231,10 @@ def test_the_adversarial_term_makes_one_jump_end_on_the_modes():
         (lambda: Adversarial(NETWORK, latent=3).begin(Points(points([1])), generators([1])), "latent: 3 must be at most 2"),
         (lambda: Adversarial(NETWORK).begin(Points(points([1], 1)), generators([1])), "objective: 1 row is too few"),
         (lambda: DiffFlow(NETWORK, jumps=[0]), r"jumps: \[0\] should be numbers of jumps"),
+        (lambda: DiffFlow(NETWORK, jumps=[101]), r"jumps: \[101\] should be numbers of jumps, each from 1 to 100"),
         (lambda: DiffFlow(NETWORK, start=1.0), "start: 1.0 must lie in"),
+        (lambda: DiffFlow(NETWORK, game=WassersteinGP()), "game.every: 3 should be 1"),
+        (lambda: DiffFlow(NETWORK, INTERPOLANTS["ve"]()), "interpolant: VE.* scales its points by time"),
     ],
 )
 def test_options_out_of_range_are_refused_by_name(build, said):

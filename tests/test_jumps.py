@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -162,6 +162,7 @@ def test_a_consistency_models_steps_double_in_equal_parts_of_the_training():
     objective = OBJECTIVES["consistency"](Ending, first=10, last=160)
     assert [objective.steps(done) for done in (0.0, 0.19, 0.21, 0.5, 0.7, 0.99, 1.0)] == [10, 10, 20, 40, 80, 160, 160]
     assert OBJECTIVES["consistency"](Ending, first=18, last=18).steps(0.5) == 18
+    assert [replace(objective, last=15).steps(done) for done in (0.0, 0.4, 0.6, 1.0)] == [10, 10, 15, 15]
 
 
 def test_the_pseudo_huber_distance_lies_between_the_square_and_the_length():
@@ -328,8 +329,10 @@ def test_a_seed_does_not_depend_on_its_neighbours():
         (lambda: OBJECTIVES["meanflow"](Known, diagonal=1.0), "diagonal: 1.0 must lie in"),
         (lambda: OBJECTIVES["meanflow"](Known, tangent="mine"), "tangent: 'mine' is not one of own, pair"),
         (lambda: OBJECTIVES["meanflow"](Known, tangent="teacher"), "tangent: 'teacher' needs the name of one"),
-        (lambda: OBJECTIVES["consistency"](Known, first=20, last=10), "last: 10 should be 20 or more"),
+        (lambda: OBJECTIVES["consistency"](Known, first=20, last=10), r"last: 10 must lie in \[20, 1000000\]"),
+        (lambda: OBJECTIVES["consistency"](Known, first=1), r"first: 1 must lie in \[2, 1000000\]"),
         (lambda: OBJECTIVES["shortcut"](Known, levels=0), "levels: 0 must be at least 1"),
+        (lambda: OBJECTIVES["shortcut"](Known, edges=2.0), "edges: 2 should be left out"),
         (lambda: OBJECTIVES["meanflow"](Known, INTERPOLANTS["ve"]()), "interpolant: VE.* scales its points by time"),
         (lambda: OBJECTIVES["meanflow"](Plain).begin(pairs(), [torch.Generator()]), "network: a flow map needs one with"),
     ],

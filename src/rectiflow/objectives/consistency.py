@@ -14,11 +14,13 @@ from rectiflow.models.model import Field, Model
 from rectiflow.networks.network import Build, sized
 from rectiflow.objectives.jumping import on_path
 from rectiflow.objectives.objective import ALONE, Turns
+from rectiflow.objectives.unscaled import unscaled
 from rectiflow.pairs import Pairs, Points
-from rectiflow.ranges import among, at_least
+from rectiflow.ranges import among, at_least, inside
 from rectiflow.weights import initial
 
 TARGETS = ("average", "own")
+MOST = 1_000_000  # steps
 
 
 @dataclass(frozen=True)
@@ -27,9 +29,9 @@ class Consistency:
     right side held fixed (Song et al., arXiv 2303.01469; Song and Dhariwal, arXiv 2310.14189).
 
     With a `teacher` xt is where one step of Heun's method takes xs along the teacher's field, which is distillation;
-    without, xs and xt lie on the path of one pair. The number of steps doubles from `first` to `last` in equal parts of the
-    training. `target` says which weights the right side has, the averaged or the map's own. d is the squared distance or,
-    with `huber` c > 0, the pseudo-Huber distance `sqrt(|a - b|^2 + c^2) - c`.
+    without, xs and xt lie on the path of one pair. The number of steps doubles from `first` up to `last` in equal parts of
+    the training. `target` says which weights the right side has, the averaged or the map's own. d is the squared distance
+    or, with `huber` c > 0, the pseudo-Huber distance `sqrt(|a - b|^2 + c^2) - c`.
     """
 
     network: Build
@@ -48,14 +50,12 @@ class Consistency:
     parts: ClassVar[Mapping[str, Mapping[str, Any]]] = {"interpolant": INTERPOLANTS}
 
     def __post_init__(self) -> None:
-        at_least(2, first=self.first)
-        if self.last < self.first:
-            raise ValueError(f"last: {self.last} should be {self.first} or more, as steps do not get fewer")
+        inside(f"[2, {MOST}]", first=self.first)
+        inside(f"[{self.first}, {MOST}]", last=self.last)
         among(TARGETS, target=self.target)
         at_least(0, huber=self.huber)
         on_path(self.teacher, self.interpolant)
-        if self.interpolant.size(torch.zeros(())) is not None:
-            raise ValueError(f"interpolant: {self.interpolant} scales its points by time, which this network does not")
+        unscaled(self.interpolant)
 
     def begin(self, data: Pairs, generators: Sequence[Generator], start: Trained | None = None) -> Trained:
         """Fresh weights in the units of the pairs; or those of `start`."""
@@ -66,11 +66,12 @@ class Consistency:
         return Trained(network, {"theta": theta}, Frame.of(data.x0, data.x1), self.interpolant)
 
     def steps(self, done: float) -> int:
-        """The number of steps after a share of the training: it doubles in equal parts, the last of which has `last`."""
+        """The number of steps after a share of the training: it doubles from `first` in equal parts, the last of which has
+        `last`.
+        """
         counts = [self.first]
-        while counts[-1] * 2 <= self.last:
-            counts.append(counts[-1] * 2)
-        counts[-1] = self.last
+        while counts[-1] < self.last:
+            counts.append(min(2 * counts[-1], self.last))
         return counts[min(int(done * len(counts)), len(counts) - 1)]
 
     def draw(self, model: Trained, data: Pairs, rows: Tensor, generator: Generator, done: float) -> tuple[Tensor, ...]:

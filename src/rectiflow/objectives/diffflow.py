@@ -16,16 +16,19 @@ from rectiflow.models.frame import Frame
 from rectiflow.models.model import Model
 from rectiflow.networks.network import Build, sized
 from rectiflow.objectives.objective import Turns
+from rectiflow.objectives.unscaled import unscaled
 from rectiflow.pairs import Pairs, Points
 from rectiflow.ranges import at_least, inside
 from rectiflow.regression import drawn
 from rectiflow.weights import initial
 
+MOST = 100  # jumps, each of which keeps its activations
+
 
 @dataclass(frozen=True)
 class DiffFlow:
-    """`min E |u(t, t, xt) - ut|^2 + weight E l(X_K(x0))`, where X_K is K equal jumps over the span, K in turn each of
-    `jumps`, and l the generator's loss in a `game` whose critic sees X_K and the length of a jump.
+    """`min E |u(t, t, xt) - ut|^2 + weight E l(X_K(x0))`, where X_K is K equal jumps over the span, K one of `jumps`
+    after the other, and l the generator's loss in a `game` whose critic sees X_K and the length of a jump.
 
     The network knows the length of its jump: on the diagonal it is the velocity, by matching, so that one network can be a
     field and a map in few steps at once. The game begins after the share `start` of the training. Adversarial terms on a
@@ -48,8 +51,11 @@ class DiffFlow:
     def __post_init__(self) -> None:
         at_least(0, weight=self.weight)
         inside("[0, 1)", start=self.start)
-        if not self.jumps or min(self.jumps) < 1:
-            raise ValueError(f"jumps: {list(self.jumps)} should be numbers of jumps, each at least 1")
+        if not self.jumps or min(self.jumps) < 1 or max(self.jumps) > MOST:
+            raise ValueError(f"jumps: {list(self.jumps)} should be numbers of jumps, each from 1 to {MOST}")
+        if self.game.every != 1:
+            raise ValueError(f"game.every: {self.game.every} should be 1: the flow takes its turn in every step")
+        unscaled(self.interpolant)
 
     @property
     def players(self) -> Mapping[str, Turns]:
@@ -74,12 +80,19 @@ class DiffFlow:
         """
         path, speed = self.interpolant, model.frame.speed
         t, xt, ut = drawn(path, data.x0, data.x1, rows, generator)
-        other = rows[torch.randperm(len(rows), generator=generator)] if len(rows) > 1 else rows.flip(-1)
+        other = rows.roll(1, 0 if len(rows) > 1 else -1)
         begun = done >= self.start and self.weight > 0
-        count = torch.tensor([self.jumps[k % len(self.jumps)] if begun else 0 for k in range(len(rows))])
+        count = torch.tensor(self.counts(len(rows), done) if begun else [0] * len(rows))
         mix = torch.rand(rows.shape, generator=generator).to(xt)
         x0, x1 = data.x0[rows.to(xt.device)], data.x1[other.to(xt.device)]
         return model.columns(t, t, xt), (ut / speed).mT.contiguous(), x0, x1, mix, count
+
+    def counts(self, steps: int, done: float) -> list[int]:
+        """The numbers of jumps of some steps, which all seeds share: one of `jumps` after the other, from one that the share
+        of the training alone decides, so that each has its turn where steps are drawn one by one.
+        """
+        place = int(torch.randint(len(self.jumps), (), generator=Generator().manual_seed(int(done * 2**53))))
+        return [self.jumps[(place + k) % len(self.jumps)] for k in range(steps)]
 
     def losses(self, player: str, model: FlowMap, average: FlowMap, batch: tuple[Tensor, ...]) -> Tensor:
         """The flow's errors with its part of the game, or the critic's, `(seeds, batch)`."""

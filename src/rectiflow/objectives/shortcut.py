@@ -24,6 +24,8 @@ class Shortcut(Jumping):
     def __post_init__(self) -> None:
         super().__post_init__()
         at_least(1, levels=self.levels)
+        if self.edges:
+            raise ValueError(f"edges: {self.edges:g} should be left out: the lengths of jumps say what their times are")
 
     def times(self, shape: Sequence[int], generator: Generator) -> tuple[Tensor, Tensor]:
         """s anywhere that leaves room for the jump to t."""
