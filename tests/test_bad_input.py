@@ -16,8 +16,10 @@ import tiny
 from imports import ROOT
 
 import stages.shared.params
+from rectiflow.models import MODELS
 from rectiflow.models.model import Maps
 from rectiflow.samplers import SAMPLERS
+from stages.check.methods import drawing
 from stages.check.whole import check
 from stages.generate import build_dataset, draw
 from stages.grid import render
@@ -40,7 +42,10 @@ def altered(path, value):
 
 
 CONSISTENT = {"coupling": "independent", "objective": "consistency", "model": {"name": "consistency"}}
+MAP = {"coupling": "independent", "objective": "meanflow", "model": {"name": "flow_map"}}
 GAME = {"objective": "adversarial", "model": {"name": "generator"}}
+CLAIM = {"said": "it is", "dataset": "bimodal", "method": "icfm", "measure": "w2", "is": "smaller", "than": "icfm"}
+CLAIMING = {"kind": "paradigms", "title": "t", "datasets": ["bimodal"], "methods": ["icfm"]}
 
 MISTAKES = [
     ("trainig", {}, ["trainig", "unknown key", "training"]),
@@ -172,7 +177,7 @@ MISTAKES = [
     ("datasets/bimodal/start", [1, 2, 3], ["datasets.bimodal", "source has 3 dimensions", "target 2"]),
     (
         "methods/icfm",
-        {"coupling": "independent", "objective": "meanflow", "model": {"name": "flow_map"}},
+        MAP,
         ["grid.plane.rounds", "FlowMap is no velocity field"],
     ),
     ("datasets/bimodal/train", 1, ["datasets.bimodal.train", "1", "greater than or equal to 2"]),
@@ -191,10 +196,10 @@ MISTAKES = [
         {**CONSISTENT, "interpolant": {"name": "trig"}, "teacher": "icfm"},
         ["methods.realnvp.teacher", "its path is Linear(", "should be Trig("],
     ),
-    ("methods/realnvp", {**CONSISTENT, "first": 20, "last": 10}, ["methods.realnvp.last", "10", "20 or more"]),
+    ("methods/realnvp", {**CONSISTENT, "first": 20, "last": 10}, ["methods.realnvp.last", "10", "[20, 1000000]"]),
     (
         "methods/realnvp",
-        {"coupling": "independent", "objective": "meanflow", "model": {"name": "flow_map"}, "tangent": "teacher"},
+        {**MAP, "tangent": "teacher"},
         ["methods.realnvp.tangent", "'teacher'", "needs the name of one"],
     ),
     ("methods/realnvp", {**GAME, "latent": 3}, ["methods.realnvp.latent", "3", "at most 2"]),
@@ -206,6 +211,28 @@ MISTAKES = [
     ),
     ("methods/realnvp", {**GAME, "game": {"name": "r3gan", "gamma": -1.0}}, ["methods.realnvp.game.gamma", "-1.0"]),
     ("samplers/icfm", [{"name": "jumps"}], ["samplers.icfm.0", "'jumps' cannot draw from 'velocity'"]),
+    (
+        "methods/realnvp",
+        {**GAME, "model": {"name": "generator", "latent": 1}},
+        ["methods.realnvp.model.latent", "1", "'adversarial' makes the model"],
+    ),
+    (
+        "methods/otcfm",
+        {"coupling": "exact", "objective": "energy", "model": {"name": "energy"}},
+        ["methods.otcfm.coupling", "'exact'", "depend on each other", "independent"],
+    ),
+    (
+        "methods/realnvp",
+        {**MAP, "model": {"name": "conditional_map"}, "teacher": "icfm", "tangent": "teacher"},
+        ["methods.realnvp.teacher", "'velocity' of 'icfm' is told no condition", "'conditional_map' is told"],
+    ),
+    ("methods/realnvp", {**CONSISTENT, "last": 10**19}, ["methods.realnvp.last", "[10, 1000000]"]),
+    ("studies/s", {**CLAIMING, "kind": "rounds", "claims": [CLAIM]}, ["studies.s.claims", "paradigms", "'rounds'"]),
+    ("studies/s", {**CLAIMING, "claims": [{**CLAIM, "method": "nobody"}]}, ["studies.s.claims.0.method", "'nobody'"]),
+    ("studies/s", {**CLAIMING, "claims": [{**CLAIM, "dataset": "away"}]}, ["studies.s.claims.0.dataset", "'away'"]),
+    ("studies/s", {**CLAIMING, "claims": [{**CLAIM, "than_measure": "w3"}]}, ["claims.0.than_measure", "'w3'", "w2"]),
+    ("studies/s", {**CLAIMING, "claims": [{**CLAIM, "than_round": 7}]}, ["claims.0.than_round", "7", "not in the grid"]),
+    ("studies/s", {**CLAIMING, "claims": [{**CLAIM, "nfe": 50}]}, ["claims.0.nfe", "50", "add solver"]),
     ("grid/plane/modes", {"neighbours": 60}, ["grid.plane.modes.neighbours", "60", "less than test of bimodal, 60"]),
     ("grid/plane/modes", {"reach": 0.0}, ["grid.plane.modes.reach", "0"]),
     ("grid/own/rounds", -1, ["grid.own.rounds", "-1"]),
@@ -472,3 +499,8 @@ def test_a_source_of_another_width_is_refused_and_a_missing_one_is_normal(tmp_pa
     table(tmp_path / "source.parquet", v=vectors(ROWS[:, :2]))
     with pytest.raises(Refused, match=r"source.parquet has 2 dimensions, target.parquet 3"):
         build_dataset("tables", row(tmp_path, columns=["v"]), "tables.mine")
+
+
+def test_samplers_that_draw_from_a_model_are_named_with_what_they_need():
+    assert drawing(MODELS["consistency"]) == "jumps with renoise: true, once"
+    assert "jumps with" not in drawing(MODELS["flow_map"])

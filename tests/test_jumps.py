@@ -14,7 +14,7 @@ from rectiflow.models.flow_map import FlowMap
 from rectiflow.models.frame import Frame
 from rectiflow.networks.mlp import MLP
 from rectiflow.objectives import OBJECTIVES
-from rectiflow.objectives.jumping import derived, still, towards_ends
+from rectiflow.objectives.jumping import Drawn, derived, still, towards_ends
 from rectiflow.pairs import Pairs
 from rectiflow.samplers import SAMPLERS, sample
 from rectiflow.training import Training, fit
@@ -116,6 +116,42 @@ def test_the_exact_map_is_where_every_objective_rests(name, options):
     assert float(slope.abs().max()) < 1e-6
 
 
+def bent(size, seed):
+    """Weights of `Known` away from the exact map."""
+    return size * torch.randn(1, 4, dtype=DOUBLE, generator=torch.Generator().manual_seed(seed))
+
+
+HELD = [ROWS[0], ROWS[1], ROWS[4]]
+
+
+@pytest.mark.parametrize(("name", "options"), HELD, ids=[NAMES[0], NAMES[1], NAMES[4]])
+def test_targets_carry_no_gradient(name, options):
+    """Away from the exact map a gradient is that of what the network says alone, times twice the error."""
+    objective, model = OBJECTIVES[name](Known, PATH, **options), known()
+    batch = one_batch(objective, model, pairs())
+    theta = bent(0.3, 0).requires_grad_()
+    trained, average = (replace(model, weights={"theta": of}) for of in (theta, bent(0.3, 1)))
+    drawn, said = Drawn(*batch), model.network.through(theta, batch[0])
+    errors = objective.errors(trained, average, drawn).detach()
+    assert float(errors.abs().max()) > 0.1
+    (wanted,) = torch.autograd.grad((2 * drawn.weight * errors * said).sum(), theta)
+    (found,) = torch.autograd.grad(objective.losses("theta", trained, average, batch).sum(), theta)
+    torch.testing.assert_close(found, wanted)
+
+
+@pytest.mark.parametrize("name", ["shortcut", "lagrangian", "meanflow", "eulerian"])
+def test_the_averaged_weights_are_asked_where_it_is_said_and_are_never_moved(name):
+    objective, model = OBJECTIVES[name](Known, PATH, diagonal=0.3), known()
+    batch, found = one_batch(objective, model, pairs()), []
+    for seed in (1, 2):
+        theta, average = bent(0.3, 0).requires_grad_(), bent(0.3, seed).requires_grad_()
+        models = (replace(model, weights={"theta": of}) for of in (theta, average))
+        losses = objective.losses("theta", *models, batch)
+        assert torch.autograd.grad(losses.sum(), average, allow_unused=True) == (None,)
+        found.append(losses.detach())
+    assert torch.equal(*found) == (name in ("meanflow", "eulerian"))
+
+
 @pytest.mark.parametrize(("name", "options"), TAUGHT, ids=["meanflow teacher", *NAMES[:1], *NAMES[2:]])
 def test_a_teacher_takes_the_place_of_the_pairs(name, options):
     """Its velocity is known exactly, whatever the pairs: independent ones leave no scatter in the losses."""
@@ -133,7 +169,7 @@ class Ending(Known):
 
     def through(self, theta, columns):
         x, t = (part[:, None] for part in columns.unbind(-2))
-        return average_velocity(x, t, torch.ones_like(t)) + 0 * theta[:, :1, None]
+        return average_velocity(x, t, torch.ones_like(t)) + theta[:, :1, None] * x + theta[:, 1:2, None]
 
 
 def ending():
@@ -146,6 +182,23 @@ def test_the_exact_map_is_consistent_along_every_pair_that_the_flow_joins():
     objective, model = OBJECTIVES["consistency"](Ending, PATH), ending()
     losses = objective.losses("theta", model, model, one_batch(objective, model, pairs()))
     assert float(losses.max()) < 1e-20
+
+
+@pytest.mark.parametrize("target", ["average", "own"])
+def test_the_right_side_of_a_consistency_model_is_held_fixed_and_of_the_weights_that_are_named(target):
+    objective = OBJECTIVES["consistency"](Ending, PATH, target=target)
+    batch, found = one_batch(objective, ending(), pairs()), []
+    s, t, xs, xt = batch
+    for seed in (1, 2):
+        theta, average = bent(0.3, 0).requires_grad_(), bent(0.3, seed).requires_grad_()
+        mine, other = (replace(ending(), weights={"theta": of}) for of in (theta, average))
+        losses = objective.losses("theta", mine, other, batch)
+        assert torch.autograd.grad(losses.sum(), average, retain_graph=True, allow_unused=True) == (None,)
+        right = (other if target == "average" else mine).finish(t, xt).detach()
+        wanted = torch.autograd.grad((mine.finish(s, xs) - right).square().sum(), theta)
+        torch.testing.assert_close(torch.autograd.grad(losses.sum(), theta), wanted)
+        found.append(losses.detach())
+    assert torch.equal(*found) == (target == "own")
 
 
 def test_the_teacher_of_a_consistency_model_takes_steps_of_second_order():

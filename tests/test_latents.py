@@ -159,12 +159,12 @@ def test_draws_are_decoded_and_measured_in_the_data(inside):
 
 
 def test_the_report_shows_them_as_a_model_of_the_data(inside):
-    """Its key is the data set's, its weights and updates those of both models."""
+    """Its key is the data set's, its weights and steps those of both models."""
     key = ("bimodal", "codes-icfm", 1)
     assert sources.decoded()[key] == DECODED
     spent = sources.spent({key: DECODED, ("a", "b", 0): "bimodal-vae-round0", ("c", "d", 0): "codes-icfm-round1"})
     assert spent.weights[0] == spent.weights[1] + spent.weights[2]
-    assert spent.updates[0] == 600
+    assert spent.steps[0] == 600
     assert spent.before.tolist() == [300, 0, 600]  # round 0, nothing, and round 0 with the bottleneck
     page = (inside / "reports" / "index.html").read_text()
     assert "codes-icfm, round 1" in page

@@ -4,14 +4,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rectiflow.statistics import paired
 from stages.report.evidence import Evidence, verdict
 from stages.report.results import COLUMNS, Values, against_first, best
 from stages.report.studies.bottlenecks import bottlenecks, breaks
+from stages.report.studies.claims import both, called, verdicts
 from stages.report.studies.diffflow import diffflow
 from stages.report.studies.likelihood import likelihood
 from stages.report.studies.one_step import one_step, over_teacher
-from stages.report.studies.paradigms import both, outcome, paradigms
+from stages.report.studies.paradigms import drawn_values, draws, paradigms
 from stages.report.studies.paths import steps_until
 from stages.report.studies.rounds import ends_after
 from stages.shared.studies import Claim, Study
@@ -179,9 +179,9 @@ def test_one_step_is_set_beside_the_teachers_many_seed_by_seed():
 
 
 def spent(**before):
-    """3000 updates of each method, and those of what it learned from."""
+    """3000 steps of each method, and those of what it learned from."""
     rows = [["ring", name, 0, 12345, 3000, others] for name, others in before.items()]
-    return lambda: pd.DataFrame(rows, columns=["dataset", "method", "round", "weights", "updates", "before"])
+    return lambda: pd.DataFrame(rows, columns=["dataset", "method", "round", "weights", "steps", "before"])
 
 
 def ends(**spreads):
@@ -193,14 +193,18 @@ def ends(**spreads):
 def test_an_adversarial_term_is_told_from_none_step_count_by_step_count():
     floor = [row | {"metric": "w2_floor", "role": ""} for row in drawn("", 0, "", 0, 0.45)]
     rows = [
-        *drawn("plain", 0, "once", 1, 2.0), *drawn("plain", 0, "jumps", 2, 1.5), *drawn("plain", 0, "euler", 50, 0.5),
-        *drawn("game", 0, "once", 1, 0.6), *drawn("game", 0, "jumps", 2, 0.5), *drawn("game", 0, "euler", 50, 0.7),
+        *drawn("plain", 0, "once", 1, 0.1), *drawn("plain", 0, "euler", 1, 2.0), *drawn("plain", 0, "euler", 2, 1.5),
+        *drawn("plain", 0, "euler", 50, 0.5), *drawn("game", 0, "once", 1, 0.6), *drawn("game", 0, "euler", 1, 9.0),
+        *drawn("game", 0, "jumps", 2, 0.5), *drawn("game", 0, "jumps", 8, 0.1), *drawn("game", 0, "euler", 50, 0.7),
         *floor,
     ]  # fmt: skip
-    study = Study(kind="diffflow", title="", datasets=["ring"], methods=["plain", "game"])
-    evidence = Evidence(pd.DataFrame(rows, columns=COLUMNS), {"ends": ends(plain=0.1, game=0.2)})
-    said, values, changes, _, spreads, figure = diffflow(study, evidence)
-    assert "game against plain is better at 1, 2, worse at 50" in said
+    said_of = {"said": "it is best", "dataset": "ring", "method": "game", "measure": "w2", "is": "smaller", "than": "plain"}
+    study = Study(kind="diffflow", title="", datasets=["ring"], methods=["plain", "game"], claims=[Claim(**said_of)])
+    tables = {"ends": ends(plain=0.1, game=0.2), "spent": spent(plain=0, game=0)}
+    evidence = Evidence(pd.DataFrame(rows, columns=COLUMNS), tables)
+    said, values, _, changes, _, spreads, figure, _, judged = diffflow(study, evidence)
+    assert "game against plain is better at 1, 2, worse at 50" in said  # plain's steps are Euler's, as it has no jumps
+    assert "<b>refuted</b>" in judged
     assert values.count("<tr>") == 3
     assert "-1.68" in changes
     assert f"{np.std([0.2 * seed for seed in SEEDS], ddof=1):.3f}" in spreads
@@ -218,8 +222,48 @@ def claim(**changes):
 )
 def test_a_claim_holds_is_refuted_or_is_not_shown(a, b, word, verdict):
     generator = np.random.default_rng(4)
-    assert outcome(paired(noisy(a, generator), noisy(b, generator)), claim(**{"is": word})) == verdict
-    assert outcome(paired([1.0], [2.0]), claim(**{"is": word})) == "not shown"
+    of = claim(**{"is": word})
+    assert verdicts([of], [(noisy(a, generator), noisy(b, generator))]) == [verdict]
+    assert verdicts([of], [([1.0], [2.0])]) == ["not shown"]
+    assert verdicts([of], [([], [])]) == ["not measured"]
+
+
+def test_one_difference_among_many_is_no_finding():
+    """At p = 0.03 a claim alone holds; beside nine others where there is nothing it does not."""
+    apart = ([1.0, 1.2, 1.4, 1.6, 1.8], [1.06, 1.31, 1.52, 1.59, 1.94])
+    alike = ([1.0, 1.2, 1.4, 1.6, 1.8], [1.1, 1.1, 1.5, 1.5, 1.8])
+    assert verdicts([claim()], [apart]) == ["holds"]
+    assert verdicts([claim()] * 10, [apart] + [alike] * 9) == ["not shown"] * 10
+
+
+def test_a_claim_may_name_its_draw_and_the_target():
+    rows = [
+        ["moons", "a", 0, seed, solver, nfe, role, metric, value + seed]
+        for solver, nfe, role, metric, value in (
+            ("ddim", 50, "", "w2", 1), ("ddim", 1000, "", "w2", 2), ("euler", 50, "reference", "w2", 3),
+            ("", 0, "", "w2_floor", 4),
+        )
+        for seed in SEEDS
+    ]  # fmt: skip
+    evidence = Evidence(pd.DataFrame(rows, columns=COLUMNS))
+    of = claim(solver="ddim", nfe=50, than="a", than_measure="w2_floor")
+    assert both(of, evidence) == ([1, 2, 3, 4, 5], [4, 5, 6, 7, 8])
+    assert [called(side) for side in of.sides] == ["a by ddim, 50 evaluations", "W2 floor"]
+    assert both(claim(solver="ddim", nfe=20, than="a"), evidence) == ([], [])
+    assert both(claim(than="a", than_solver="ddim", than_nfe=1000), evidence)[1] == [2, 3, 4, 5, 6]
+
+
+def test_draws_of_one_sampler_with_more_steps_are_apart_and_adaptive_ones_are_not():
+    def of(solver, nfe):
+        keys = {"dataset": "moons", "method": "a", "round": 0, "solver": solver, "role": "", "metric": "w2"}
+        return [keys | {"seed": seed, "nfe": nfe(seed), "value": nfe(seed) + 0.5} for seed in SEEDS]
+
+    rows = [*of("jumps", lambda _: 2), *of("jumps", lambda _: 8), *of("dopri5", lambda seed: 20 + seed)]
+    evidence = Evidence(pd.DataFrame(rows, columns=COLUMNS))
+    found = draws(Study(kind="paradigms", title="", methods=["a"]), evidence, "moons")
+    assert [(row.solver, row.nfe) for row in found] == [("dopri5", 22), ("jumps", 8), ("jumps", 2)]
+    assert [len(drawn_values(evidence, "moons", row, "w2")) for row in found] == [5, 5, 5]
+    assert drawn_values(evidence, "moons", found[1], "w2") == [8.5] * 5
 
 
 def test_a_claim_may_be_about_how_much_seeds_scatter():
@@ -254,8 +298,9 @@ def test_one_table_has_every_draw_with_likelihood_bound_or_none_and_says_which()
     assert table.count("(bound)") == 1
     assert table.count("<td>–</td>") == 1
     assert "12,345" in table
-    assert judged.count("<tr>") == 2  # what was not measured is left out
+    assert judged.count("<tr>") == 3
     assert "<b>holds</b>" in judged
+    assert "<b>not measured</b>" in judged
     assert "data:image/svg" in figure
 
 

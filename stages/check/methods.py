@@ -1,6 +1,8 @@
 """Checks of methods, and of what draws from their models."""
 
 from collections.abc import Mapping
+from dataclasses import fields, replace
+from inspect import signature
 from typing import Any
 
 from rectiflow.ctmc import Ctmc
@@ -10,6 +12,7 @@ from rectiflow.models import MODELS
 from rectiflow.models.bottleneck import Bottleneck
 from rectiflow.models.model import Field, Model
 from rectiflow.models.velocity import Velocity
+from rectiflow.objectives import OBJECTIVES
 from rectiflow.objectives.objective import Objective
 from rectiflow.one_by_one import OneByOne
 from rectiflow.pairs import Pairs, Points
@@ -35,8 +38,8 @@ def check_sampling(params: Params) -> None:
                 f"{PARAMS}: sample.samplers.{k}: {sampler.label!r} needs the score, which not every model "
                 f"gives: it belongs in samplers, under the name of a method"
             )
-    fields = any(issubclass(MODELS[method.model["name"]], Field) for method in params.methods.values())
-    for steps in (1, params.sample.trajectory_steps) if fields else ():
+    flows = any(issubclass(MODELS[method.model["name"]], Field) for method in params.methods.values())
+    for steps in (1, params.sample.trajectory_steps) if flows else ():
         if {"name": "euler", "steps": steps} not in params.sample.samplers:
             raise Refused(f"{PARAMS}: sample.samplers: {{name: euler, steps: {steps}}} is missing; the report compares it")
     sampler = named(SAMPLERS, params.reflow.sampler, "reflow.sampler")
@@ -61,6 +64,8 @@ def check_method(name: str, content: Mapping[str, Any], params: Params) -> None:
     for part, value in given.items():
         if objective.data is Points and value is not None:
             raise Refused(f"{PARAMS}: {key}.{part}: {value!r} should be left out: {method.objective!r} trains on points")
+    check_pairs(key, method, objective, params)
+    check_model(key, method)
     samplers, model = build_samplers(specs, f"samplers.{name}"), MODELS[method.model["name"]]
     used = any(name in block.methods for block in params.grid.values())  # those are begun with what the blocks say
     if not used and not sees_pictures(merged(params.network, method.network)["name"]):
@@ -84,6 +89,32 @@ def check_method(name: str, content: Mapping[str, Any], params: Params) -> None:
             f"{PARAMS}: sample.samplers: none draws from {method.model['name']!r}, the model of {name!r}; add one of "
             f"{drawing(model)}"
         )
+
+
+def check_pairs(key: str, method: Learning, objective: Objective, params: Params) -> None:
+    """They are independent where the objective has no other minimum."""
+    if not getattr(objective, "independent", False):
+        return
+    free = [name for name, row in params.couplings.items() if row["name"] == "independent"]
+    for part, value in {"reflow": method.reflow, "coupling": method.coupling}.items():
+        if value is not None and value not in free:
+            raise Refused(
+                f"{PARAMS}: {key}.{part}: {value!r} gives pairs that depend on each other, of which {method.objective!r} "
+                f"learns no score; the choices of coupling are {', '.join(free)}"
+            )
+
+
+def check_model(key: str, method: Learning) -> None:
+    """A model has options of its own where its objective does not make it."""
+    objective = OBJECTIVES[method.objective]
+    if "model" in signature(objective).parameters:
+        return
+    for option, value in method.model.items():
+        if option != "name":
+            raise Refused(
+                f"{PARAMS}: {key}.model.{option}: {value!r} should be left out: {method.objective!r} makes the model; its "
+                f"own options belong in {key}"
+            )
 
 
 def check_token_sampler(key: str, sampler: Sampler, name: str, params: Params) -> None:
@@ -125,6 +156,19 @@ def check_teacher(key: str, method: Learning, params: Params) -> None:
         other = params.methods[name]
         if other.auto or not issubclass(MODELS[other.model["name"]], Velocity):
             raise Refused(f"{PARAMS}: {key}.{part}: {name!r} should be a method whose model is a velocity field")
+    if method.teacher is not None:
+        check_conditions(f"{key}.teacher", method, params.methods[method.teacher])
+
+
+def check_conditions(key: str, method: Learning, teacher: Learning) -> None:
+    """Both teacher and pupil are told the condition of a row, or neither is."""
+    told = [MODELS[row.model["name"]].conditional for row in (method, teacher)]
+    if told[0] != told[1]:
+        said = ["is told no condition", "is told the condition of a row"]
+        raise Refused(
+            f"{PARAMS}: {key}: the model {teacher.model['name']!r} of {method.teacher!r} {said[told[1]]}, but "
+            f"{method.model['name']!r} {said[told[0]]}"
+        )
 
 
 def check_auto(name: str, method: Learning, specs: list[dict[str, Any]]) -> None:
@@ -150,7 +194,15 @@ def check_serves(key: str, sampler: Sampler, name: str) -> None:
 
 def drawing(model: type[Model]) -> str:
     """The samplers that draw from a kind of model."""
-    return ", ".join(name for name, sampler in SAMPLERS.items() if issubclass(model, sampler().needs))
+    fit = ([said for said, sampler in ways(name).items() if issubclass(model, sampler.needs)] for name in SAMPLERS)
+    return ", ".join(said[0] for said in fit if said)
+
+
+def ways(name: str) -> dict[str, Sampler]:
+    """A sampler as it is, and with each of its options that are on or off, by what says so."""
+    plain = SAMPLERS[name]()
+    switches = [of.name for of in fields(plain) if of.default is False]
+    return {name: plain} | {f"{name} with {switch}: true": replace(plain, **{switch: True}) for switch in switches}
 
 
 def check_sampler(key: str, sampler: Sampler, name: str, objective: Objective, params: Params) -> None:

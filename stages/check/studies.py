@@ -7,10 +7,11 @@ from stages.check.params import Params
 from stages.grid import Rows
 from stages.report.studies.kinds import STUDIES
 from stages.shared.blocks import member
-from stages.shared.measures import shown_in
+from stages.shared.measures import MEASURES, shown_in
 from stages.shared.params import PARAMS, Refused
 from stages.shared.studies import Published, Study
 
+CLAIMING = ("paradigms", "tokens", "images", "diffflow")  # these look into claims
 OF_DRAWS = ("images", "latents", "paradigms", "predictive")  # these compare draws alone, whatever they were drawn from
 
 
@@ -27,6 +28,7 @@ def check_study(name: str, row: Study, content: Mapping[str, Any], params: Param
             member(f"studies.{name}.methods", method, [*params.methods, *decoded])
             if row.kind != "published" and f"{dataset}-{method}-round0" not in rows["flows"] | found:
                 raise Refused(f"{PARAMS}: studies.{name}: {dataset}-{method}-round0 is not in the grid")
+    check_claims(name, row, params, rows["flows"] | found)
     if (row.kind == "published") != bool(row.figures) or bool(row.figures) != bool(row.source):
         raise Refused(f"{PARAMS}: studies.{name}: figures and their source belong to the kind published, and it to them")
     seen: dict[str, str] = {}
@@ -40,6 +42,24 @@ def check_study(name: str, row: Study, content: Mapping[str, Any], params: Param
         if (first := seen.setdefault(flow, key)) != key:
             raise Refused(f"{PARAMS}: {key}: {flow} is in {first} already; leave one of them out")
         check_published(key, figure)
+
+
+def check_claims(name: str, row: Study, params: Params, known: Mapping[str, Any]) -> None:
+    """What is said can be looked into: the section does so, and both sides are in the grid."""
+    if row.claims and row.kind not in CLAIMING:
+        raise Refused(f"{PARAMS}: studies.{name}.claims belong to the kinds {', '.join(CLAIMING)}, and not to {row.kind!r}")
+    for k, claim in enumerate(row.claims):
+        key = f"studies.{name}.claims.{k}"
+        member(f"{key}.dataset", claim.dataset, params.problems)
+        for side, method, than in zip(claim.sides, ("method", "than"), ("", "than_"), strict=True):
+            member(f"{key}.{method}", side.method, dict.fromkeys([*params.methods, *row.methods]))
+            member(f"{key}.{than}measure", side.measure, list(MEASURES))
+            if (flow := f"{claim.dataset}-{side.method}-round{side.round}") not in known:
+                raise Refused(f"{PARAMS}: {key}.{than}round: {side.round}: {flow} is not in the grid")
+            if side.nfe is not None and side.solver is None:
+                raise Refused(
+                    f"{PARAMS}: {key}.{than}nfe: {side.nfe:g} says which draws of a solver are meant; add {than}solver"
+                )
 
 
 def check_published(key: str, figure: Published) -> None:

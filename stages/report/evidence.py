@@ -68,14 +68,15 @@ def at_nfe(evidence: Evidence, dataset: str, method: str, k: int, nfe: float, so
 
 
 def spent(evidence: Evidence, dataset: str, method: str, k: int) -> list[str]:
-    """The weights of a model and its updates, beside them those of what it learned from, as cells (see SPENT)."""
+    """The weights of a model and the steps of its training, beside them those of what it learned from, as cells."""
     rows = evidence.table("spent")
     for row in rows[(rows.dataset == dataset) & (rows.method == method) & (rows["round"] == k)].itertuples():
-        return [f"{row.weights:,}", f"{row.updates:,}" + f" + {row.before:,}" * (row.before > 0)]
+        return [f"{row.weights:,}", f"{row.steps:,}" + f" + {row.before:,}" * (row.before > 0)]
     return ["", ""]
 
 
-SPENT = ["weights", "updates (+ before)"]  # the header of these
+SPENT = ["weights", "training steps"]  # the header of these
+BEFORE = "After a plus stand the steps of what a model learned from: a teacher, an earlier round, a bottleneck."
 
 
 def finding(what: str, said: str) -> str:

@@ -43,14 +43,17 @@ def behind(name: str) -> list[str]:
 
 
 def learned_from(name: str) -> set[str]:
-    """The models that were trained before a trained one could be: teachers, earlier rounds, bottlenecks, and theirs."""
+    """The models that were trained before a trained one could be: teachers, earlier rounds, bottlenecks, and theirs. What
+    was tried for a choice of the path is none of them.
+    """
     grid = read(GRID)
+    rounds = grid["reflows"] | grid["until"]
     row = grid["flows"][name]
     found = [grid["encoded"][row["dataset"]]["bottleneck"]] if row["dataset"] in grid["encoded"] else []
     for kind, _, of in (row[part].partition("/") for part in ("data", "teacher")):
         if kind == "reflow":
-            found.append(grid["reflows"][of]["flow"])
-        elif kind == "train":
+            found.append(rounds[of]["flow"])
+        elif kind == "train" and of in grid["flows"]:
             found.append(of)
     return set(found).union(*map(learned_from, found))
 
@@ -132,21 +135,21 @@ def losses(names: Mapping[Key, str]) -> pd.DataFrame:
 
 
 def spent(names: Mapping[Key, str]) -> pd.DataFrame:
-    """How many weights each model has, those of other players among them, the updates of its training, and those `before`,
-    of what it learned from.
+    """How many weights each model has, those of other players among them, the steps of its training, and those `before`, of
+    what it learned from.
     """
     rows = []
     for key, name in names.items():
         drawn_by = behind(name)
-        sizes = [weights_updates(model) for model in drawn_by]
+        sizes = [weights_steps(model) for model in drawn_by]
         others = set().union(*map(learned_from, drawn_by)).difference(drawn_by)
-        before = sum(weights_updates(model)[1] for model in others)
+        before = sum(weights_steps(model)[1] for model in others)
         rows.append([*key, *map(sum, zip(*sizes, strict=True)), before])
-    return pd.DataFrame(rows, columns=["dataset", "method", "round", "weights", "updates", "before"])
+    return pd.DataFrame(rows, columns=["dataset", "method", "round", "weights", "steps", "before"])
 
 
-def weights_updates(name: str) -> tuple[int, int]:
-    """The weights of a seed, and the updates."""
+def weights_steps(name: str) -> tuple[int, int]:
+    """The weights of a seed, and the steps of its training."""
     arrays, spec = read_weights(places.model(places.trained(name)))
     return sum(arrays[player].shape[1] for player in spec["players"]), int(read_table(places.curves(name))["step"].max())
 

@@ -1,6 +1,6 @@
 """The rows of `studies`: what the report looks into. No other stage depends on this code."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field
 
@@ -16,10 +16,22 @@ class Published(Settings):
     values: dict[str, Annotated[list[float], Field(min_length=1, max_length=2)]] = Field(min_length=1)
 
 
+class Side(NamedTuple):
+    """What a claim is about, or what that is compared with: a measure of a method in a round, of its reference draws, or of
+    those by a `solver`, as the report calls it, in `nfe` evaluations where that is said.
+    """
+
+    measure: str
+    method: str
+    round: int
+    solver: str | None
+    nfe: float | None
+
+
 class Claim(Settings):
     """What is said of a method: that its `measure` is `smaller` or `larger` than that of another, `than`, on a data set; the
     other's is `than_measure` where it is another. With `spread` it is said of how much the measure scatters over the seeds.
-    `round` and `than_round` are rounds of rectification.
+    `round` and `than_round` are rounds of rectification; see `Side` for `solver` and `nfe`.
     """
 
     said: str
@@ -31,7 +43,19 @@ class Claim(Settings):
     round: int = Field(0, ge=0)
     than_round: int = Field(0, ge=0)
     than_measure: str | None = None
+    solver: str | None = None
+    than_solver: str | None = None
+    nfe: float | None = Field(None, gt=0)
+    than_nfe: float | None = Field(None, gt=0)
     spread: bool = False
+
+    @property
+    def sides(self) -> tuple[Side, Side]:
+        """What it is about, and the other."""
+        return (
+            Side(self.measure, self.method, self.round, self.solver, self.nfe),
+            Side(self.than_measure or self.measure, self.than, self.than_round, self.than_solver, self.than_nfe),
+        )
 
 
 class Study(Settings):

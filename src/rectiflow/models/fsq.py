@@ -11,6 +11,8 @@ from rectiflow.models.quantised import Coded, Quantised
 from rectiflow.networks.activations import seedwise
 from rectiflow.ranges import at_least
 
+MOST = 65536  # codes
+
 
 @dataclass(frozen=True)
 class FSQ(Quantised):
@@ -27,6 +29,8 @@ class FSQ(Quantised):
             at_least(2, levels=number)
         if len(self.levels) != self.latent:
             raise ValueError(f"levels: {list(self.levels)} should be a number for each of the {self.latent} latents")
+        if self.codes > MOST:
+            raise ValueError(f"levels: {list(self.levels)} make {self.codes} codes, and should make at most {MOST}")
 
     @property
     def codes(self) -> int:

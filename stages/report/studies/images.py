@@ -14,8 +14,8 @@ from stages.report.html import figure, note, part, table
 from stages.report.printing import difference, plain, shown
 from stages.report.results import Values, against_first, ranked, select
 from stages.report.studies.changes import Change, changes, word
+from stages.report.studies.claims import claims
 from stages.report.studies.draws import FEATURES, PIXELS, Draws, evaluations
-from stages.report.studies.paradigms import claims
 from stages.shared.measures import measure
 from stages.shared.studies import Study
 

@@ -6,7 +6,7 @@ from html import escape
 import numpy as np
 
 from rectiflow.statistics import estimate
-from stages.report.evidence import SPENT, Evidence, finding, spent, values, verdict
+from stages.report.evidence import BEFORE, SPENT, Evidence, finding, spent, values, verdict
 from stages.report.figures import COLOURS, panels, uri
 from stages.report.html import figure, note, table
 from stages.report.printing import plain, shown
@@ -24,7 +24,7 @@ def one_step(study: Study, evidence: Evidence) -> list[str]:
             f"W2 of one evaluation over W2 of the reference draw of {escape(teacher)}, from the same source points to the "
             f"same test points: 1 is one step as good as all of the teacher's. A flow map is drawn from by one jump, a "
             f"field by one step of Euler's. A single seed's ratio scatters by about a tenth, as both distances are near "
-            f"their floor. After a plus stand the updates of what a model learned from: a teacher, an earlier round."
+            f"their floor. {BEFORE}"
         ),
         *parts,
         figure(ratios(study, evidence), "Ratios by data set; bars are 95 % intervals over seeds, the line is the teacher."),

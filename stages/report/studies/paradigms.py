@@ -3,30 +3,32 @@
 from html import escape
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from rectiflow.statistics import Estimate, estimate, p_value, paired
-from stages.report.evidence import SPENT, Evidence, finding, spent, values, verdict
+from rectiflow.statistics import estimate
+from stages.report.evidence import BEFORE, SPENT, Evidence, finding, spent, values, verdict
 from stages.report.figures import COLOURS, levels, panels, uri
 from stages.report.html import figure, note, table
-from stages.report.printing import difference, shown
+from stages.report.printing import shown
 from stages.report.results import Values
+from stages.report.studies.claims import claims
 from stages.shared.measures import MEASURES, measure
-from stages.shared.studies import Claim, Study
+from stages.shared.studies import Study
 
-LIKELIHOODS = ("nll", "nll_exact", "elbo")  # the first that a model has stands in the table, by its name
-BOUNDS = ("elbo",)
+LIKELIHOODS = ("nll", "nll_exact", "iw_bound", "elbo")  # the first that a model has stands in the table
+BOUNDS = ("iw_bound", "elbo")
 SHARPNESS = ("modes_covered", "modes_valid", "modes_tv", "precision", "recall")
 
 
 class Row(NamedTuple):
-    """One draw of a model: its method and round, how it was drawn, and in how many evaluations."""
+    """One draw of a model: its method and round, how it was drawn, in how many evaluations on average, and whether that is
+    the `same` number for every seed.
+    """
 
     method: str
     round: int
     solver: str
-    nfe: float
     role: str
+    nfe: float
+    same: bool
 
     @property
     def label(self) -> str:
@@ -46,8 +48,11 @@ def draws(study: Study, evidence: Evidence, dataset: str) -> list[Row]:
     rows = evidence.results
     rows = rows[(rows.dataset == dataset) & (rows.metric == "w2") & rows.method.isin(study.methods)]
     rows = rows if study.rounds is None else rows[rows["round"] <= study.rounds]
-    kinds = rows.groupby(["method", "round", "solver", "role"], sort=False).nfe.mean()
-    found = [Row(method, int(k), solver, nfe, role) for (method, k, solver, role), nfe in kinds.items()]
+    found = []
+    for (method, k, solver, role), mine in rows.groupby(["method", "round", "solver", "role"], sort=False):
+        same = mine.groupby("seed").nfe.apply(lambda nfe: tuple(sorted(nfe))).nunique() == 1
+        steps = mine.nfe.unique() if same else [mine.nfe.mean()]
+        found += [Row(method, int(k), solver, role, float(nfe), same) for nfe in steps]
     found = [row for row in found if row.solver != "euler" or row.role]  # an intermediate step count says little here
     return sorted(found, key=lambda row: (study.methods.index(row.method), row.round, -row.nfe))
 
@@ -57,6 +62,7 @@ def drawn_values(evidence: Evidence, dataset: str, row: Row, metric: str) -> lis
     rows = evidence.results
     mine = (rows.dataset == dataset) & (rows.method == row.method) & (rows["round"] == row.round)
     mine &= (rows.solver == row.solver) & (rows.role == row.role) & (rows.metric == metric)
+    mine &= (rows.nfe == row.nfe) | (not row.same)
     return rows[mine].sort_values("seed", kind="stable").value.tolist()
 
 
@@ -81,8 +87,8 @@ def of_dataset(study: Study, evidence: Evidence, dataset: str) -> list[str]:
         finding(f"{dataset} (floor {evidence.floors[dataset]:.3f})", f"{'; '.join(said)}."),
         table(header, [*cells, [*floors, "", ""]]),
         note(
-            "A bound is marked: the likelihood itself is at least as good. A dash: the model has no likelihood. After a "
-            "plus stand the updates of what a model learned from: a teacher, an earlier round."
+            f"A bound is marked: the likelihood itself is at least as good. A dash: the model has no likelihood. {BEFORE} "
+            f"In a step of a game every player moves, but WGAN-GP's generator in one of three."
         ),
     ]
 
@@ -134,51 +140,3 @@ def scatter(study: Study, evidence: Evidence) -> str:
         levels(ax, evidence.floors[dataset])
         ax.set(title=dataset, xscale="log", yscale="log", xlabel="function evaluations", ylabel=MEASURES["w2"].axis)
     return uri(drawn, "svg")
-
-
-# ---- What is said.
-
-
-def claims(study: Study, evidence: Evidence) -> list[str]:
-    """A row for each claim: what was measured, and whether it holds."""
-    rows = [row for claim in study.claims if (row := judged(claim, evidence))]
-    if not rows:
-        return []
-    header = ["what is said", "data set", "measure", "of it", "of the other", "difference", "verdict"]
-    return [
-        note(
-            "A claim holds, or is refuted, where a t test of the paired differences over the seeds says so at 5 %; what "
-            "is not shown may be true or not. Spreads are distances from the seeds' median."
-        ),
-        table(header, rows),
-    ]
-
-
-def judged(claim: Claim, evidence: Evidence) -> list[str]:
-    """A claim as a row of the table; nothing where it was not measured."""
-    mine, other = both(claim, evidence)
-    if not mine or len(mine) != len(other):
-        return []
-    gap = paired(mine, other)
-    what = ("spread of " if claim.spread else "") + measure(claim.measure).title
-    against = f"{claim.method} against {claim.than}"
-    return [
-        f"{escape(claim.said)} <span class='half'>({escape(against)})</span>", escape(claim.dataset), escape(what),
-        shown(mine), shown(other), difference(mine, other), f"<b>{outcome(gap, claim)}</b>",
-    ]  # fmt: skip
-
-
-def both(claim: Claim, evidence: Evidence) -> tuple[list[float], list[float]]:
-    """The measure of the method and of the other, seed by seed."""
-    mine = values(evidence, claim.measure, claim.dataset, claim.method, claim.round)
-    other = values(evidence, claim.than_measure or claim.measure, claim.dataset, claim.than, claim.than_round)
-    if claim.spread and mine and other:
-        mine, other = (np.abs(np.array(side) - np.median(side)).tolist() for side in (mine, other))
-    return mine, other
-
-
-def outcome(gap: Estimate, claim: Claim) -> str:
-    """Whether the seeds say that a claim holds."""
-    if gap.n < 2 or p_value(gap) > 0.05:
-        return "not shown"
-    return "holds" if (gap.mean < 0) == (claim.is_ == "smaller") else "refuted"

@@ -15,9 +15,9 @@ from stages.report.figures import errorbars, levels, line_style, panels, uri
 from stages.report.html import figure, note, part, table
 from stages.report.printing import plain, shown
 from stages.report.results import Values
+from stages.report.studies.claims import claims
 from stages.report.studies.draws import Draw, Draws, evaluations
 from stages.report.studies.images import findings
-from stages.report.studies.paradigms import claims
 from stages.report.token_albums import TokenRoll
 from stages.shared.measures import MEASURES, measure
 from stages.shared.studies import Study
