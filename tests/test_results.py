@@ -3,8 +3,11 @@
 import csv
 import json
 
+import numpy as np
 import pytest
 from imports import ROOT
+
+from rectiflow.statistics import paired
 
 METRICS = json.loads((ROOT / "reports/metrics.json").read_text())
 with open(ROOT / "reports/results.csv") as file:
@@ -69,3 +72,71 @@ def test_every_exercise_was_drawn_with_few_and_many_evaluations_by_five_seeds():
         }
     for kind in (("icfm", "euler"), ("ddpm", "ddim(eta 0)"), ("ddpm", "ddim(eta 1)")):
         assert {(*kind, seed, nfe) for seed in "01234" for nfe in ("1", "10", "1000")} <= drawn
+
+
+# ---- One step, and kinds of models.
+
+
+def by_seed(project, name, dataset, method, **where):
+    """The values of a metric in a project's committed results, seed by seed."""
+    with open(ROOT / "experiments" / project / "reports/results.csv") as file:
+        rows = [row for row in csv.DictReader(file) if row["metric"] == name]
+    wanted = {"dataset": dataset, "method": method, "round": "0"} | {key: str(value) for key, value in where.items()}
+    found = {row["seed"]: float(row["value"]) for row in rows if all(row[key] == of for key, of in wanted.items())}
+    assert sorted(found) == list("01234")
+    return np.array([found[seed] for seed in sorted(found)])
+
+
+def ratio(dataset, method, solver="once", k=0):
+    """The mean W2 of one evaluation over that of the teacher's fifty."""
+    drawn = by_seed("one_step", "w2", dataset, method, solver=solver, nfe=1, round=k)
+    return (drawn / by_seed("one_step", "w2", dataset, "icfm", role="reference")).mean()
+
+
+@pytest.mark.parametrize("dataset", ["ring", "checkerboard", "bimodal"])
+def test_what_learns_from_a_teacher_is_in_one_step_as_good_as_it_is_in_fifty(dataset):
+    assert ratio(dataset, "icfm", "euler") > 5
+    assert ratio(dataset, "icfm", "euler", k=1) <= 1.10
+    for method in ("distil", "re_meanflow", "meanflow_taught"):
+        assert ratio(dataset, method) <= 1.10
+    assert ratio(dataset, "cd") <= 1.15
+
+
+@pytest.mark.parametrize("dataset", ["bimodal", "moons"])
+def test_an_adversarial_term_helps_few_steps_and_leaves_fifty(dataset):
+    """Against the same flow's own steps."""
+    few = {1: "once", 2: "jumps", 4: "jumps"}
+    for steps, solver in few.items():
+        with_it = by_seed("one_step", "w2", dataset, "hybrid_1", solver=solver, nfe=steps)
+        gap = paired(with_it, by_seed("one_step", "w2", dataset, "plain", solver="euler", nfe=steps))
+        assert gap.mean + gap.half < 0
+    fifty = [by_seed("one_step", "w2", dataset, method, role="reference").mean() for method in ("hybrid_1", "plain")]
+    assert abs(fifty[0] - fifty[1]) <= 0.05
+
+
+def test_the_relativistic_game_covers_all_modes_in_every_seed_and_the_others_do_not():
+    games = {name: ("r3gan", "gan", "wgan_gp") for name in ("modes_covered", "modes_valid", "modes_tv")}
+    found = {name: {of: by_seed("paradigms", name, "grid25", of, role="reference") for of in games[name]} for name in games}
+    assert (found["modes_covered"]["r3gan"] == 25).all()
+    assert found["modes_valid"]["r3gan"].mean() >= 0.75
+    assert found["modes_tv"]["r3gan"].mean() <= 0.25
+    for other in ("gan", "wgan_gp"):
+        assert found["modes_covered"][other].mean() < 25
+
+
+def test_bounds_of_a_likelihood_stand_in_their_order_and_the_rate_falls_with_its_weight():
+    rates = []
+    for method in ("vae_quarter", "vae_1", "vae_4"):
+        elbo, iw, exact, floor = (
+            by_seed("paradigms", name, "moons", method) for name in ("elbo", "iw_bound", "nll_exact", "elbo_floor")
+        )
+        assert (elbo >= iw).all()
+        assert (iw >= exact - 0.01).all()  # the importance weights' own error
+        assert (exact >= floor - 0.05).all()  # two samples
+        rates.append(by_seed("paradigms", "rate", "moons", method).mean())
+    assert rates == sorted(rates, reverse=True)
+
+
+@pytest.mark.parametrize("method", ["vq", "fsq"])
+def test_nearly_all_codes_are_used(method):
+    assert by_seed("paradigms", "codes_used", "grid25", method).min() >= 0.9

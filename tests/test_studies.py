@@ -311,11 +311,14 @@ def test_a_chain_of_bounds_that_breaks_is_named_with_its_seed():
 
     rows = [
         *rows_of("good", elbo=2.5, iw_bound=2.3, nll_exact=2.2, elbo_floor=2.1, rate=1.0, distortion=1.5),
-        *rows_of("bad", elbo=2.5, nll_exact=2.7, elbo_floor=2.1, rate=0.5, distortion=2.0),
+        *rows_of("bad", elbo=2.5, nll_exact=2.52, elbo_floor=2.1, rate=0.5, distortion=2.0),
+        *rows_of("lucky", elbo=2.5, elbo_floor=2.54, rate=0.5, distortion=2.0),
+        *rows_of("wrong", elbo=2.5, elbo_floor=2.56, rate=0.5, distortion=2.0),
     ]
     evidence = Evidence(pd.DataFrame(rows, columns=COLUMNS))
     assert breaks(evidence, "moons", "good") == []
-    assert breaks(evidence, "moons", "bad") == [*SEEDS]
+    assert breaks(evidence, "moons", "bad") == breaks(evidence, "moons", "wrong") == [*SEEDS]
+    assert breaks(evidence, "moons", "lucky") == []  # as test points scatter
     study = Study(kind="bottlenecks", title="", datasets=["moons"], methods=["good", "bad"])
     said, table, _, figure = bottlenecks(study, evidence)
     assert "breaks for bad (seed 0)" in said
