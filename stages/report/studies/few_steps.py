@@ -1,10 +1,13 @@
 """W2 of methods and their rounds at few evaluations, whatever makes these: one pass, jumps, or steps of Euler's."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
+
+from matplotlib.ticker import NullLocator
 
 from rectiflow.statistics import estimate
 from stages.report.evidence import Evidence, at_nfe
-from stages.report.figures import COLOURS, levels, panels, uri
+from stages.report.figures import COLOURS, levels, line_style, panels, uri
 from stages.shared.measures import MEASURES
 from stages.shared.studies import Study
 
@@ -36,15 +39,19 @@ def curves(
     steps: Sequence[int] = STEPS,
     of: Callable[[Evidence, str, Row, int], list[float]] = w2,
 ) -> str:
-    """A panel for each data set, a line for each row."""
-    drawn, axes = panels(len(study.datasets))
+    """A panel for each data set, a line for each row: a colour and a mark for each method, dashes for later rounds."""
+    picture, axes = panels(len(study.datasets))
+    legend: dict[str, Any] = {}
     for ax, dataset in zip(axes, study.datasets, strict=False):
-        for k, row in enumerate(rows(study, evidence, dataset)):
+        for row in rows(study, evidence, dataset):
             found = {n: estimate(each) for n in steps if (each := of(evidence, dataset, row, n))}
+            mark = "osD^v"[study.methods.index(row[0]) // len(COLOURS) % 5]
+            style = {**line_style(study.methods, *row), "marker": mark, "lw": 1.2}
             means, halves = ([getattr(each, part) for each in found.values()] for part in ("mean", "half"))
-            colour = COLOURS[k % len(COLOURS)]
-            ax.errorbar(list(found), means, halves, marker="o", ms=3, capsize=2, color=colour, label=label(row), lw=1.2)
+            legend[label(row)] = ax.errorbar(list(found), means, halves, ms=3, capsize=2, elinewidth=0.7, **style)
         levels(ax, evidence.floors[dataset])
         ax.set(title=dataset, xscale="log", yscale="log", xlabel="function evaluations", ylabel=MEASURES["w2"].axis)
-        ax.legend(fontsize=7)
-    return uri(drawn, "svg")
+        ax.set_xticks(steps, [str(n) for n in steps])
+        ax.xaxis.set_minor_locator(NullLocator())
+    picture.legend(list(legend.values()), list(legend), loc="outside lower center", ncols=4, fontsize=7)
+    return uri(picture, "svg")

@@ -14,6 +14,8 @@ from stages.report.results import Values
 from stages.report.studies.few_steps import STEPS, Row, curves, label, rows, w2
 from stages.shared.studies import Study
 
+WIDE = 3  # ratios beyond which an axis is logarithmic
+
 
 def one_step(study: Study, evidence: Evidence) -> list[str]:
     """Each data set's finding and table, and the figure of all. The first of the methods, in round 0, is the teacher."""
@@ -71,7 +73,8 @@ def ratios(study: Study, evidence: Evidence) -> str:
             of = estimate(row.values)
             ax.errorbar([of.mean], [k], xerr=[of.half], marker="o", ms=4, capsize=2, color=COLOURS[k % len(COLOURS)])
         ax.axvline(1, color="#545d6b", lw=0.8)
-        ax.set(title=dataset, xscale="log", xlabel="W2 of one evaluation over the teacher's")
+        wide = max((estimate(row.values).mean for row in found), default=1) > WIDE
+        ax.set(title=dataset, xscale="log" if wide else "linear", xlabel="W2 of one evaluation over the teacher's")
         ax.set_yticks(range(len(found)), [row.label for row in found], fontsize=7)
         ax.invert_yaxis()
     return uri(drawn, "svg")
