@@ -45,6 +45,7 @@ CONSISTENT = {"coupling": "independent", "objective": "consistency", "model": {"
 MAP = {"coupling": "independent", "objective": "meanflow", "model": {"name": "flow_map"}}
 GAME = {"objective": "adversarial", "model": {"name": "generator"}}
 CLAIM = {"said": "it is", "dataset": "bimodal", "method": "icfm", "measure": "w2", "is": "smaller", "than": "icfm"}
+AFTER = {**CLAIM, "than_round": 1}
 CLAIMING = {"kind": "paradigms", "title": "t", "datasets": ["bimodal"], "methods": ["icfm"]}
 
 MISTAKES = [
@@ -219,7 +220,7 @@ MISTAKES = [
     (
         "methods/otcfm",
         {"coupling": "exact", "objective": "energy", "model": {"name": "energy"}},
-        ["methods.otcfm.coupling", "'exact'", "depend on each other", "independent"],
+        ["methods.otcfm.coupling", "'exact'", "points depend on each other", "such as independent"],
     ),
     (
         "methods/realnvp",
@@ -228,11 +229,19 @@ MISTAKES = [
     ),
     ("methods/realnvp", {**CONSISTENT, "last": 10**19}, ["methods.realnvp.last", "[10, 1000000]"]),
     ("studies/s", {**CLAIMING, "kind": "rounds", "claims": [CLAIM]}, ["studies.s.claims", "paradigms", "'rounds'"]),
-    ("studies/s", {**CLAIMING, "claims": [{**CLAIM, "method": "nobody"}]}, ["studies.s.claims.0.method", "'nobody'"]),
-    ("studies/s", {**CLAIMING, "claims": [{**CLAIM, "dataset": "away"}]}, ["studies.s.claims.0.dataset", "'away'"]),
+    ("studies/s", {**CLAIMING, "claims": [{**AFTER, "method": "nobody"}]}, ["studies.s.claims.0.method", "'nobody'"]),
+    ("studies/s", {**CLAIMING, "claims": [{**AFTER, "dataset": "away"}]}, ["studies.s.claims.0.dataset", "'away'"]),
     ("studies/s", {**CLAIMING, "claims": [{**CLAIM, "than_measure": "w3"}]}, ["claims.0.than_measure", "'w3'", "w2"]),
-    ("studies/s", {**CLAIMING, "claims": [{**CLAIM, "than_round": 7}]}, ["claims.0.than_round", "7", "not in the grid"]),
-    ("studies/s", {**CLAIMING, "claims": [{**CLAIM, "nfe": 50}]}, ["claims.0.nfe", "50", "add solver"]),
+    (
+        "studies/s",
+        {**CLAIMING, "claims": [{**CLAIM, "than_round": 7}]},
+        ["claims.0: bimodal-icfm-round7 is not in the grid"],
+    ),
+    ("studies/s", {**CLAIMING, "claims": [{**AFTER, "nfe": 50}]}, ["claims.0.nfe", "50", "add solver"]),
+    ("studies/s", {**CLAIMING, "claims": [{**AFTER, "solver": "ddim"}]}, ["claims.0.solver", "'ddim'", "euler"]),
+    ("studies/s", {**CLAIMING, "claims": [{**AFTER, "solver": "euler"}]}, ["claims.0.nfe is missing", "'euler'"]),
+    ("studies/s", {**CLAIMING, "claims": [{**CLAIM, "measure": "w2_floor", "solver": "euler"}]}, ["claims.0.solver"]),
+    ("studies/s", {**CLAIMING, "claims": [CLAIM | {"than_round": 0}]}, ["claims.0.than", "'icfm'", "same draw"]),
     ("grid/plane/modes", {"neighbours": 60}, ["grid.plane.modes.neighbours", "60", "less than test of bimodal, 60"]),
     ("grid/plane/modes", {"reach": 0.0}, ["grid.plane.modes.reach", "0"]),
     ("grid/own/rounds", -1, ["grid.own.rounds", "-1"]),

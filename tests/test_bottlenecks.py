@@ -372,7 +372,12 @@ def test_a_seed_does_not_depend_on_its_neighbours(kind, threads):
         (lambda: partial(Autoencoder.begin, latent=3), r"model.latent: 3 must be at most 2"),
         (lambda: partial(Autoencoder.begin, latent=0), r"model.latent: 0 must be at least 1"),
         (lambda: partial(VQ.begin, deviation=0.0), r"model.deviation: 0.0 must be greater than 0"),
-        (lambda: partial(VQ.begin, codes=0), r"model.codes: 0 must be at least 1"),
+        (lambda: partial(VQ.begin, codes=0), r"model.codes: 0 must lie in \[1, 65536\]"),
+        (lambda: partial(VQ.begin, codes=10**6), r"model.codes: 1000000 must lie in \[1, 65536\]"),
+        (
+            lambda: partial(FSQ.begin, levels=[1000, 1000]),
+            r"model.levels: .* make 1000000 codes, and should make at most 65536",
+        ),
         (lambda: partial(VQ.begin, commitment=-0.1), r"model.commitment: -0.1 must be at least 0"),
         (lambda: partial(FSQ.begin, levels=[5, 1]), r"model.levels: 1 must be at least 2"),
         (lambda: partial(FSQ.begin, levels=[5]), r"model.levels: \[5\] should be a number for each of the 2 latents"),

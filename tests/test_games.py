@@ -185,17 +185,19 @@ def test_diffflow_without_a_weight_is_matching_on_the_diagonal():
 
 
 @pytest.mark.parametrize("together", [1, 2, 50])
-def test_every_number_of_jumps_has_its_turn_however_many_steps_are_drawn_at_a_time(together):
+@pytest.mark.parametrize("steps", [300, 1024])
+def test_every_number_of_jumps_has_its_turn_however_many_steps_are_drawn_at_a_time(steps, together):
     """All seeds have the same one in a step."""
     data, objective = shifted([1, 2]), DiffFlow(NETWORK, jumps=[1, 2, 4])
     model, found = objective.begin(data, generators([1, 2])), []
-    for start in range(0, 300, together):
+    for start in range(0, steps, together):
         rows = torch.zeros((together, 4), dtype=torch.long)
-        counts = [objective.draw(model.seed(k), data.seed(k), rows, generators([k])[0], start / 300)[-1] for k in (0, 1)]
+        counts = [objective.draw(model.seed(k), data.seed(k), rows, generators([k])[0], start / steps)[-1] for k in (0, 1)]
         assert torch.equal(*counts)
         found += counts[0].tolist()
-    assert found[:90] == [0] * 90  # the share `start` of the training
-    assert all(50 < found.count(jumps) < 90 for jumps in (1, 2, 4))
+    begun = int(0.3 * steps)  # the share `start` of the training
+    assert found[:begun] == [0] * begun
+    assert all(0.7 < found.count(jumps) / ((steps - begun) / 3) < 1.3 for jumps in (1, 2, 4))
 
 
 def test_data_and_draws_of_a_step_do_not_belong_together():

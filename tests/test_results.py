@@ -82,9 +82,9 @@ def by_seed(project, name, dataset, method, **where):
     with open(ROOT / "experiments" / project / "reports/results.csv") as file:
         rows = [row for row in csv.DictReader(file) if row["metric"] == name]
     wanted = {"dataset": dataset, "method": method, "round": "0"} | {key: str(value) for key, value in where.items()}
-    found = {row["seed"]: float(row["value"]) for row in rows if all(row[key] == of for key, of in wanted.items())}
-    assert sorted(found) == list("01234")
-    return np.array([found[seed] for seed in sorted(found)])
+    found = sorted((row["seed"], float(row["value"])) for row in rows if all(row[key] == of for key, of in wanted.items()))
+    assert [seed for seed, _ in found] == list("01234")
+    return np.array([value for _, value in found])
 
 
 def ratio(dataset, method, solver="once", k=0):
@@ -94,7 +94,7 @@ def ratio(dataset, method, solver="once", k=0):
 
 
 @pytest.mark.parametrize("dataset", ["ring", "checkerboard", "bimodal"])
-def test_what_learns_from_a_teacher_is_in_one_step_as_good_as_it_is_in_fifty(dataset):
+def test_one_step_of_what_learns_from_a_teacher_is_nearly_as_good_as_its_fifty(dataset):
     assert ratio(dataset, "icfm", "euler") > 5
     assert ratio(dataset, "icfm", "euler", k=1) <= 1.10
     for method in ("distil", "re_meanflow", "meanflow_taught"):
@@ -111,7 +111,7 @@ def test_an_adversarial_term_helps_few_steps_and_leaves_fifty(dataset):
         gap = paired(with_it, by_seed("one_step", "w2", dataset, "plain", solver="euler", nfe=steps))
         assert gap.mean + gap.half < 0
     fifty = [by_seed("one_step", "w2", dataset, method, role="reference").mean() for method in ("hybrid_1", "plain")]
-    assert abs(fifty[0] - fifty[1]) <= 0.05
+    assert abs(fifty[0] - fifty[1]) <= 0.02
 
 
 def test_the_relativistic_game_covers_all_modes_in_every_seed_and_the_others_do_not():

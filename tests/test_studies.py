@@ -4,11 +4,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from rectiflow.statistics import paired
+from stages.report import sources
 from stages.report.evidence import Evidence, verdict
 from stages.report.results import COLUMNS, Values, against_first, best
 from stages.report.studies.bottlenecks import bottlenecks, breaks
-from stages.report.studies.claims import both, called, verdicts
-from stages.report.studies.diffflow import diffflow
+from stages.report.studies.claims import both, called, row, verdicts
+from stages.report.studies.diffflow import against, diffflow
 from stages.report.studies.likelihood import likelihood
 from stages.report.studies.one_step import one_step, over_teacher
 from stages.report.studies.paradigms import drawn_values, draws, paradigms
@@ -184,6 +186,28 @@ def spent(**before):
     return lambda: pd.DataFrame(rows, columns=["dataset", "method", "round", "weights", "steps", "before"])
 
 
+def test_what_a_model_learned_from_are_teachers_rounds_and_bottlenecks_and_theirs(monkeypatch):
+    def flow(data, teacher="generate/ring", dataset="ring"):
+        return {"dataset": dataset, "data": data, "teacher": teacher}
+
+    grid = {
+        "encoded": {"codes": {"bottleneck": "vae"}},
+        "reflows": {"one": {"flow": "first"}},
+        "until": {"two": {"flow": "second"}},
+        "flows": {
+            "vae": flow("generate/ring"), "first": flow("couple/ring"), "second": flow("reflow/one"),
+            "third": flow("reflow/two"), "pupil": flow("couple/ring", "train/third"),
+            "inside": flow("couple/codes", dataset="codes"), "chosen": flow("train/ring-auto"),
+        },
+    }  # fmt: skip
+    monkeypatch.setattr(sources, "read", lambda _: grid)
+    found = {name: sorted(sources.learned_from(name)) for name in grid["flows"]}
+    assert found == {
+        "vae": [], "first": [], "second": ["first"], "third": ["first", "second"], "pupil": ["first", "second", "third"],
+        "inside": ["vae"], "chosen": [],
+    }  # fmt: skip
+
+
 def ends(**spreads):
     """Held-out losses of methods, so far apart over seeds."""
     rows = [["ring", name, 0, seed, 1 + spread * seed] for name, spread in spreads.items() for seed in SEEDS]
@@ -234,6 +258,10 @@ def test_one_difference_among_many_is_no_finding():
     alike = ([1.0, 1.2, 1.4, 1.6, 1.8], [1.1, 1.1, 1.5, 1.5, 1.8])
     assert verdicts([claim()], [apart]) == ["holds"]
     assert verdicts([claim()] * 10, [apart] + [alike] * 9) == ["not shown"] * 10
+    assert verdicts([claim()] * 10, [apart] + [([], [])] * 9) == ["holds"] + ["not measured"] * 9
+    rate = claim(measure="rate", than="b", than_measure="elbo")
+    assert [called(side) for side in rate.sides] == ["a", "b"]
+    assert "rate against -ELBO" in row(rate, apart, "holds")
 
 
 def test_a_claim_may_name_its_draw_and_the_target():
@@ -248,8 +276,9 @@ def test_a_claim_may_name_its_draw_and_the_target():
     evidence = Evidence(pd.DataFrame(rows, columns=COLUMNS))
     of = claim(solver="ddim", nfe=50, than="a", than_measure="w2_floor")
     assert both(of, evidence) == ([1, 2, 3, 4, 5], [4, 5, 6, 7, 8])
-    assert [called(side) for side in of.sides] == ["a by ddim, 50 evaluations", "W2 floor"]
+    assert [called(side) for side in of.sides] == ["a by ddim, 50 evaluations", "the target itself"]
     assert both(claim(solver="ddim", nfe=20, than="a"), evidence) == ([], [])
+    assert both(claim(solver="ddim", than="a"), evidence) == ([], [])  # two draws are not twice as many seeds
     assert both(claim(than="a", than_solver="ddim", than_nfe=1000), evidence)[1] == [2, 3, 4, 5, 6]
 
 
@@ -302,6 +331,28 @@ def test_one_table_has_every_draw_with_likelihood_bound_or_none_and_says_which()
     assert "<b>holds</b>" in judged
     assert "<b>not measured</b>" in judged
     assert "data:image/svg" in figure
+
+
+def test_what_was_not_drawn_is_left_out_of_what_an_adversarial_term_does():
+    floor = [each | {"metric": "w2_floor", "role": ""} for each in drawn("", 0, "", 0, 0.45)]
+    study = Study(kind="diffflow", title="", datasets=["ring"], methods=["plain", "game", "other"])
+    rows = [*drawn("plain", 0, "euler", 50, 0.5), *drawn("other", 0, "dopri5", 90, 0.5), *floor]
+    alone = Evidence(pd.DataFrame(rows, columns=COLUMNS), {"ends": ends(plain=0.1), "spent": spent(plain=0)})
+    said, _ = diffflow(study, alone)
+    assert "nothing was drawn beside plain" in said
+    rows += drawn("game", 0, "euler", 50, 0.7)
+    evidence = Evidence(pd.DataFrame(rows, columns=COLUMNS), {"ends": ends(plain=0.1), "spent": spent(plain=0)})
+    said, *_ = diffflow(study, evidence)
+    assert "game against plain is worse at 50" in said
+    assert "other" not in said
+
+
+def test_differences_from_the_flow_without_the_term_are_corrected_for_their_number():
+    """At p = 0.03 a row is better alone, and not beside seven gaps where there is nothing."""
+    apart = paired([1.0, 1.2, 1.4, 1.6, 1.8], [1.06, 1.31, 1.52, 1.59, 1.94])
+    alike = paired([1.0, 1.2, 1.4, 1.6, 1.8], [1.1, 1.1, 1.5, 1.5, 1.8])
+    assert "is better at 1" in against({("a", 0): [apart, None, None, None]}, "base")[0]
+    assert "better" not in against({("a", 0): [apart, alike, alike, alike], ("b", 0): [alike] * 4}, "base")[0]
 
 
 def test_a_chain_of_bounds_that_breaks_is_named_with_its_seed():

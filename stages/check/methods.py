@@ -92,15 +92,16 @@ def check_method(name: str, content: Mapping[str, Any], params: Params) -> None:
 
 
 def check_pairs(key: str, method: Learning, objective: Objective, params: Params) -> None:
-    """They are independent where the objective has no other minimum."""
+    """The points of a pair are independent where only then the objective's minimum is what it is for."""
     if not getattr(objective, "independent", False):
         return
     free = [name for name, row in params.couplings.items() if row["name"] == "independent"]
     for part, value in {"reflow": method.reflow, "coupling": method.coupling}.items():
         if value is not None and value not in free:
             raise Refused(
-                f"{PARAMS}: {key}.{part}: {value!r} gives pairs that depend on each other, of which {method.objective!r} "
-                f"learns no score; the choices of coupling are {', '.join(free)}"
+                f"{PARAMS}: {key}.{part}: {value!r} gives pairs whose points depend on each other, of which "
+                f"{method.objective!r} learns no score; it needs a coupling {{name: independent}}"
+                + (f", such as {free[0]}" if free else "")
             )
 
 
@@ -193,7 +194,7 @@ def check_serves(key: str, sampler: Sampler, name: str) -> None:
 
 
 def drawing(model: type[Model]) -> str:
-    """The samplers that draw from a kind of model."""
+    """The samplers that draw from a kind of model, each as it is or with the option that it needs for that."""
     fit = ([said for said, sampler in ways(name).items() if issubclass(model, sampler.needs)] for name in SAMPLERS)
     return ", ".join(said[0] for said in fit if said)
 

@@ -75,8 +75,8 @@ def spent(evidence: Evidence, dataset: str, method: str, k: int) -> list[str]:
     return ["", ""]
 
 
-SPENT = ["weights", "training steps"]  # the header of these
-BEFORE = "After a plus stand the steps of what a model learned from: a teacher, an earlier round, a bottleneck."
+SPENT_HEADER = ["weights", "training steps"]  # the header of these
+SPENT_NOTE = "After a plus stand the steps of what a model learned from: a teacher, an earlier round, a bottleneck."
 
 
 def finding(what: str, said: str) -> str:

@@ -7,11 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rectiflow.models.quantised import Coded, Quantised
+from rectiflow.models.quantised import MOST_CODES, Coded, Quantised
 from rectiflow.networks.activations import seedwise
 from rectiflow.ranges import at_least
-
-MOST = 65536  # codes
 
 
 @dataclass(frozen=True)
@@ -29,8 +27,8 @@ class FSQ(Quantised):
             at_least(2, levels=number)
         if len(self.levels) != self.latent:
             raise ValueError(f"levels: {list(self.levels)} should be a number for each of the {self.latent} latents")
-        if self.codes > MOST:
-            raise ValueError(f"levels: {list(self.levels)} make {self.codes} codes, and should make at most {MOST}")
+        if self.codes > MOST_CODES:
+            raise ValueError(f"levels: {list(self.levels)} make {self.codes} codes, and should make at most {MOST_CODES}")
 
     @property
     def codes(self) -> int:

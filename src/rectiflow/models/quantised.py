@@ -10,6 +10,8 @@ from torch import Tensor
 from rectiflow.models.bottleneck import Bottleneck, Bound
 from rectiflow.networks.activations import seedwise
 
+MOST_CODES = 65536  # the prior has a weight for each, and a codebook is compared with every row
+
 
 class Coded(NamedTuple):
     """Points as codes `(seeds, batch)`, the latents z `(seeds, latent, batch)` that the codes stand for, with the gradients

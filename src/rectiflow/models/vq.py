@@ -6,10 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rectiflow.models.quantised import Coded, Quantised, nearest, picked
+from rectiflow.models.quantised import MOST_CODES, Coded, Quantised, nearest, picked
 from rectiflow.ranges import at_least, inside
-
-MOST = 65536  # codes, each of which every row is compared with
 
 
 @dataclass(frozen=True)
@@ -26,7 +24,7 @@ class VQ(Quantised):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        inside(f"[1, {MOST}]", codes=self.codes)
+        inside(f"[1, {MOST_CODES}]", codes=self.codes)
         at_least(0, commitment=self.commitment)
 
     @property

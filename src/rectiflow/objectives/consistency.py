@@ -20,7 +20,7 @@ from rectiflow.ranges import among, at_least, inside
 from rectiflow.weights import initial
 
 TARGETS = ("average", "own")
-MOST = 1_000_000  # steps
+MOST_STEPS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ class Consistency:
     parts: ClassVar[Mapping[str, Mapping[str, Any]]] = {"interpolant": INTERPOLANTS}
 
     def __post_init__(self) -> None:
-        inside(f"[2, {MOST}]", first=self.first)
-        inside(f"[{self.first}, {MOST}]", last=self.last)
+        inside(f"[2, {MOST_STEPS}]", first=self.first)
+        inside(f"[{self.first}, {MOST_STEPS}]", last=self.last)
         among(TARGETS, target=self.target)
         at_least(0, huber=self.huber)
         on_path(self.teacher, self.interpolant)

@@ -22,7 +22,7 @@ from rectiflow.ranges import at_least, inside
 from rectiflow.regression import drawn
 from rectiflow.weights import initial
 
-MOST = 100  # jumps, each of which keeps its activations
+MOST_JUMPS = 100  # each keeps its activations
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,8 @@ class DiffFlow:
     def __post_init__(self) -> None:
         at_least(0, weight=self.weight)
         inside("[0, 1)", start=self.start)
-        if not self.jumps or min(self.jumps) < 1 or max(self.jumps) > MOST:
-            raise ValueError(f"jumps: {list(self.jumps)} should be numbers of jumps, each from 1 to {MOST}")
+        if not self.jumps or min(self.jumps) < 1 or max(self.jumps) > MOST_JUMPS:
+            raise ValueError(f"jumps: {list(self.jumps)} should be numbers of jumps, each from 1 to {MOST_JUMPS}")
         if self.game.every != 1:
             raise ValueError(f"game.every: {self.game.every} should be 1: the flow takes its turn in every step")
         unscaled(self.interpolant)
@@ -91,7 +91,7 @@ class DiffFlow:
         """The numbers of jumps of some steps, which all seeds share: one of `jumps` after the other, from one that the share
         of the training alone decides, so that each has its turn where steps are drawn one by one.
         """
-        place = int(torch.randint(len(self.jumps), (), generator=Generator().manual_seed(int(done * 2**53))))
+        place = int(torch.randint(len(self.jumps), (), generator=Generator().manual_seed(int(done * (2**31 - 1)))))
         return [self.jumps[(place + k) % len(self.jumps)] for k in range(steps)]
 
     def losses(self, player: str, model: FlowMap, average: FlowMap, batch: tuple[Tensor, ...]) -> Tensor:

@@ -39,7 +39,7 @@ class ScoreMatching:
     players: ClassVar[Mapping[str, Turns]] = ALONE
     smooth: ClassVar[bool] = True
     gaussian_source: ClassVar[bool] = True
-    independent: ClassVar[bool] = True  # of its pairs no other kind has this minimum
+    independent: ClassVar[bool] = True  # with other pairs the minimum is no score
     parts: ClassVar[Mapping[str, Mapping[str, Any]]] = {"interpolant": INTERPOLANTS}
 
     def __post_init__(self) -> None:

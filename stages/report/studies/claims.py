@@ -4,13 +4,14 @@ from html import escape
 
 import numpy as np
 
-from rectiflow.statistics import holm, p_value, paired
+from rectiflow.statistics import Estimate, holm, p_value, paired
 from stages.report.evidence import Evidence, values
 from stages.report.html import note, table
 from stages.report.printing import difference, shown
-from stages.shared.measures import measure
+from stages.shared.measures import MEASURES, measure
 from stages.shared.studies import Claim, Side, Study
 
+TARGETS = {of.floor for of in MEASURES.values()}
 HEADER = ["what is said", "data set", "measure", "of it", "of the other", "difference", "verdict"]
 
 
@@ -48,38 +49,40 @@ def of_side(side: Side, dataset: str, evidence: Evidence) -> list[float]:
     rows = rows[(rows.dataset == dataset) & (rows.method == side.method) & (rows["round"] == side.round)]
     rows = rows[(rows.metric == measure(side.measure).metric) & (rows.solver == side.solver)]
     rows = rows if side.nfe is None else rows[rows.nfe == side.nfe]
+    if rows.seed.duplicated().any():  # several draws, of which none was named
+        return []
     return rows.sort_values("seed", kind="stable").value.tolist()
 
 
 def verdicts(of: list[Claim], found: list[tuple[list[float], list[float]]]) -> list[str]:
     """Whether the seeds say that each claim holds."""
-    gaps = [paired(*each) if len(each[0]) > 1 else None for each in found]
-    kept = holm([p_value(gap) if gap else 1.0 for gap in gaps])
-    said = []
-    for claim, (mine, _), gap, certain in zip(of, found, gaps, kept, strict=True):
-        if not mine:
-            said.append("not measured")
-        elif gap is None or not certain:
-            said.append("not shown")
-        else:
-            said.append("holds" if (gap.mean < 0) == (claim.is_ == "smaller") else "refuted")
-    return said
+    gaps = [paired(*each) if each[0] else None for each in found]
+    kept = iter(holm([p_value(gap) if gap.n > 1 else 1.0 for gap in gaps if gap]))
+    return [verdict(claim, gap, bool(next(kept))) if gap else "not measured" for claim, gap in zip(of, gaps, strict=True)]
 
 
-def row(claim: Claim, found: tuple[list[float], list[float]], verdict: str) -> list[str]:
+def verdict(claim: Claim, gap: Estimate, certain: bool) -> str:
+    """What a difference says of a claim."""
+    if not certain:
+        return "not shown"
+    return "holds" if (gap.mean < 0) == (claim.is_ == "smaller") else "refuted"
+
+
+def row(claim: Claim, found: tuple[list[float], list[float]], said: str) -> list[str]:
     """A claim as a row of the table."""
-    what = ("spread of " if claim.spread else "") + measure(claim.measure).title
+    titles = dict.fromkeys(measure(side.measure).title for side in claim.sides)
+    what = ("spread of " if claim.spread else "") + " against ".join(titles)
     against = " against ".join(map(called, claim.sides))
     cells = [*map(shown, found), difference(*found)] if found[0] else [""] * 3
     return [
         f"{escape(claim.said)} <span class='half'>({escape(against)})</span>", escape(claim.dataset), escape(what), *cells,
-        f"<b>{verdict}</b>",
+        f"<b>{said}</b>",
     ]  # fmt: skip
 
 
 def called(side: Side) -> str:
-    """What is compared: the target itself where the measure is its own."""
-    if not measure(side.measure).better:
-        return measure(side.measure).title
+    """What is compared: the target itself where the measure is a floor or ceiling."""
+    if side.measure in TARGETS:
+        return "the target itself"
     steps = f", {side.nfe:g} evaluations" if side.nfe else ""
     return side.method + f", round {side.round}" * (side.round > 0) + (f" by {side.solver}" if side.solver else "") + steps

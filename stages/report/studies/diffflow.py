@@ -1,12 +1,13 @@
 """An adversarial term on a flow's own few-step samples: what it does to few steps, to many, and from seed to seed."""
 
+from collections.abc import Mapping
 from functools import partial
 from html import escape
 
 import numpy as np
 
-from rectiflow.statistics import Estimate, improves, paired
-from stages.report.evidence import BEFORE, SPENT, Evidence, finding, spent
+from rectiflow.statistics import Estimate, holm, p_value, paired
+from stages.report.evidence import SPENT_HEADER, SPENT_NOTE, Evidence, finding, spent
 from stages.report.html import figure, note, table
 from stages.report.printing import difference, plain, shown
 from stages.report.studies.claims import claims
@@ -28,18 +29,20 @@ def diffflow(study: Study, evidence: Evidence) -> list[str]:
 
 def of_dataset(study: Study, evidence: Evidence, dataset: str) -> list[str]:
     """What the seeds say of every row against the first, how much the rows scatter, and what they cost."""
-    base, others = (study.methods[0], 0), [row for row in rows(study, evidence, dataset) if row != (study.methods[0], 0)]
-    every = {row: [drawn(study, evidence, dataset, row, n) for n in STEPS] for row in [base, *others]}
-    said = [against(label(row), every[row], label(base), every[base]) for row in others]
+    base = (study.methods[0], 0)
+    every = {row: [drawn(study, evidence, dataset, row, n) for n in STEPS] for row in rows(study, evidence, dataset)}
+    others = {row: gaps for row, found in every.items() if row != base and any(gaps := changes(found, every.get(base, [])))}
+    if not others:
+        return [finding(dataset, f"nothing was drawn beside {base[0]}")]
     values = [[escape(label(row)), *map(shown, found), spent(evidence, dataset, *row)[1]] for row, found in every.items()]
-    changes = [[escape(label(row)), *map(changed, every[row], every[base])] for row in others]
+    differences = [[escape(label(row)), *map(changed, every[row], every[base])] for row in others]
     scatter = [[escape(label(row)), *spreads(evidence, dataset, row, found)] for row, found in every.items()]
     header = [f"{n} step{'s' * (n > 1)}" for n in STEPS]
     return [
-        finding(f"{dataset} (floor {evidence.floors[dataset]:.3f})", f"{'; '.join(said)}."),
-        table(["W2 of", *header, SPENT[1]], values),
-        note(f"{escape(base[0])} has learned no jump and is drawn from by steps of Euler's. {BEFORE}"),
-        table([f"W2 minus that of {base[0]}", *header], changes),
+        finding(f"{dataset} (floor {evidence.floors[dataset]:.3f})", f"{'; '.join(against(others, label(base)))}."),
+        table(["W2 of", *header, SPENT_HEADER[1]], values),
+        note(f"{escape(base[0])} is drawn from by steps of Euler's, as without the term no jump is trained. {SPENT_NOTE}"),
+        table([f"W2 minus that of {base[0]}", *header], differences),
         note("Deviation over seeds of W2 at so many steps, and of the held-out loss at the end."),
         table(["deviation of", *header, "loss"], scatter),
     ]
@@ -52,30 +55,31 @@ def drawn(study: Study, evidence: Evidence, dataset: str, row: Row, steps: int) 
     return w2(evidence, dataset, row, steps, ("euler",) if row[0] == study.methods[0] else SOLVERS)
 
 
-def change(mine: list[float], other: list[float]) -> Estimate | None:
-    """W2 minus another, paired by seed; None where one of them is not there."""
-    return paired(mine, other) if mine and len(mine) == len(other) else None
+def changes(mine: list[list[float]], base: list[list[float]]) -> list[Estimate | None]:
+    """W2 minus that of the first at each of STEPS, paired by seed; None where one of them is not there."""
+    return [paired(a, b) if a and len(a) == len(b) else None for a, b in zip(mine, base or [[]] * len(mine), strict=True)]
 
 
-def changed(mine: list[float], other: list[float]) -> str:
+def changed(mine: list[float], base: list[float]) -> str:
     """The same as a cell, with that of every seed."""
-    return difference(mine, other) if mine and len(mine) == len(other) else ""
+    return difference(mine, base) if mine and len(mine) == len(base) else ""
 
 
-def against(name: str, mine: list[list[float]], base: str, other: list[list[float]]) -> str:
-    """At which of STEPS a row is better and worse than the first beyond the interval."""
-    better: list[str] = []
-    worse: list[str] = []
-    level: list[str] = []
-    gaps = [change(a, b) for a, b in zip(mine, other, strict=True)]
-    for steps, gap in zip(STEPS, gaps, strict=True):
-        if gap is not None:
-            of = better if improves(gap) else worse if improves(gap, "larger") else level
-            of.append(str(steps))
-    words = [(better, "better"), (worse, "worse"), (level, "not told apart")]
-    parts = [f"{word} at {', '.join(of)}" for of, word in words if of]
-    last = gaps[-1]
-    return f"{name} against {base} is {', '.join(parts)}" + (f" ({plain(last)} at {STEPS[-1]})" if last else "")
+def against(others: Mapping[Row, list[Estimate | None]], base: str) -> list[str]:
+    """At which of STEPS each row is better and worse than the first: t tests, Holm-corrected for all of them."""
+    there = [gap for gaps in others.values() for gap in gaps if gap]
+    certain = iter(holm([p_value(gap) if gap.n > 1 else 1.0 for gap in there]))
+    said = []
+    for row, gaps in others.items():
+        found: dict[str, list[str]] = {"better": [], "worse": [], "not told apart": []}
+        for steps, gap in zip(STEPS, gaps, strict=True):
+            if gap:
+                word = ("better" if gap.mean < 0 else "worse") if next(certain) else "not told apart"
+                found[word].append(str(steps))
+        words = ", ".join(f"{word} at {', '.join(of)}" for word, of in found.items() if of)
+        last = f" ({plain(gaps[-1])} at {STEPS[-1]})" if gaps[-1] else ""
+        said.append(f"{label(row)} against {base} is {words}{last}")
+    return said
 
 
 def spreads(evidence: Evidence, dataset: str, row: Row, found: list[list[float]]) -> list[str]:

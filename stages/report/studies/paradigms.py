@@ -4,7 +4,7 @@ from html import escape
 from typing import Any, NamedTuple
 
 from rectiflow.statistics import estimate
-from stages.report.evidence import BEFORE, SPENT, Evidence, finding, spent, values, verdict
+from stages.report.evidence import SPENT_HEADER, SPENT_NOTE, Evidence, finding, spent, values, verdict
 from stages.report.figures import COLOURS, levels, panels, uri
 from stages.report.html import figure, note, table
 from stages.report.printing import shown
@@ -80,15 +80,15 @@ def of_dataset(study: Study, evidence: Evidence, dataset: str) -> list[str]:
         said.append(verdict(named, MEASURES["modes_tv"].title))
     cells = [cells_of(evidence, dataset, row, there) for row in rows]
     header = ["model", "drawn by", "evaluations", "W2", "NLL or bound", *(MEASURES[name].title for name in there)]
-    header += SPENT
+    header += SPENT_HEADER
     floors = ["floor", "", "", shown(floor(evidence, "w2", dataset)), shown(floor(evidence, "nll", dataset))]
     floors += [shown(floor(evidence, name, dataset)) for name in there]
     return [
         finding(f"{dataset} (floor {evidence.floors[dataset]:.3f})", f"{'; '.join(said)}."),
         table(header, [*cells, [*floors, "", ""]]),
         note(
-            f"A bound is marked: the likelihood itself is at least as good. A dash: the model has no likelihood. {BEFORE} "
-            f"In a step of a game every player moves, but WGAN-GP's generator in one of three."
+            f"A bound is marked: the likelihood itself is at least as good. A dash: the model has no likelihood. "
+            f"{SPENT_NOTE}"
         ),
     ]
 

@@ -10,7 +10,7 @@ from matplotlib.ticker import NullLocator
 
 from rectiflow.statistics import LEVEL, estimate, p_value, paired
 from stages.report import token_figures
-from stages.report.evidence import SPENT, Evidence, measured, spent, values, verdict
+from stages.report.evidence import SPENT_HEADER, Evidence, measured, spent, values, verdict
 from stages.report.figures import errorbars, levels, line_style, panels, uri
 from stages.report.html import figure, note, part, table
 from stages.report.printing import plain, shown
@@ -173,7 +173,7 @@ def likelihoods(of: Draws) -> list[str]:
     rows += [["entropy (floor)", *floors, "", ""]] if any(floors) else []
     apart = [shown(independent(of)) if name == "nll" or (name == "elbo" and "nll" not in there) else "" for name in there]
     rows.append(["independent columns", *apart, "", ""])
-    return [table(["model", *(MEASURES[name].title for name in there), *SPENT], rows)] if there else []
+    return [table(["model", *(MEASURES[name].title for name in there), *SPENT_HEADER], rows)] if there else []
 
 
 def numbers(of: Draws) -> str:
