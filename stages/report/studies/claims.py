@@ -12,7 +12,7 @@ from stages.shared.measures import MEASURES, measure
 from stages.shared.studies import Claim, Side, Study
 
 TARGETS = {of.floor for of in MEASURES.values()}
-HEADER = ["what is said", "data set", "measure", "of it", "of the other", "difference", "verdict"]
+HEADER = ["what is said", "verdict", "data set", "measure", "of it", "of the other", "difference"]
 
 
 def claims(study: Study, evidence: Evidence) -> list[str]:
@@ -70,13 +70,13 @@ def verdict(claim: Claim, gap: Estimate, certain: bool) -> str:
 
 def row(claim: Claim, found: tuple[list[float], list[float]], said: str) -> list[str]:
     """A claim as a row of the table."""
-    titles = dict.fromkeys(measure(side.measure).title for side in claim.sides)
+    titles = dict.fromkeys(measure(side.measure).title for side in claim.sides if side.measure not in TARGETS)
     what = ("spread of " if claim.spread else "") + " against ".join(titles)
     against = " against ".join(map(called, claim.sides))
     cells = [*map(shown, found), difference(*found)] if found[0] else [""] * 3
     return [
-        f"{escape(claim.said)} <span class='half'>({escape(against)})</span>", escape(claim.dataset), escape(what), *cells,
-        f"<b>{said}</b>",
+        f"{escape(claim.said)} <span class='half'>({escape(against)})</span>", f"<b>{said}</b>", escape(claim.dataset),
+        escape(what), *cells,
     ]  # fmt: skip
 
 

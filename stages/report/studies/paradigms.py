@@ -15,6 +15,8 @@ from stages.shared.studies import Study
 
 LIKELIHOODS = ("nll", "nll_exact", "iw_bound", "elbo")  # the first that a model has stands in the table
 BOUNDS = ("iw_bound", "elbo")
+LEGEND = 2.4  # inches
+BESIDE = 1.05  # from method to method, of draws in as many evaluations
 SHARPNESS = ("modes_covered", "modes_valid", "modes_tv", "precision", "recall")
 
 
@@ -38,7 +40,10 @@ class Row(NamedTuple):
 def paradigms(study: Study, evidence: Evidence) -> list[str]:
     """What was found on each data set with its table, the figure of all, and the claims."""
     parts = [part for dataset in study.datasets for part in of_dataset(study, evidence, dataset)]
-    caption = "W2 of every draw against its evaluations; bars are 95 % intervals over seeds, the grey line is the floor."
+    caption = (
+        "W2 of every draw against its evaluations, those of as many side by side; bars are 95 % intervals over seeds, the "
+        "grey line is the floor."
+    )
     parts += [figure(scatter(study, evidence), caption), *claims(study, evidence)]
     return parts
 
@@ -129,14 +134,19 @@ def floor(evidence: Evidence, name: str, dataset: str) -> list[float]:
 
 
 def scatter(study: Study, evidence: Evidence) -> str:
-    """A panel for each data set, a point for each draw."""
+    """A panel for each data set, a point for each draw: a colour and a mark for each method, hollow in later rounds."""
     drawn, axes = panels(len(study.datasets))
+    drawn.set_figwidth(drawn.get_figwidth() + LEGEND)
+    legend: dict[str, Any] = {}
     for ax, dataset in zip(axes, study.datasets, strict=False):
         for row in draws(study, evidence, dataset):
             of, k = estimate(drawn_values(evidence, dataset, row, "w2")), study.methods.index(row.method)
-            style: dict[str, Any] = {"color": COLOURS[k % len(COLOURS)], "marker": "oDsv^P"[k // len(COLOURS) % 6]}
-            ax.errorbar(row.nfe, of.mean, of.half, ls="", ms=4, capsize=2, elinewidth=0.7, **style)
-            ax.annotate(row.label, (row.nfe, of.mean), textcoords="offset points", xytext=(5, 2), fontsize=6)
+            style: dict[str, Any] = {"color": COLOURS[k % len(COLOURS)], "marker": "osD^vP"[k // len(COLOURS) % 6]}
+            fill = "none" if row.round else "full"
+            place = row.nfe * BESIDE ** (k - len(study.methods) / 2)
+            points = ax.errorbar(place, of.mean, of.half, ls="", ms=4, capsize=2, elinewidth=0.7, fillstyle=fill, **style)
+            legend.setdefault(row.label, points)
         levels(ax, evidence.floors[dataset])
         ax.set(title=dataset, xscale="log", yscale="log", xlabel="function evaluations", ylabel=MEASURES["w2"].axis)
+    drawn.legend(list(legend.values()), list(legend), loc="outside right upper", ncols=1, fontsize=7)
     return uri(drawn, "svg")
