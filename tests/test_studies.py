@@ -1,16 +1,20 @@
 """What the report's sections say of numbers whose truth is known."""
 
+import inspect
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from rectiflow.statistics import paired
+from stages.check.studies import CLAIMING
 from stages.report import sources
 from stages.report.evidence import Evidence, verdict
 from stages.report.results import COLUMNS, Values, against_first, best
 from stages.report.studies.bottlenecks import bottlenecks, breaks
 from stages.report.studies.claims import both, called, row, verdicts
 from stages.report.studies.diffflow import against, diffflow
+from stages.report.studies.kinds import STUDIES
 from stages.report.studies.likelihood import likelihood
 from stages.report.studies.one_step import one_step, over_teacher
 from stages.report.studies.paradigms import drawn_values, draws, paradigms
@@ -184,6 +188,11 @@ def spent(**before):
     """3000 steps of each method, and those of what it learned from."""
     rows = [["ring", name, 0, 12345, 3000, others] for name, others in before.items()]
     return lambda: pd.DataFrame(rows, columns=["dataset", "method", "round", "weights", "steps", "before"])
+
+
+def test_the_kinds_that_look_into_claims_are_those_that_may_have_some():
+    looking = {kind for kind in STUDIES if "*claims(study, evidence)" in inspect.getsource(inspect.getmodule(STUDIES[kind]))}
+    assert looking == set(CLAIMING)
 
 
 def test_what_a_model_learned_from_are_teachers_rounds_and_bottlenecks_and_theirs(monkeypatch):
