@@ -173,6 +173,11 @@ def line_style(methods: list[str], method: str, k: int) -> dict[str, Any]:
     return {"color": COLOURS[methods.index(method) % len(COLOURS)], "ls": ["-", "--", ":", "-."][k % 4], "lw": 1.4}
 
 
+def marked(k: int) -> dict[str, Any]:
+    """The colour and the mark of the k-th of some methods: the same colour comes again with another mark."""
+    return {"color": COLOURS[k % len(COLOURS)], "marker": "osD^vP"[k // len(COLOURS) % 6]}
+
+
 def errorbars(ax: Axes, x: Sequence[float], found: Sequence[Estimate], **style: Any) -> None:
     """Means with their intervals against x."""
     ax.errorbar(x, [e.mean for e in found], [e.half for e in found], marker="o", ms=3, capsize=2, elinewidth=0.7, **style)

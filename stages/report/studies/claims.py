@@ -4,10 +4,11 @@ from html import escape
 
 import numpy as np
 
-from rectiflow.statistics import Estimate, holm, p_value, paired
+from rectiflow.statistics import Estimate, paired
 from stages.report.evidence import Evidence, values
 from stages.report.html import note, table
 from stages.report.printing import difference, shown
+from stages.report.results import certain
 from stages.shared.measures import MEASURES, measure
 from stages.shared.studies import Claim, Side, Study
 
@@ -57,13 +58,13 @@ def of_side(side: Side, dataset: str, evidence: Evidence) -> list[float]:
 def verdicts(of: list[Claim], found: list[tuple[list[float], list[float]]]) -> list[str]:
     """Whether the seeds say that each claim holds."""
     gaps = [paired(*each) if each[0] else None for each in found]
-    kept = iter(holm([p_value(gap) if gap.n > 1 else 1.0 for gap in gaps if gap]))
-    return [verdict(claim, gap, bool(next(kept))) if gap else "not measured" for claim, gap in zip(of, gaps, strict=True)]
+    kept = iter(certain([gap for gap in gaps if gap]))
+    return [verdict(claim, gap, next(kept)) if gap else "not measured" for claim, gap in zip(of, gaps, strict=True)]
 
 
-def verdict(claim: Claim, gap: Estimate, certain: bool) -> str:
-    """What a difference says of a claim."""
-    if not certain:
+def verdict(claim: Claim, gap: Estimate, shows: bool) -> str:
+    """What a difference says of a claim, and whether the seeds show it."""
+    if not shows:
         return "not shown"
     return "holds" if (gap.mean < 0) == (claim.is_ == "smaller") else "refuted"
 

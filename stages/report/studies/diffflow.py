@@ -6,10 +6,11 @@ from html import escape
 
 import numpy as np
 
-from rectiflow.statistics import Estimate, holm, p_value, paired
+from rectiflow.statistics import Estimate, paired
 from stages.report.evidence import SPENT_HEADER, SPENT_NOTE, Evidence, finding, spent
 from stages.report.html import figure, note, table
 from stages.report.printing import difference, plain, shown
+from stages.report.results import certain
 from stages.report.studies.claims import claims
 from stages.report.studies.few_steps import SOLVERS, Row, curves, label, rows, w2
 from stages.shared.studies import Study
@@ -31,18 +32,22 @@ def of_dataset(study: Study, evidence: Evidence, dataset: str) -> list[str]:
     """What the seeds say of every row against the first, how much the rows scatter, and what they cost."""
     base = (study.methods[0], 0)
     every = {row: [drawn(study, evidence, dataset, row, n) for n in STEPS] for row in rows(study, evidence, dataset)}
-    others = {row: gaps for row, found in every.items() if row != base and any(gaps := changes(found, every.get(base, [])))}
+    first = every.get(base, [[]] * len(STEPS))
+    others = {row: gaps for row, found in every.items() if row != base and any(gaps := gaps_to(first, found))}
     if not others:
         return [finding(dataset, f"nothing was drawn beside {base[0]}")]
     values = [[escape(label(row)), *map(shown, found), spent(evidence, dataset, *row)[1]] for row, found in every.items()]
-    differences = [[escape(label(row)), *map(changed, every[row], every[base])] for row in others]
+    changes = [
+        [escape(label(row)), *(difference(a, b) if gap else "" for a, b, gap in zip(every[row], first, gaps, strict=True))]
+        for row, gaps in others.items()
+    ]
     scatter = [[escape(label(row)), *spreads(evidence, dataset, row, found)] for row, found in every.items()]
     header = [f"{n} step{'s' * (n > 1)}" for n in STEPS]
     return [
         finding(f"{dataset} (floor {evidence.floors[dataset]:.3f})", f"{'; '.join(against(others, label(base)))}."),
         table(["W2 of", *header, SPENT_HEADER[1]], values),
         note(f"{escape(base[0])} is drawn from by steps of Euler's, as without the term no jump is trained. {SPENT_NOTE}"),
-        table([f"W2 minus that of {base[0]}", *header], differences),
+        table([f"W2 minus that of {base[0]}", *header], changes),
         note("Deviation over seeds of W2 at so many steps, and of the held-out loss at the end."),
         table(["deviation of", *header, "loss"], scatter),
     ]
@@ -55,26 +60,20 @@ def drawn(study: Study, evidence: Evidence, dataset: str, row: Row, steps: int) 
     return w2(evidence, dataset, row, steps, ("euler",) if row[0] == study.methods[0] else SOLVERS)
 
 
-def changes(mine: list[list[float]], base: list[list[float]]) -> list[Estimate | None]:
+def gaps_to(first: list[list[float]], mine: list[list[float]]) -> list[Estimate | None]:
     """W2 minus that of the first at each of STEPS, paired by seed; None where one of them is not there."""
-    return [paired(a, b) if a and len(a) == len(b) else None for a, b in zip(mine, base or [[]] * len(mine), strict=True)]
-
-
-def changed(mine: list[float], base: list[float]) -> str:
-    """The same as a cell, with that of every seed."""
-    return difference(mine, base) if mine and len(mine) == len(base) else ""
+    return [paired(a, b) if a and len(a) == len(b) else None for a, b in zip(mine, first, strict=True)]
 
 
 def against(others: Mapping[Row, list[Estimate | None]], base: str) -> list[str]:
     """At which of STEPS each row is better and worse than the first: t tests, Holm-corrected for all of them."""
-    there = [gap for gaps in others.values() for gap in gaps if gap]
-    certain = iter(holm([p_value(gap) if gap.n > 1 else 1.0 for gap in there]))
+    shown_by_seeds = iter(certain([gap for gaps in others.values() for gap in gaps if gap]))
     said = []
     for row, gaps in others.items():
         found: dict[str, list[str]] = {"better": [], "worse": [], "not told apart": []}
         for steps, gap in zip(STEPS, gaps, strict=True):
             if gap:
-                word = ("better" if gap.mean < 0 else "worse") if next(certain) else "not told apart"
+                word = ("better" if gap.mean < 0 else "worse") if next(shown_by_seeds) else "not told apart"
                 found[word].append(str(steps))
         words = ", ".join(f"{word} at {', '.join(of)}" for word, of in found.items() if of)
         last = f" ({plain(gaps[-1])} at {STEPS[-1]})" if gaps[-1] else ""

@@ -7,7 +7,7 @@ from matplotlib.ticker import NullLocator
 
 from rectiflow.statistics import estimate
 from stages.report.evidence import Evidence, at_nfe
-from stages.report.figures import COLOURS, levels, line_style, panels, uri
+from stages.report.figures import levels, line_style, marked, panels, uri
 from stages.shared.measures import MEASURES
 from stages.shared.studies import Study
 
@@ -45,8 +45,7 @@ def curves(
     for ax, dataset in zip(axes, study.datasets, strict=False):
         for row in rows(study, evidence, dataset):
             found = {n: estimate(each) for n in steps if (each := of(evidence, dataset, row, n))}
-            mark = "osD^v"[study.methods.index(row[0]) // len(COLOURS) % 5]
-            style = {**line_style(study.methods, *row), "marker": mark, "lw": 1.2}
+            style = {**line_style(study.methods, *row), **marked(study.methods.index(row[0])), "lw": 1.2}
             means, halves = ([getattr(each, part) for each in found.values()] for part in ("mean", "half"))
             legend[label(row)] = ax.errorbar(list(found), means, halves, ms=3, capsize=2, elinewidth=0.7, **style)
         levels(ax, evidence.floors[dataset])

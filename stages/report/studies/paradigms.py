@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from rectiflow.statistics import estimate
 from stages.report.evidence import SPENT_HEADER, SPENT_NOTE, Evidence, finding, spent, values, verdict
-from stages.report.figures import COLOURS, levels, panels, uri
+from stages.report.figures import levels, marked, panels, uri
 from stages.report.html import figure, note, table
 from stages.report.printing import shown
 from stages.report.results import Values
@@ -141,10 +141,9 @@ def scatter(study: Study, evidence: Evidence) -> str:
     for ax, dataset in zip(axes, study.datasets, strict=False):
         for row in draws(study, evidence, dataset):
             of, k = estimate(drawn_values(evidence, dataset, row, "w2")), study.methods.index(row.method)
-            style: dict[str, Any] = {"color": COLOURS[k % len(COLOURS)], "marker": "osD^vP"[k // len(COLOURS) % 6]}
-            fill = "none" if row.round else "full"
+            style = marked(k) | {"fillstyle": "none" if row.round else "full"}
             place = row.nfe * BESIDE ** (k - len(study.methods) / 2)
-            points = ax.errorbar(place, of.mean, of.half, ls="", ms=4, capsize=2, elinewidth=0.7, fillstyle=fill, **style)
+            points = ax.errorbar(place, of.mean, of.half, ls="", ms=4, capsize=2, elinewidth=0.7, **style)
             legend.setdefault(row.label, points)
         levels(ax, evidence.floors[dataset])
         ax.set(title=dataset, xscale="log", yscale="log", xlabel="function evaluations", ylabel=MEASURES["w2"].axis)

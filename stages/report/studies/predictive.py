@@ -11,8 +11,6 @@ from stages.shared.measures import measure
 from stages.shared.studies import Study
 
 NAMES = ("latent_rank", "latent_deviation", "w2", "given_w2")
-
-
 WITH = {"smaller": " (floor)", "larger": " (most)"}
 
 
